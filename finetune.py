@@ -1,0 +1,24 @@
+"""Stage 4: trains the pruned network on, at the widths that the checkpoint holds."""
+
+import sys
+
+try:
+    from ultralytics.pruning import stages, training
+except ImportError as error:
+    sys.exit(print(f"finetune.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
+
+STAGE = training.Stage(
+    name=stages.FINETUNE,
+    settings={"sr": 0.0, "finetune": True},
+    next_command="python val.py {best}, then python export.py --weights {best}",
+)
+
+if __name__ == "__main__":
+    options = training.training_parser(
+        "Stage 4: trains the pruned network on, at the widths that the checkpoint holds.",
+        "python finetune.py --weights weights/pruned.pt --data digits --imgsz 160 --epochs 30 --batch 16",
+        name=stages.FINETUNE,
+        weights="weights/pruned.pt",
+        epochs=200,
+    )
+    stages.run(options, lambda chosen: training.train(STAGE, chosen))

@@ -1,0 +1,26 @@
+"""Stage 1: trains a network as usual (no pull on the batch-norm scales)."""
+
+import sys
+
+try:
+    from ultralytics.pruning import stages, training
+except ImportError as error:
+    sys.exit(print(f"train-normal.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
+
+STAGE = training.Stage(
+    name=stages.NORMAL,
+    settings={"sr": 0.0},
+    next_command="python train_sparsity.py --weights {best}",
+    own_classes=False,
+    from_yaml=True,
+)
+
+if __name__ == "__main__":
+    options = training.training_parser(
+        "Stage 1: trains a network as usual, from pretrained weights or a model yaml.",
+        "python train-normal.py --weights yolov8n.yaml --data digits --imgsz 160 --epochs 40 --batch 16",
+        name=stages.NORMAL,
+        weights="weights/yolov8s.pt",
+        epochs=200,
+    )
+    stages.run(options, lambda chosen: training.train(STAGE, chosen))

@@ -1,0 +1,164 @@
+"""The release's `engine/trainer.py` with the edits between the `=====` lines."""
+
+from ultralytics import run_release
+
+run_release(globals())
+
+# ===== what the edits below need =====
+import functools
+
+from ultralytics.pruning.errors import PruningError
+from ultralytics.pruning.rebuild import differing_layer, is_pruned
+from ultralytics.pruning.sparsity import SubgradientPenalty
+
+
+def _instead_of(owner, name):
+    """Puts an edit in the place of a method of a release's class; the edit gets the bound method as `release`."""
+
+    def decorate(edit):
+        release = getattr(owner, name)
+
+        @functools.wraps(release)
+        def method(self, *args, **kwargs):
+            return edit(self, functools.partial(release, self), *args, **kwargs)
+
+        setattr(owner, name, method)
+        return edit
+
+    return decorate
+
+
+# =====
+
+# ===== sparsity training: gamma.grad += s(e) * sign(gamma) between backward and the optimizer's step =====
+
+
+def _network(trainer):
+    """Returns the network that is trained, without its wrappers; of a distillation, the student."""
+    model = unwrap_model(trainer.model)
+    return getattr(model, "student_model", model)
+
+
+@_instead_of(BaseTrainer, "_setup_train")
+def _pull_on_gammas(self, release):
+    if self.args.sr:
+        self.args.amp = False  # with it go autocast and the gradient scaler
+    release()
+    if not self.args.sr:
+        return
+    self.sparsity = SubgradientPenalty(_network(self), self.args.sr)
+    if RANK in {-1, 0}:
+        count = int(sum(mask.sum() for mask in self.sparsity.gammas.values()))
+        LOGGER.info(
+            f"{colorstr('sparsity:')} sr={self.args.sr:g} pulls on {count} prunable gammas of "
+            f"{len(self.sparsity.gammas)} batch norms; AMP, gradient scaler and gradient clipping are off"
+        )
+        if not isinstance(self.optimizer, (optim.SGD, MuSGD)):
+            LOGGER.warning(
+                f"{type(self.optimizer).__name__} divides the pull of sr by its own running size, so that gammas move "
+                f"by about lr per step whatever sr is, and lr0 is not yours to set under optimizer=auto. "
+                f"Use optimizer=SGD for sparsity training."
+            )
+
+
+@_instead_of(BaseTrainer, "optimizer_step")
+def _sparse_step(self, release):
+    if not self.args.sr:
+        return release()
+    self.sparsity.add_to_gradients(self.epoch, self.epochs)
+    self.optimizer.step()
+    self.optimizer.zero_grad()
+    if self.ema:
+        self.ema.update(self.model)
+
+
+# =====
+
+# ===== finetune=True keeps the loaded network; a pruned network is never rebuilt from its yaml without an error =====
+
+
+@_instead_of(BaseTrainer, "__init__")
+def _keep_network(self, release, *args, **kwargs):
+    release(*args, **kwargs)
+    # get_model belongs to the task trainers, so it is replaced on the instance: here all of its callers meet, which
+    # are Model.train, setup_model (also on resume and for a distillation student) and MultiTrainer.
+    self.get_model = functools.partial(_get_model, self, self.get_model)
+
+
+def _get_model(trainer, release, cfg=None, weights=None, verbose=True):
+    """Returns the loaded network itself with finetune=True, else the release's rebuilt one."""
+    if not trainer.args.finetune:
+        if weights is not None and is_pruned(weights):
+            raise PruningError(
+                f"the loaded network is pruned ({differing_layer(weights) or 'it carries a pruning plan'}) and would "
+                f"be rebuilt dense from its yaml; train it with finetune=True"
+            )
+        return release(cfg=cfg, weights=weights, verbose=verbose)
+    if weights is None:
+        raise PruningError(f"finetune=True trains the network of a .pt, and '{trainer.args.model}' gave none")
+    classes, wanted = len(weights.names), trainer.data["nc"]
+    if classes != wanted:
+        raise PruningError(f"finetune=True keeps the network's {classes} classes, but the data set has {wanted}")
+    model = deepcopy(weights).float()
+    model.criterion = None
+    for parameter in model.parameters():  # a finished checkpoint is frozen; the trainer would warn for each parameter
+        parameter.requires_grad_(parameter.is_floating_point())
+    if trainer.args.dropout:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = trainer.args.dropout
+    if verbose:
+        LOGGER.info(f"{colorstr('finetune:')} training the loaded network as it is, its yaml is not read")
+    return model
+
+
+@_instead_of(BaseTrainer, "setup_model")
+def _refuse_replacement(self, release):
+    """Looks at a network that pretrained=False or pretrained=other.pt would replace by its yaml."""
+    replaced = self.args.pretrained is False or isinstance(self.args.pretrained, (str, Path))
+    if str(self.model).endswith(".pt") and replaced and not self.resume and is_pruned(load_checkpoint(self.model)[0]):
+        raise PruningError(
+            f"'{self.model}' is pruned, and pretrained={self.args.pretrained} would rebuild it dense from its yaml; "
+            f"train it with finetune=True and without pretrained"
+        )
+    return release()
+
+
+# =====
+
+# ===== checkpoints appear whole: written under a temporary name, then renamed =====
+
+
+@_instead_of(BaseTrainer, "save_model")
+def _save_whole(self, release):
+    folder, last, best = self.wdir, self.last, self.best
+    temporary = folder / ".writing"  # what a killed run left in it is overwritten
+    try:
+        self.wdir, self.last, self.best = temporary, temporary / last.name, temporary / best.name
+        saved = release()
+    finally:
+        self.wdir, self.last, self.best = folder, last, best
+    # last.pt at the end: a run that is resumed from it finds all that belongs to its epoch
+    for file in sorted(temporary.iterdir(), key=lambda file: file.name == last.name):
+        os.replace(file, folder / file.name)
+    temporary.rmdir()
+    return saved
+
+
+_release_strip_optimizer = strip_optimizer
+
+
+def strip_optimizer(f="best.pt", s="", updates=None):
+    """The release's function of this name, but never writing in place."""
+    target = Path(s or f)
+    temporary = target.with_name(f".{target.name}.writing")
+    try:
+        stripped = _release_strip_optimizer(f, temporary, updates)
+        if temporary.exists():
+            os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return stripped
+
+
+# =====

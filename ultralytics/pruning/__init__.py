@@ -1,0 +1,39 @@
+"""Structured pruning of Ultralytics models: trace -> score -> select -> cut -> check.
+
+Example:
+    >>> from ultralytics import YOLO
+    >>> from ultralytics.pruning import CRITERIA, make_plan, prune, save, trace
+    >>> model = YOLO("yolov8n.yaml").model
+    >>> channel_map = trace(model)
+    >>> plan = make_plan(channel_map, CRITERIA["slim"](channel_map, model), prune_ratio=0.5)
+    >>> prune(model, plan, channel_map)
+    >>> save(model, "pruned.pt")
+"""
+
+from .channels import ChannelMap
+from .checkpoint import load, plans_of, save
+from .cost import Cost, cost_of
+from .criteria import CRITERIA
+from .errors import PruningError
+from .pipeline import prune, prune_network
+from .plan import PruningPlan
+from .selection import make_plan
+from .surgery import cut
+from .tracing import trace
+
+__all__ = [
+    "CRITERIA",
+    "ChannelMap",
+    "Cost",
+    "PruningError",
+    "PruningPlan",
+    "cost_of",
+    "cut",
+    "load",
+    "make_plan",
+    "plans_of",
+    "prune",
+    "prune_network",
+    "save",
+    "trace",
+]

@@ -1,0 +1,156 @@
+"""What tracing finds out about a network: which channels exist, which are one, which must stay.
+
+Every channel that a layer produces carries a *label* while the network runs (see `tracing.py`). Labels that an
+elementwise operation ties together form a *group*: a set of channels, often of several layers, that is kept or
+removed as a whole. A `ChannelMap` describes a network by groups alone, so that scores, plans and costs are array
+arithmetic and need neither the network nor a forward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer that the network ran, with the group of each of its input and output channels.
+
+    Attributes:
+        name: Its name in `model.named_modules()`.
+        kind: `Conv2d`, `ConvTranspose2d`, `Linear` or `BatchNorm2d`.
+        inputs: Group of each input channel, int64 of shape (C_in,).
+        outputs: Group of each output channel, int64 of shape (C_out,).
+        conv_groups: The `groups` of a convolution, else 1.
+        kernel_cells: kH * kW of a convolution, else 1.
+        cells: How often each weight is used for one image at the traced size, summed over all calls of the layer:
+            output cells (H_out * W_out), for a transposed convolution input cells.
+        grows: Whether `cells` grows with the image (not so behind a global pooling).
+        bias: Whether the layer adds a bias.
+        norm: Name of the batch norm that alone reads this layer's output, or None.
+    """
+
+    name: str
+    kind: str
+    inputs: np.ndarray
+    outputs: np.ndarray
+    conv_groups: int = 1
+    kernel_cells: int = 1
+    cells: int = 1
+    grows: bool = True
+    bias: bool = False
+    norm: str | None = None
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether the layer is a batch norm, which has gammas, not filters."""
+        return self.kind == "BatchNorm2d"
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Parts of one tensor's channels that must keep equally many, e.g. the halves of `chunk(2)`.
+
+    Attributes:
+        parts: Group of each channel, one int64 array per part.
+    """
+
+    parts: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class ChannelMap:
+    """The channels of a network and what ties them.
+
+    Attributes:
+        layers: The layers by name, in the order of their first run.
+        channels: Number of channels (labels) in each group, int64 of shape (G,).
+        pinned: Why a group must be kept, by group; a group that is not in here is free.
+        balances: Constraints on equally many kept channels.
+        widths: Groups whose kept number a module stores, by (module name, attribute name), e.g. `("model.2", "c")`.
+        unknown: How often each operation without a rule met labelled channels; these are pinned.
+        other_parameters: Parameters of the network outside of `layers`.
+        image_scale: Cells at the wanted image size over cells at the traced one.
+    """
+
+    layers: dict[str, Layer]
+    channels: np.ndarray
+    pinned: dict[int, str]
+    balances: tuple[Balance, ...]
+    widths: dict[tuple[str, str], np.ndarray]
+    unknown: dict[str, int]
+    other_parameters: int
+    image_scale: float
+
+    @property
+    def free(self) -> np.ndarray:
+        """Which groups may be removed, bool of shape (G,)."""
+        mask = self.channels > 0
+        mask[list(self.pinned)] = False
+        return mask
+
+    @property
+    def free_share(self) -> float:
+        """Share of all channels that may be removed, in 0..1."""
+        return float(self.channels[self.free].sum() / self.channels.sum())
+
+    def pinned_channels(self) -> dict[str, int]:
+        """Number of pinned channels by reason."""
+        counts: dict[str, int] = {}
+        for group, reason in self.pinned.items():
+            if self.channels[group]:
+                counts[reason] = counts.get(reason, 0) + int(self.channels[group])
+        return counts
+
+    def norms(self) -> list[Layer]:
+        """The batch norms, in the order of their first run."""
+        return [layer for layer in self.layers.values() if layer.is_norm]
+
+
+class Labels:
+    """Hands out labels and remembers which are one (union-find) and which are pinned."""
+
+    def __init__(self) -> None:
+        self._parent: list[int] = []
+        self._channel: list[bool] = []
+        self._reason: dict[int, str] = {}
+
+    def new(self, count: int, *, channel: bool = True) -> np.ndarray:
+        """Returns `count` new labels, int64 of shape (count,); `channel=False` for tensors that no layer made."""
+        start = len(self._parent)
+        self._parent.extend(range(start, start + count))
+        self._channel.extend([channel] * count)
+        return np.arange(start, start + count)
+
+    def find(self, label: int) -> int:
+        """Returns the representative of a label's group."""
+        parent = self._parent
+        while parent[label] != label:
+            parent[label] = parent[parent[label]]
+            label = parent[label]
+        return label
+
+    def unite(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Makes the channels at the same place one: they are kept or removed together."""
+        for a, b in zip(first.tolist(), second.tolist(), strict=True):
+            root_a, root_b = self.find(a), self.find(b)
+            self._parent[max(root_a, root_b)] = min(root_a, root_b)
+
+    def pin(self, labels: np.ndarray, reason: str) -> None:
+        """Marks channels that must be kept; the last reason stands."""
+        self._reason.update(dict.fromkeys(labels.tolist(), reason))
+
+    def groups(self) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        """Numbers the groups.
+
+        Returns:
+            The group of each label (L,), the number of channels in each group (G,), and the reason by pinned group.
+        """
+        roots = np.array([self.find(label) for label in range(len(self._parent))], dtype=np.int64)
+        _, group_of = np.unique(roots, return_inverse=True)
+        channels = np.bincount(group_of, weights=np.array(self._channel, dtype=np.int64)).astype(np.int64)
+        pinned: dict[int, str] = {}
+        for label, reason in self._reason.items():
+            pinned.setdefault(int(group_of[label]), reason)
+        return group_of, channels, pinned

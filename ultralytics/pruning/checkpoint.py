@@ -1,0 +1,153 @@
+"""Reads and writes checkpoints: only classes of the stock release, and one line for a file that is not one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import PruningError
+from .plan import PruningPlan
+from .rebuild import PLANS_ATTRIBUTE
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary name beside `path`, and renames it to `path` if the block ends without an error."""
+    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[nn.Module, dict[str, Any]]:
+    """Loads the network of a `.pt` checkpoint of Ultralytics.
+
+    Args:
+        path: The checkpoint.
+        trained_with_bn: Whether to refuse a fused network, which has no batch norm to prune by or to train.
+
+    Returns:
+        The network in float32 and eval mode (the EMA where the checkpoint holds one), and the checkpoint's dict.
+
+    Raises:
+        PruningError: If the file is missing, is no such checkpoint, or holds numbers that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PruningError(f"'{path}' is not there; run the stage that writes it, or name another with --weights")
+    if path.suffix != ".pt":
+        raise PruningError(f"'{path}' is a {path.suffix or 'file without ending'}; this needs a .pt checkpoint")
+    _refuse_other_formats(path)
+    model, checkpoint = _load_checkpoint(path)
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise PruningError(f"'{path}' holds weights that are not finite ({name}); the training diverged")
+    if trained_with_bn and not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        raise PruningError(f"'{path}' is fused: it has no batch norm left; take the checkpoint that training wrote")
+    return model, checkpoint
+
+
+def _refuse_other_formats(path: Path) -> None:
+    """Tells a TorchScript archive and a damaged file by their bytes, without running anything that they hold."""
+    if path.stat().st_size == 0:
+        raise PruningError(f"'{path}' is empty")
+    if not zipfile.is_zipfile(path):
+        raise PruningError(f"'{path}' is truncated, or no checkpoint at all: it is not a PyTorch archive")
+    with zipfile.ZipFile(path) as archive:
+        if any("/code/" in name for name in archive.namelist()):
+            raise PruningError(f"'{path}' is a TorchScript export; take the .pt that it was exported from")
+
+
+def _load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Loads with the release, in one line where that fails."""
+    from ultralytics.nn.tasks import BaseModel, load_checkpoint
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)  # its warnings about foreign files are longer than the line that follows
+    try:
+        model, checkpoint = load_checkpoint(path)
+    except Exception as error:  # whatever a foreign pickle can raise
+        if "yolov5" in str(error).lower() or str(getattr(error, "name", "")).split(".")[0] == "models":
+            raise PruningError(
+                f"'{path}' comes from the old yolov5 repository; train the model with this one"
+            ) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PruningError(f"'{path}' is not a checkpoint of Ultralytics ({reason})") from error
+    finally:
+        LOGGER.setLevel(level)
+    if not isinstance(model, BaseModel):
+        raise PruningError(f"'{path}' holds a {type(model).__name__}, not a model of Ultralytics")
+    return model, checkpoint
+
+
+def save(model: nn.Module, path: str | Path, *, train_args: dict[str, Any] | None = None) -> None:
+    """Writes a network as a checkpoint that a stock Ultralytics loads, in float32.
+
+    Args:
+        model: The network; brought to float32 on the CPU.
+        path: The `.pt` to write; it appears whole or not at all.
+        train_args: The arguments that the network was trained with.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    args = {key: value for key, value in (train_args or {}).items() if key in DEFAULT_CFG_DICT}
+    model = model.float().cpu()
+    model.criterion = None  # the loss's classes need not be known where the network is used
+    model.args = args
+    model.__dict__.pop("pt_path", None)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    finished = dict.fromkeys(("ema", "updates", "optimizer", "scaler", "best_fitness", "stopper"))
+    checkpoint = {
+        **finished,
+        "epoch": -1,
+        "model": model,
+        "train_args": args,
+        "date": datetime.now().astimezone().isoformat(),
+        "version": release_version(),
+        "license": "AGPL-3.0 (https://ultralytics.com/license)",
+    }
+    with whole_file(Path(path)) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def release_version() -> str:
+    """Returns the version of the release that lies under this repository."""
+    import ultralytics
+
+    return ultralytics.__version__
+
+
+def attach_plan(model: nn.Module, plan: PruningPlan) -> None:
+    """Notes a plan in the network that was cut by it, as plain data that also a restricted loader accepts."""
+    setattr(model, PLANS_ATTRIBUTE, [*getattr(model, PLANS_ATTRIBUTE, []), plan.to_dict()])
+
+
+def plans_of(model: nn.Module) -> list[PruningPlan]:
+    """Returns the plans that a network was cut by, the oldest first."""
+    return [PruningPlan.from_dict(data) for data in getattr(model, PLANS_ATTRIBUTE, [])]
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a training checkpoint is that of a finished run, which cannot be resumed."""
+    _, checkpoint = load(path, trained_with_bn=False)
+    return checkpoint.get("epoch", -1) < 0 or checkpoint.get("optimizer") is None

@@ -1,0 +1,163 @@
+"""A pruning plan: which channels of which layers stay. Immutable, and plain data when saved.
+
+Whoever has the plan and the original network can repeat and check the cut.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .channels import ChannelMap
+from .cost import Cost, cost_of
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """The channels of one layer that stay.
+
+    Attributes:
+        type: Class name of the layer.
+        kept_in: Kept input channels, ascending.
+        kept_out: Kept output channels, ascending.
+        in_before: Number of input channels before the cut.
+        out_before: Number of output channels before the cut.
+    """
+
+    type: str
+    kept_in: tuple[int, ...]
+    kept_out: tuple[int, ...]
+    in_before: int
+    out_before: int
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """What a cut keeps, and what led to it.
+
+    Attributes:
+        layers: By name in `model.named_modules()`.
+        before: Cost of the original.
+        after: Cost of the pruned network.
+        settings: The settings that led here.
+        pinned: Number of channels that could not be removed, by reason.
+        limits: In words, where floors or balance kept channels that the score would have removed.
+        widths: New values of attributes that store a width, by module name, then attribute name.
+        source: The checkpoint: file, sha256, task, release.
+        seconds: Time for trace, select and cut.
+    """
+
+    layers: dict[str, LayerPlan]
+    before: Cost
+    after: Cost
+    settings: dict[str, Any]
+    pinned: dict[str, int]
+    limits: tuple[str, ...] = ()
+    widths: dict[str, dict[str, int]] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def with_source(self, source: dict[str, str], seconds: dict[str, float]) -> PruningPlan:
+        """Returns the plan with its origin and timings filled in."""
+        return replace(self, source=source, seconds=seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the plan as the plain data of `pruned.json`: dicts, lists, strings and numbers."""
+        return {
+            "format": FORMAT,
+            "source": dict(self.source),
+            "settings": dict(self.settings),
+            "cost": {"before": asdict(self.before), "after": asdict(self.after)},
+            "seconds": dict(self.seconds),
+            "pinned": dict(self.pinned),
+            "limits": list(self.limits),
+            "widths": {module: dict(values) for module, values in self.widths.items()},
+            "layers": {
+                name: {
+                    "type": layer.type,
+                    "in": list(layer.kept_in),
+                    "out": list(layer.kept_out),
+                    "in_before": layer.in_before,
+                    "out_before": layer.out_before,
+                }
+                for name, layer in self.layers.items()
+            },
+        }
+
+    def to_json(self) -> str:
+        """Returns the text of `pruned.json`: one line per layer, so that a diff of two plans can be read."""
+        data = self.to_dict()
+        layers = ",\n".join(f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in data["layers"].items())
+        head = json.dumps({key: value for key, value in data.items() if key != "layers"}, indent=2)
+        return f'{head[:-2]},\n  "layers": {{\n{layers}\n  }}\n}}\n'
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> PruningPlan:
+        """Builds a plan from `to_dict()`'s data.
+
+        Raises:
+            ValueError: If the data's format is not the one that this version writes.
+        """
+        if data.get("format") != FORMAT:
+            raise ValueError(f"a plan of format {data.get('format')!r}; this version reads format {FORMAT}")
+        layers = {
+            name: LayerPlan(
+                entry["type"], tuple(entry["in"]), tuple(entry["out"]), entry["in_before"], entry["out_before"]
+            )
+            for name, entry in data["layers"].items()
+        }
+        return cls(
+            layers=layers,
+            before=Cost(**data["cost"]["before"]),
+            after=Cost(**data["cost"]["after"]),
+            settings=data["settings"],
+            pinned=data["pinned"],
+            limits=tuple(data.get("limits", ())),
+            widths=data.get("widths", {}),
+            source=data["source"],
+            seconds=data["seconds"],
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> PruningPlan:
+        """Builds a plan from the text of `pruned.json`."""
+        return cls.from_dict(json.loads(text))
+
+
+def plan_from(
+    channel_map: ChannelMap, kept: np.ndarray, settings: dict[str, Any], limits: tuple[str, ...] = ()
+) -> PruningPlan:
+    """Writes down a choice of groups as a plan.
+
+    Args:
+        channel_map: The traced network.
+        kept: Which groups stay, bool of shape (G,).
+        settings: What led to the choice.
+        limits: In words, what kept the choice from its target.
+    """
+
+    def places(groups: np.ndarray) -> tuple[int, ...]:
+        return tuple(np.flatnonzero(kept[groups]).tolist())
+
+    widths: dict[str, dict[str, int]] = {}
+    for (module, attribute), groups in channel_map.widths.items():
+        widths.setdefault(module, {})[attribute] = int(kept[groups].sum())
+    return PruningPlan(
+        layers={
+            name: LayerPlan(
+                layer.kind, places(layer.inputs), places(layer.outputs), len(layer.inputs), len(layer.outputs)
+            )
+            for name, layer in channel_map.layers.items()
+        },
+        before=cost_of(channel_map),
+        after=cost_of(channel_map, kept),
+        settings=settings,
+        pinned=channel_map.pinned_channels(),
+        limits=limits,
+        widths=widths,
+    )

@@ -1,0 +1,58 @@
+"""Tables for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .plan import PruningPlan
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns a plain-text table; columns of numbers are right-aligned.
+
+    Args:
+        header: Column titles.
+        rows: Cells; anything that `str` understands.
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    right = [all(row[i][:1].isdigit() or row[i] in ("", "-") for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        aligned = (cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True))
+        return "  ".join(aligned).rstrip()
+
+    return "\n".join([line(header), "  ".join("-" * width for width in widths), *map(line, cells)])
+
+
+def layer_table(plan: PruningPlan) -> str:
+    """Returns a plan's convolutions and linear layers: name, output channels before and after, share that stays."""
+    rows = [
+        (name, layer.type, layer.out_before, len(layer.kept_out), f"{len(layer.kept_out) / layer.out_before:.0%}")
+        for name, layer in plan.layers.items()
+        if layer.type != "BatchNorm2d"
+    ]
+    return table(("layer", "type", "channels", "kept", "share"), rows)
+
+
+def cost_table(plan: PruningPlan, megabytes: tuple[float, float] | None = None) -> str:
+    """Returns what a plan saves: parameters, GFLOPs (2 x multiply-adds), and file size if given, before and after.
+
+    Args:
+        plan: The plan.
+        megabytes: File sizes in 10^6 bytes, before and after.
+    """
+    before, after = plan.before, plan.after
+    rows: list[tuple[str, Any, Any, float]] = [
+        ("parameters", f"{before.params:,}", f"{after.params:,}", after.params / before.params),
+        (
+            f"GFLOPs at {plan.settings.get('imgsz', 640)} px",
+            f"{before.gflops:.2f}",
+            f"{after.gflops:.2f}",
+            after.macs / before.macs,
+        ),
+    ]
+    if megabytes:
+        rows.append(("file in MB", f"{megabytes[0]:.2f}", f"{megabytes[1]:.2f}", megabytes[1] / megabytes[0]))
+    return table(("", "before", "after", "left"), [(*row[:3], f"{row[3]:.1%}") for row in rows])

@@ -1,0 +1,196 @@
+"""What the stage scripts share: options, run folders, devices, data sets, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import PruningError
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = ROOT / "runs"
+DATASETS = ROOT / "datasets"
+NORMAL, SPARSITY, FINETUNE = "train-norm", "train-sparsity", "finetune"  # run folders, which later stages read
+NOT_YOURS = {
+    "model": "--weights",
+    "project": "--name",
+    "name": "--name",
+    "save_dir": "--name",
+    "exist_ok": "--overwrite",
+    "resume": "--resume",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Options of a stage: known ones as `--name value`, everything of Ultralytics as `key=value`.
+
+    Args:
+        what: What the stage does, for `--help`.
+        example: A command line that runs as it is.
+    """
+
+    def __init__(self, what: str, example: str) -> None:
+        super().__init__(
+            description=what,
+            epilog=f"example:\n  {example}",
+            formatter_class=type(
+                "Format", (argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter), {}
+            ),
+        )
+        self.add_argument(
+            "settings", nargs="*", metavar="key=value", help="settings of Ultralytics, passed on as they are"
+        )
+        self.add_argument("--device", default="", help="cpu, 0, or 0,1 for several GPUs; the first GPU if there is one")
+
+    def error(self, message: str):
+        """Ends with one line on standard error and exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequence[str] | None = None) -> None:
+    """Parses the command line and runs a stage; a user's mistake becomes one line and exit code 2.
+
+    Args:
+        parser: The stage's options.
+        stage: What to do with them; `options.settings` is a dict, `options.device` is decided.
+        words: The command line; the process's own by default.
+    """
+    try:
+        options = parser.parse_intermixed_args(words)
+        options.settings = parse_settings(options.settings)
+        options.device = choose_device(options.device)
+        stage(options)
+    except PruningError as error:
+        parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
+    except OSError as error:
+        parser.exit(2, f"{parser.prog}: error: {error.filename or ''}: {error.strerror or error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"\n{parser.prog}: stopped; a training goes on with --resume\n")
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Reads `key=value` words as the release's command line does, and checks them by its rules.
+
+    Raises:
+        PruningError: If a word has no `=`, a key is unknown or belongs to an option, or a value is refused.
+    """
+    from ultralytics.cfg import get_cfg, parse_key_value_pair
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not value:
+            raise PruningError(f"'{word}' is no key=value setting of Ultralytics")
+        if key in NOT_YOURS:
+            raise PruningError(f"'{word}': use {NOT_YOURS[key]} instead, so that the next stage finds the run")
+        if key not in DEFAULT_CFG_DICT:
+            close = difflib.get_close_matches(key, DEFAULT_CFG_DICT, 1)
+            raise PruningError(f"unknown setting '{key}'" + (f"; did you mean '{close[0]}'?" if close else ""))
+        settings[key] = parse_key_value_pair(word)[1]
+    try:
+        get_cfg(overrides=settings)
+    except (TypeError, ValueError) as error:
+        raise PruningError(str(error)) from error
+    return settings
+
+
+def choose_device(wanted: str) -> str:
+    """Returns the device to use: the wanted one, else the first GPU, else the CPU, on which all cores then work."""
+    import torch
+
+    from ultralytics.utils import LOGGER, torch_utils
+
+    if wanted and wanted != "cpu":
+        indices = wanted.split(",")
+        if wanted not in {"mps"} and not all(i.isdigit() and int(i) < torch.cuda.device_count() for i in indices):
+            raise PruningError(
+                f"--device {wanted}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+            )
+        return wanted
+    if not wanted and torch.cuda.is_available():
+        return "0"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch_utils.NUM_THREADS = cores  # the release's select_device gives PyTorch one core less, whatever was set before
+    torch.set_num_threads(cores)
+    if not wanted:
+        LOGGER.info(f"No CUDA device found: running on the CPU with {cores} threads (--device decides otherwise)")
+    return "cpu"
+
+
+def resolve_data(data: str, *, classes: int | None = None, check_images: bool = True) -> str:
+    """Returns the path of a data set's yaml, made on first use for `digits`.
+
+    Args:
+        data: `digits`, a path, or a name that the release knows, e.g. `coco.yaml`.
+        classes: How many classes the network has; any number by default.
+        check_images: Whether the release looks for the images too, and downloads them where the yaml says how.
+
+    Raises:
+        PruningError: If the yaml is missing, is not YAML, lacks keys, or has another number of classes.
+    """
+    import yaml
+
+    from ultralytics.data.utils import check_det_dataset
+    from ultralytics.utils import checks
+
+    if data == "digits":
+        from ultralytics.data.digits import build
+
+        data = str(build(DATASETS / "digits"))
+    file = Path(checks.check_file(data, hard=False) or data)
+    if not file.is_file():
+        raise PruningError(f"--data {data}: no such file, and no data set of that name")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PruningError(f"--data {data} is not YAML ({str(error).splitlines()[0]})") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or "train" not in content or not (names or content.get("nc")):
+        raise PruningError(f"--data {data} is no data set: it needs the keys train, val and names")
+    found = len(names) if names else content["nc"]
+    if classes is not None and found != classes:
+        raise PruningError(
+            f"--data {data} has {found} classes, the network has {classes}; use the data it was trained on"
+        )
+    if check_images:
+        try:
+            check_det_dataset(str(file))
+        except Exception as error:  # whatever its checks or its download raise
+            raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
+    return str(file.resolve())
+
+
+def write_folder(folder: Path) -> Path:
+    """Makes a folder and checks that files can be written into it.
+
+    Raises:
+        PruningError: If not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise PruningError(f"cannot write into '{folder}' ({error.strerror})") from error
+    return folder
+
+
+def quiet_release() -> None:
+    """Leaves only the release's warnings on the screen."""
+    from ultralytics.utils import LOGGER
+
+    LOGGER.setLevel(logging.WARNING)
+
+
+def say(text: str = "") -> None:
+    """Prints for a person, at once."""
+    print(text, flush=True)
+    sys.stdout.flush()

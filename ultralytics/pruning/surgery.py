@@ -1,0 +1,124 @@
+"""Cuts channels out of a network in place, as a plan says. The only code that changes a model's widths.
+
+Every module keeps its class: the result is a network of stock layers with other widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .errors import PruningError
+from .plan import LayerPlan, PruningPlan
+
+
+class PlanMismatchError(PruningError):
+    """A plan that was made for another network."""
+
+
+def cut(model: nn.Module, plan: PruningPlan) -> None:
+    """Removes from `model` all channels that `plan` does not keep.
+
+    Args:
+        model: The network that the plan was made for; changed in place.
+        plan: What to keep.
+
+    Raises:
+        PlanMismatchError: If a layer of the plan is missing or has other widths. The model is unchanged then.
+    """
+    modules = dict(model.named_modules())
+    for name, layer in plan.layers.items():
+        _check(name, modules.get(name), layer)
+    for name, layer in plan.layers.items():
+        if len(layer.kept_in) < layer.in_before or len(layer.kept_out) < layer.out_before:
+            _CUTTERS[layer.type](modules[name], layer.kept_in, layer.kept_out)
+    for name, widths in plan.widths.items():
+        for attribute, width in widths.items():
+            setattr(modules[name], attribute, width)
+    for module in modules.values():
+        if hasattr(module, "np"):  # the release's models note each layer's number of parameters
+            module.np = sum(p.numel() for p in module.parameters())
+
+
+def _check(name: str, module: nn.Module | None, layer: LayerPlan) -> None:
+    """Refuses a layer that is not the one that the plan was made for."""
+    if module is None:
+        raise PlanMismatchError(f"the plan names a layer {name!r} that this network does not have")
+    if type(module).__name__ != layer.type and layer.type not in {base.__name__ for base in type(module).__mro__}:
+        raise PlanMismatchError(f"{name} is a {type(module).__name__}, the plan was made for a {layer.type}")
+    widths = _widths(module)
+    if widths != (layer.in_before, layer.out_before):
+        raise PlanMismatchError(
+            f"{name} has {widths[0]} input and {widths[1]} output channels, "
+            f"the plan was made for {layer.in_before} and {layer.out_before}"
+        )
+
+
+def _widths(module: nn.Module) -> tuple[int, int]:
+    """Returns the number of input and output channels of a layer."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if isinstance(module, nn.BatchNorm2d):
+        return module.num_features, module.num_features
+    return module.in_channels, module.out_channels
+
+
+def _pick(tensor: torch.Tensor | None, dim: int, kept: Sequence[int]) -> torch.Tensor | None:
+    """Returns the kept slices of a parameter or buffer along `dim`, as the same kind of tensor."""
+    if tensor is None:
+        return None
+    index = torch.as_tensor(kept, dtype=torch.long, device=tensor.device)
+    picked = tensor.detach().index_select(dim, index)
+    return nn.Parameter(picked, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else picked
+
+
+def _cut_convolution(module: nn.Conv2d | nn.ConvTranspose2d, kept_in: Sequence[int], kept_out: Sequence[int]) -> None:
+    """Slices filters. `weight` is (C_out, C_in / groups, kH, kW), transposed (C_in, C_out / groups, kH, kW)."""
+    out_dim, in_dim = (1, 0) if module.transposed else (0, 1)
+    if module.groups == 1:
+        module.weight = _pick(_pick(module.weight, out_dim, kept_out), in_dim, kept_in)
+    elif module.groups == module.in_channels == module.out_channels:  # depthwise: one filter for each channel
+        module.weight = _pick(module.weight, 0, kept_out)
+        module.groups = len(kept_out)
+    else:
+        module.weight = _cut_groups(module, kept_in, kept_out)
+    module.bias = _pick(module.bias, 0, kept_out)
+    module.in_channels, module.out_channels = len(kept_in), len(kept_out)
+
+
+def _cut_groups(module: nn.Conv2d, kept_in: Sequence[int], kept_out: Sequence[int]) -> nn.Parameter:
+    """Slices the filters of each group of a grouped convolution on its own; the plan keeps equally many in each."""
+    step_in, step_out = module.in_channels // module.groups, module.out_channels // module.groups
+    blocks = []
+    for group in range(module.groups):
+        own_in = [i - group * step_in for i in kept_in if i // step_in == group]
+        own_out = [i - group * step_out for i in kept_out if i // step_out == group]
+        rows, columns = (own_in, own_out) if module.transposed else (own_out, own_in)
+        step = step_in if module.transposed else step_out
+        block = module.weight.detach()[group * step : (group + 1) * step]
+        blocks.append(_pick(_pick(block, 0, rows), 1, columns))
+    return nn.Parameter(torch.cat(blocks), module.weight.requires_grad)
+
+
+def _cut_linear(module: nn.Linear, kept_in: Sequence[int], kept_out: Sequence[int]) -> None:
+    """Slices `weight` of shape (C_out, C_in) and `bias`."""
+    module.weight = _pick(_pick(module.weight, 0, kept_out), 1, kept_in)
+    module.bias = _pick(module.bias, 0, kept_out)
+    module.in_features, module.out_features = len(kept_in), len(kept_out)
+
+
+def _cut_batch_norm(module: nn.BatchNorm2d, kept_in: Sequence[int], kept_out: Sequence[int]) -> None:
+    """Slices gamma, beta and the running statistics, all of shape (C,)."""
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        setattr(module, name, _pick(getattr(module, name), 0, kept_out))
+    module.num_features = len(kept_out)
+
+
+_CUTTERS = {
+    "Conv2d": _cut_convolution,
+    "ConvTranspose2d": _cut_convolution,
+    "Linear": _cut_linear,
+    "BatchNorm2d": _cut_batch_norm,
+}

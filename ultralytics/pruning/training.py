@@ -1,0 +1,190 @@
+"""The three training stages: normal, sparsity, fine-tuning."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import checkpoint
+from .cost import cost_of
+from .errors import PruningError
+from .report import table
+from .stages import ROOT, RUNS, Parser, resolve_data, say, write_folder
+from .tracing import trace
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training stage.
+
+    Attributes:
+        name: Its run folder under `runs/`.
+        settings: Settings of Ultralytics that make it this stage; `key=value` words can change them.
+        next_command: What to run afterwards; `{best}` and `{last}` stand for the checkpoints.
+        own_classes: Whether the data set must have the classes of the network that is loaded.
+        from_yaml: Whether `--weights` may be a model yaml.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    next_command: str
+    own_classes: bool = True
+    from_yaml: bool = False
+
+
+def training_parser(what: str, example: str, *, name: str, weights: str, epochs: int, batch: int = 48) -> Parser:
+    """Returns the options that all training stages have."""
+    parser = Parser(what, example)
+    parser.add_argument("--weights", default=weights, help="checkpoint to start from")
+    parser.add_argument("--data", default="coco.yaml", help="data set: a yaml, or 'digits', which is made on first use")
+    parser.add_argument("--epochs", type=int, default=epochs, help="passes over the training images")
+    parser.add_argument("--batch", type=int, default=batch, help="images per step")
+    parser.add_argument("--imgsz", type=int, default=640, help="side of the training images in pixels")
+    parser.add_argument("--name", default=name, help="run folder under runs/; the next stage reads the default")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run of that name")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of that name")
+    return parser
+
+
+def train(stage: Stage, options: argparse.Namespace) -> None:
+    """Runs a training stage.
+
+    Raises:
+        PruningError: If it cannot start; nothing is written then.
+    """
+    from ultralytics import YOLO
+
+    folder = RUNS / options.name
+    if options.resume:
+        model = YOLO(interrupted_run(folder))
+        model.train(resume=True, device=options.device)
+    else:
+        weights = find_weights(options.weights, stage)
+        classes = None
+        if weights.suffix == ".pt":
+            network, _ = checkpoint.load(weights)
+            classes = len(network.names) if stage.own_classes else None
+        data = resolve_data(options.settings.pop("data", options.data), classes=classes)
+        clear_run(folder, overwrite=options.overwrite)
+        settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
+        settings |= {"device": options.device, **options.settings}
+        write_folder(RUNS)
+        YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
+    say(summary(folder))
+    best, last = (shown(folder / "weights" / file) for file in ("best.pt", "last.pt"))
+    say(f"\nNext: {stage.next_command.format(best=best, last=last)}")
+
+
+def find_weights(weights: str, stage: Stage) -> Path:
+    """Returns the checkpoint or yaml to start from; an official checkpoint is downloaded where the network allows.
+
+    Raises:
+        PruningError: If it is not there.
+    """
+    from ultralytics.utils import checks
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+
+    path = Path(weights)
+    if path.suffix in {".yaml", ".yml"}:
+        if not stage.from_yaml:
+            raise PruningError(f"--weights {weights}: this stage trains the network of a .pt, not a yaml")
+        file = checks.check_yaml(weights, hard=False)
+        if not file:
+            raise PruningError(f"--weights {weights}: no such model file")
+        return path  # as given: the release reads the scale (n, s, m, l, x) off the name
+    if not path.is_file() and not path.is_absolute():
+        path = ROOT / path
+    if not path.is_file() and stage.from_yaml and path.name in GITHUB_ASSETS_NAMES:
+        write_folder(path.parent)
+        try:
+            attempt_download_asset(path)
+        except Exception as error:  # whatever the download raises
+            path.unlink(missing_ok=True)
+            raise PruningError(
+                f"'{weights}' is not there and could not be downloaded; put it there, "
+                f"or start from random weights with --weights {path.stem}.yaml"
+            ) from error
+    if not path.is_file():
+        raise PruningError(f"'{weights}' is not there; run the stage before this one, or name another with --weights")
+    return path
+
+
+def interrupted_run(folder: Path) -> Path:
+    """Returns the checkpoint to go on from.
+
+    Raises:
+        PruningError: If there is none, or the run is finished.
+    """
+    last = folder / "weights" / "last.pt"
+    if not last.is_file():
+        raise PruningError(f"nothing to resume: '{shown(last)}' is not there; start the run without --resume")
+    if checkpoint.is_finished(last):
+        raise PruningError(f"nothing to resume: the run in '{shown(folder)}' is finished; use --overwrite or --name")
+    return last
+
+
+def clear_run(folder: Path, *, overwrite: bool) -> None:
+    """Makes room for a new run.
+
+    Raises:
+        PruningError: If the folder holds a run and `overwrite` is not set.
+    """
+    last = folder / "weights" / "last.pt"
+    if last.is_file() and not overwrite:
+        state = "a finished run" if checkpoint.is_finished(last) else "an interrupted run, which --resume continues"
+        raise PruningError(
+            f"'{shown(folder)}' holds {state}; --overwrite replaces it, --resume goes on with an interrupted one, "
+            f"--name OTHER keeps it"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def shown(path: Path) -> str:
+    """Returns a path for a person: relative to the repository where it lies in it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def summary(folder: Path) -> str:
+    """Returns the table at the end of a training stage: both checkpoints' size, accuracy and gammas."""
+    rows = []
+    for file in ("best.pt", "last.pt"):
+        path = folder / "weights" / file
+        if not path.is_file():
+            continue
+        model, content = checkpoint.load(path)
+        channel_map = trace(model)
+        cost = cost_of(channel_map)
+        metrics = content.get("train_metrics") or {}
+        score = metrics.get("metrics/mAP50-95(B)")
+        gammas = prunable_gammas(channel_map, model)
+        rows.append(
+            (
+                shown(path),
+                f"{cost.params:,}",
+                f"{cost.gflops:.2f}",
+                "-" if score is None else f"{score:.4f}",
+                f"{np.mean(gammas < 1e-2):.1%}",
+                f"{np.mean(gammas < 1e-3):.1%}",
+            )
+        )
+    return "\n" + table(
+        ("checkpoint", "parameters", "GFLOPs at 640 px", "mAP50-95", "|gamma| < 1e-2", "|gamma| < 1e-3"), rows
+    )
+
+
+def prunable_gammas(channel_map, model: torch.nn.Module) -> np.ndarray:
+    """Returns |gamma| of every batch-norm channel that can be removed, float64 of shape (K,)."""
+    modules = dict(model.named_modules())
+    return np.concatenate(
+        [
+            modules[layer.name].weight.detach().abs().double().cpu().numpy()[channel_map.free[layer.outputs]]
+            for layer in channel_map.norms()
+            if modules[layer.name].weight is not None
+        ]
+    )
