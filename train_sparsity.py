@@ -9,16 +9,17 @@ except ImportError as error:
 
 STAGE = training.Stage(
     name=stages.SPARSITY,
-    settings={"sr": 1e-2, "lr0": 1e-3, "optimizer": "SGD", "patience": 50},
+    settings={"lr0": 1e-3, "optimizer": "SGD", "patience": 50},
     next_command="python vis-bn-weight.py {last}, then python prune.py --weights {last}",
 )
 
 if __name__ == "__main__":
     options = training.training_parser(
         "Stage 2: trains on with an L1 pull on the batch-norm scales, so that unimportant channels fade.",
-        "python train_sparsity.py --data digits --imgsz 160 --epochs 30 --batch 16 sr=0.03 lr0=0.01",
+        "python train_sparsity.py --data digits --imgsz 160 --epochs 30 --batch 16 --sr 0.03 lr0=0.01",
         name=stages.SPARSITY,
         weights="runs/train-norm/weights/best.pt",
         epochs=50,
     )
+    options.add_argument("--sr", type=float, default=1e-2, help="strength of the pull, decaying to a tenth of it")
     stages.run(options, lambda chosen: training.train(STAGE, chosen))

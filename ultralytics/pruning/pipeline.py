@@ -1,14 +1,10 @@
-"""Pruning from end to end: of a network in memory, and of a checkpoint on disk."""
+"""Pruning of a network in memory, from end to end: trace, score, select, check, cut."""
 
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -122,36 +118,3 @@ def check(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> float:
             f"{LARGEST_DIFFERENCE:g} is rounding): please report this model, nothing was written"
         )
     return difference
-
-
-def write(
-    result: Pruned, folder: Path, *, name: str = "pruned", onnx: bool = True, train_args: dict | None = None
-) -> list[Path]:
-    """Writes `pruned.pt`, `pruned.json` and `pruned.onnx`; all are made in a temporary folder and moved at the end.
-
-    Returns:
-        The files written.
-
-    Raises:
-        PruningError: If the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".pruning-", dir=folder))
-    except OSError as error:
-        raise PruningError(f"cannot write into '{folder}' ({error.strerror}); choose another --save-dir") from error
-    try:
-        checkpoint.save(result.model, temporary / f"{name}.pt", train_args=train_args)
-        (temporary / f"{name}.json").write_text(result.plan.to_json(), encoding="utf-8")
-        if onnx:
-            from ultralytics import YOLO
-
-            imgsz = result.plan.settings["imgsz"]
-            YOLO(temporary / f"{name}.pt").export(format="onnx", imgsz=imgsz, device="cpu")
-        files = []
-        for file in sorted(temporary.iterdir()):
-            os.replace(file, folder / file.name)
-            files.append(folder / file.name)
-        return files
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -167,6 +167,24 @@ def resolve_data(data: str, *, classes: int | None = None, check_images: bool = 
     return str(file.resolve())
 
 
+def model_yaml(name: str, option: str) -> dict[str, Any]:
+    """Returns the content of a model yaml: a path, or a name of the release such as `yolov8n.yaml`.
+
+    Args:
+        name: The yaml; the scale (n, s, m, l, x) may stand in its name.
+        option: The option that named it, for the error.
+
+    Raises:
+        PruningError: If there is none of that name.
+    """
+    from ultralytics.nn.tasks import yaml_model_load
+
+    try:
+        return yaml_model_load(name)
+    except FileNotFoundError as error:
+        raise PruningError(f"{option} {name}: no such model yaml, neither a file nor one of the release") from error
+
+
 def write_folder(folder: Path) -> Path:
     """Makes a folder and checks that files can be written into it.
 

@@ -15,7 +15,7 @@ from . import checkpoint
 from .cost import cost_of
 from .errors import PruningError
 from .report import table
-from .stages import ROOT, RUNS, Parser, resolve_data, say, write_folder
+from .stages import ROOT, RUNS, Parser, model_yaml, resolve_data, say, write_folder
 from .tracing import trace
 
 
@@ -74,6 +74,8 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         clear_run(folder, overwrite=options.overwrite)
         settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
         settings |= {"device": options.device, **options.settings}
+        if "sr" in options:
+            settings["sr"] = options.sr
         write_folder(RUNS)
         YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
     say(summary(folder))
@@ -87,16 +89,13 @@ def find_weights(weights: str, stage: Stage) -> Path:
     Raises:
         PruningError: If it is not there.
     """
-    from ultralytics.utils import checks
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
     path = Path(weights)
     if path.suffix in {".yaml", ".yml"}:
         if not stage.from_yaml:
             raise PruningError(f"--weights {weights}: this stage trains the network of a .pt, not a yaml")
-        file = checks.check_yaml(weights, hard=False)
-        if not file:
-            raise PruningError(f"--weights {weights}: no such model file")
+        model_yaml(weights, "--weights")
         return path  # as given: the release reads the scale (n, s, m, l, x) off the name
     if not path.is_file() and not path.is_absolute():
         path = ROOT / path

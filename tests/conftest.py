@@ -1,0 +1,62 @@
+"""What the tests share. All of it is made on the spot, small, and without the network."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import ultralytics
+from ultralytics.data.digits import Recipe, build
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+assert Path(ultralytics.__file__).parent == REPOSITORY / "ultralytics", "the tests need the overlay, not the release"
+
+torch.set_num_threads(1)  # the same sums in the same order, whatever the machine
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """The yaml of a small digits data set: 16 images to train on, 8 to validate."""
+    return build(tmp_path_factory.mktemp("data") / "digits", Recipe(train=16, val=8))
+
+
+@pytest.fixture(scope="session")
+def quick(digits) -> dict:
+    """Training settings for a run of seconds on the CPU."""
+    return {
+        "data": str(digits),
+        "imgsz": 64,
+        "batch": 8,
+        "epochs": 1,
+        "device": "cpu",
+        "plots": False,
+        "workers": 0,
+        "exist_ok": True,
+        "optimizer": "SGD",
+    }
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch) -> Path:
+    """Lets stages in this process write their runs into a temporary folder."""
+    from ultralytics.pruning import stages, training
+
+    for module in (stages, training):
+        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def run_python(*words: str | Path, cwd: Path = REPOSITORY, timeout: float = 300, **environment: str):
+    """Runs Python in a process of its own, as a person would, and returns its output."""
+    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **settings},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )

@@ -1,0 +1,261 @@
+"""The edits of the trainer: the pull on the gammas, and that a pruned network stays as it is."""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import REPOSITORY, run_python
+from torch import nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel
+
+from ultralytics import YOLO
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.pruning import PruningError, load, plans_of, prune_network, save, trace
+from ultralytics.pruning.rebuild import differing_layer, is_pruned
+from ultralytics.pruning.sparsity import SubgradientPenalty, prunable_gammas
+
+
+def write_images(folder: Path, count: int = 4) -> list[Path]:
+    """Writes noise images and returns their files."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    files = [folder / f"{i}.png" for i in range(count)]
+    for file in files:
+        cv2.imwrite(str(file), rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    return files
+
+
+def write_data(task: str, folder: Path) -> str:
+    """Writes a data set of four images for a task and returns what `data=` takes."""
+    if task == "classify":
+        for split in ("train", "val"):
+            for name in ("a", "b"):
+                write_images(folder / split / name)
+        return str(folder)
+    box = {
+        "detect": "0.5 0.5 0.4 0.4",
+        "segment": "0.3 0.3 0.7 0.3 0.7 0.7 0.3 0.7",
+        "pose": "0.5 0.5 0.4 0.4 " + "0.5 0.5 2 " * 17,
+        "obb": "0.3 0.3 0.7 0.3 0.7 0.7 0.3 0.7",
+    }[task]
+    for file in write_images(folder / "images"):
+        label = folder / "labels" / f"{file.stem}.txt"
+        label.parent.mkdir(exist_ok=True)
+        label.write_text(f"0 {box}\n")
+    data = {"path": str(folder), "train": "images", "val": "images", "names": {0: "a", 1: "b"}}
+    if task == "pose":
+        data |= {"kpt_shape": [17, 3], "flip_idx": list(range(17)), "names": {0: "a"}}
+    (folder / "data.yaml").write_text(yaml.safe_dump(data))
+    return str(folder / "data.yaml")
+
+
+SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
+
+
+@pytest.mark.parametrize("task", SUFFIX)
+def test_one_step_moves_the_gammas_as_computed_by_hand(task, tmp_path, monkeypatch):
+    """SGD with Nesterov momentum m, first step: gamma -= lr * (1 + m) * (gradient + s * sign(gamma))."""
+    sr, lr, momentum = 0.5, 0.01, 0.8
+    seen = {}
+
+    def before_pull(self, epoch, epochs):
+        seen["strength"] = self.strength(epoch, epochs)
+        seen["loss_gradients"] = [gamma.grad.clone() for gamma in self.gammas]
+        seen["before"] = [gamma.detach().clone() for gamma in self.gammas]
+        seen["masks"] = list(self.gammas.values())
+        pull(self, epoch, epochs)
+
+    def after_step(trainer):
+        seen["after"] = [gamma.detach().clone() for gamma in trainer.sparsity.gammas]
+        seen["trainer"] = trainer
+
+    pull = SubgradientPenalty.add_to_gradients
+    monkeypatch.setattr(SubgradientPenalty, "add_to_gradients", before_pull)
+    model = YOLO(f"yolov8n{SUFFIX[task]}.yaml")
+    for module in model.model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # signs of both kinds
+            nn.init.uniform_(module.weight, -1, 1)
+    save(model.model, tmp_path / "start.pt")
+    model = YOLO(tmp_path / "start.pt")
+    model.add_callback("on_train_batch_end", after_step)
+    model.train(data=write_data(task, tmp_path / "data"), sr=sr, lr0=lr, momentum=momentum, optimizer="SGD", epochs=1,
+                imgsz=64, batch=8, nbs=8, warmup_epochs=0, device="cpu", workers=0, plots=False, val=False,
+                project=str(tmp_path), name="run")  # fmt: skip
+    assert seen["strength"] == sr
+    assert seen["trainer"].amp is False
+    assert not seen["trainer"].scaler.is_enabled()
+    moved = 0
+    for before, after, gradient, mask in zip(
+        seen["before"], seen["after"], seen["loss_gradients"], seen["masks"], strict=True
+    ):
+        expected = before - lr * (1 + momentum) * (gradient + sr * mask * before.sign())
+        torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-7)
+        moved += int(mask.sum())
+    channel_map = trace(seen["trainer"].model)
+    assert moved == sum(int(channel_map.free[layer.outputs].sum()) for layer in channel_map.norms())
+
+
+def test_strength_decays_to_a_tenth():
+    penalty = SubgradientPenalty(YOLO("yolov8n.yaml").model, 0.01)
+    assert penalty.strength(0, 50) == 0.01
+    assert math.isclose(penalty.strength(25, 50), 0.01 * 0.55)
+    assert math.isclose(penalty.strength(50, 50), 0.001)
+
+
+class PinnedNorm(nn.Module):
+    """The first batch norm can be pruned, the second is the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))
+        self.second = nn.Sequential(nn.Conv2d(4, 2, 1, bias=False), nn.BatchNorm2d(2))
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def test_pinned_gammas_are_not_pulled():
+    model = PinnedNorm()
+    assert set(prunable_gammas(model)) == {model.first[1].weight}
+    model.first = nn.Conv2d(3, 4, 1)
+    with pytest.raises(PruningError, match="no batch-norm scale"):
+        prunable_gammas(model)
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory) -> Path:
+    """A pruned yolov8n of ten classes."""
+    folder = tmp_path_factory.mktemp("pruned")
+    model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+    model.names = {i: str(i) for i in range(10)}
+    model.task = "detect"
+    result = prune_network(model, prune_ratio=0.5)
+    save(result.model, folder / "pruned.pt")
+    return folder / "pruned.pt"
+
+
+def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+
+def test_finetune_keeps_the_network_also_on_resume(pruned, quick, tmp_path):
+    wanted = shapes(load(pruned)[0])
+    model = YOLO(pruned)
+    stop = {"at": 1}
+
+    def interrupt(trainer):
+        if trainer.epoch + 1 == stop["at"]:
+            raise KeyboardInterrupt
+
+    model.add_callback("on_fit_epoch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(finetune=True, project=str(tmp_path), name="run", **{**quick, "epochs": 2})
+    last = tmp_path / "run" / "weights" / "last.pt"
+    network, content = load(last)
+    assert shapes(network) == wanted
+    assert content["epoch"] == 0
+    assert content["train_args"]["finetune"] is True
+
+    resumed = YOLO(last)
+    resumed.train(resume=True)
+    network, content = load(last)
+    assert shapes(network) == wanted
+    assert content["epoch"] == -1
+    assert len((tmp_path / "run" / "results.csv").read_text().splitlines()) == 3
+    assert len(plans_of(network)) == 1
+    assert content["train_args"]["finetune"] is True
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"pretrained": False}, {"pretrained": "yolov8n.pt"}, {"finetune": True, "pretrained": False}, {"sr": 0.01}],
+)
+def test_a_pruned_network_is_never_rebuilt(pruned, quick, tmp_path, arguments):
+    with pytest.raises(PruningError, match=r"rebuil|replace"):
+        YOLO(pruned).train(project=str(tmp_path), name="run", **quick, **arguments)
+    assert not (tmp_path / "run" / "weights" / "last.pt").exists()
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_the_trainer_alone_refuses_too(pruned, quick, tmp_path, pretrained):
+    overrides = {**quick, "model": str(pruned), "project": str(tmp_path), "name": "run", "pretrained": pretrained}
+    with pytest.raises(PruningError, match="pruned"):
+        DetectionTrainer(overrides=overrides).train()
+
+
+def test_finetune_needs_a_pt_of_the_same_classes(pruned, quick, tmp_path):
+    with pytest.raises(PruningError, match=r"trains the network of a \.pt"):
+        YOLO("yolov8n.yaml").train(finetune=True, project=str(tmp_path), **quick)
+    other = yaml.safe_load(Path(quick["data"]).read_text())
+    other |= {"names": {i: f"n{i}" for i in range(12)}, "nc": 12}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    with pytest.raises(PruningError, match="10 classes, but the data set has 12"):
+        YOLO(pruned).train(finetune=True, project=str(tmp_path), **{**quick, "data": str(tmp_path / "other.yaml")})
+
+
+def test_a_network_cut_in_memory_is_not_replaced_by_its_yaml(quick, tmp_path):
+    model = YOLO("yolov8n.yaml")
+    model.model = prune_network(model.model, prune_ratio=0.3).model
+    with pytest.raises(PruningError, match=r"saved with ultralytics\.pruning\.save"):
+        model.train(project=str(tmp_path), name="run", **quick)
+
+
+def test_a_finetuned_student_keeps_its_widths(pruned, quick, tmp_path):
+    wanted = shapes(load(pruned)[0])
+    teacher = tmp_path / "teacher.pt"
+    parent = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+    parent.task = "detect"
+    save(parent, teacher)
+    YOLO(pruned).train(finetune=True, distill_model=str(teacher), project=str(tmp_path), name="run", **quick)
+    assert shapes(load(tmp_path / "run" / "weights" / "last.pt")[0]) == wanted
+
+
+def test_a_ddp_worker_has_the_edits_and_the_network(pruned, quick, tmp_path):
+    """The worker file and the pickled state that the release writes, run in a process of its own."""
+    from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+
+    overrides = {**quick, "model": str(pruned), "project": str(tmp_path), "name": "run", "finetune": True, "sr": 0.01}
+    trainer = DetectionTrainer(overrides=overrides)
+    trainer.model = trainer.get_model(weights=load(pruned)[0], cfg=None)
+    file = generate_ddp_file(trainer)
+    try:
+        done = run_python(file, cwd=tmp_path, YOLO_CONFIG_DIR=str(REPOSITORY / ".ultralytics"))
+    finally:
+        ddp_cleanup(trainer, file)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "prunable gammas" in done.stdout + done.stderr
+    network, content = load(tmp_path / "run" / "weights" / "last.pt")
+    assert shapes(network) == shapes(load(pruned)[0])
+    assert content["train_args"]["sr"] == 0.01
+
+
+@pytest.mark.parametrize("name", ["yolov8n", "yolov8n-seg", "yolov8n-cls", "yolo11n", "yolo12n", "yolo26n", "yolov5n"])
+def test_networks_as_their_yaml_says_are_not_taken_for_pruned(name):
+    assert not is_pruned(YOLO(f"{name}.yaml").model)
+
+
+def test_the_class_branch_may_have_the_width_of_other_weights():
+    """The release gives a new network the class branch of the weights it loads, whose width follows their classes."""
+    model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+    model.load(DetectionModel("yolov8n.yaml", nc=80, verbose=False))
+    assert model.model[-1].cv3[0][0].conv.out_channels == 80
+    assert differing_layer(model) is None
+    assert not is_pruned(model)
+
+
+def test_sparsity_warns_under_adam_and_says_what_it_does(quick, tmp_path, caplog):
+    caplog.set_level("INFO", logger="ultralytics")
+    YOLO("yolov8n.yaml").train(sr=0.01, project=str(tmp_path), name="run", **{**quick, "optimizer": "AdamW"})
+    text = caplog.text
+    assert "AMP, gradient scaler and gradient clipping are off" in text
+    assert "Use optimizer=SGD" in text
+
+
+def test_edits_stand_in_the_class_all_trainers_share():
+    for name in ("optimizer_step", "_setup_train", "__init__", "setup_model", "save_model"):
+        assert hasattr(getattr(BaseTrainer, name), "__wrapped__"), name

@@ -1,0 +1,143 @@
+"""The pruning stage: a checkpoint in; the pruned one, its plan and its ONNX out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from . import checkpoint
+from .errors import PruningError
+from .pipeline import Pruned, prune_network
+from .report import cost_table, layer_table, table
+from .stages import ROOT, model_yaml, resolve_data, say, write_folder
+from .training import shown
+
+
+def prune_stage(options: argparse.Namespace) -> None:
+    """Prunes `options.weights` and writes `pruned.pt`, `pruned.json` and `pruned.onnx` into `options.save_dir`.
+
+    Raises:
+        PruningError: If something that the user gave is wrong; nothing is written then.
+    """
+    model, train_args, source = load_source(options.weights)
+    check_family(model, options.cfg, options.model_size)
+    data = resolve_data(options.data, classes=len(model.names)) if options.val else None
+    imgsz = options.imgsz or train_args.get("imgsz") or 640
+    folder = Path(options.save_dir)
+    if not options.dry_run:
+        write_folder(folder)
+    result = prune_network(model, prune_ratio=options.prune_ratio, imgsz=imgsz, fold=options.fold, source=source)
+    say(layer_table(result.plan))
+    say()
+    if options.dry_run:
+        say(cost_table(result.plan))
+    else:
+        before_mb = Path(source["file"]).stat().st_size / 1e6 if source["sha256"] else None
+        files = write(result, folder, onnx=options.onnx, train_args=train_args)
+        after_mb = (folder / "pruned.pt").stat().st_size / 1e6
+        say(cost_table(result.plan, (before_mb, after_mb) if before_mb else None))
+        if before_mb:
+            say("(pruned.pt is written in float32, a finished training checkpoint in half precision)")
+    say_findings(result)
+    if options.dry_run:
+        say("\nNothing was written (--dry-run).")
+        return
+    if data:
+        say(accuracy_table(options.weights, folder / "pruned.pt", data, imgsz, options))
+    say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
+    say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}")
+
+
+def load_source(weights: str) -> tuple[nn.Module, dict[str, Any], dict[str, str]]:
+    """Loads a checkpoint, or builds a model yaml of the release with random weights, to try things.
+
+    Returns:
+        The network, the arguments that it was trained with, and its origin for the plan.
+    """
+    from ultralytics import YOLO
+
+    release = checkpoint.release_version()
+    if weights.endswith((".yaml", ".yml")):
+        model_yaml(weights, "--weights")
+        model = YOLO(weights).model
+        return model, {}, {"file": weights, "sha256": "", "task": model.task, "release": release}
+    path = Path(weights) if Path(weights).is_file() or Path(weights).is_absolute() else ROOT / weights
+    model, content = checkpoint.load(path)
+    source = {"file": str(path), "sha256": checkpoint.sha256(path), "task": model.task, "release": release}
+    return model, content.get("train_args") or {}, source
+
+
+def check_family(model: nn.Module, cfg: str | None, size: str | None) -> None:
+    """Compares `--cfg` and `--model-size` with what the checkpoint says of itself.
+
+    Raises:
+        PruningError: If they contradict it.
+    """
+    own = model.yaml
+    scale = own.get("scale")
+    if size and scale and size != scale:
+        raise PruningError(f"--model-size {size}, but the weights are those of a model of size {scale}; leave it out")
+    if not cfg:
+        return
+    other = model_yaml(cfg, "--cfg")
+    if any(other.get(part) != own.get(part) for part in ("backbone", "head")):
+        raise PruningError(f"--cfg {cfg} is not the model of these weights ({own.get('yaml_file')}); leave it out")
+    if other.get("scale") and scale and other["scale"] != scale:
+        raise PruningError(f"--cfg {cfg} is of size {other['scale']}, the weights are of size {scale}; leave it out")
+
+
+def write(result: Pruned, folder: Path, *, onnx: bool, train_args: dict[str, Any]) -> list[Path]:
+    """Writes `pruned.pt`, `pruned.json` and `pruned.onnx`: made in a temporary folder, moved when all are there.
+
+    Returns:
+        The files written.
+    """
+    from ultralytics import YOLO
+
+    temporary = Path(tempfile.mkdtemp(prefix=".pruning-", dir=folder))
+    try:
+        checkpoint.save(result.model, temporary / "pruned.pt", train_args=train_args)
+        (temporary / "pruned.json").write_text(result.plan.to_json(), encoding="utf-8")
+        if onnx:
+            YOLO(temporary / "pruned.pt").export(format="onnx", imgsz=result.plan.settings["imgsz"], device="cpu")
+        made = sorted(temporary.iterdir(), key=lambda file: file.suffix == ".pt")  # the .pt, which is read on, last
+        for file in made:
+            os.replace(file, folder / file.name)
+        return [folder / file.name for file in made]
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def say_findings(result: Pruned) -> None:
+    """Prints how long it took, whether the cut is right, and what limited it."""
+    plan = result.plan
+    seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in plan.seconds.items())
+    say(f"\nTime: {seconds}, together {sum(plan.seconds.values()):.2f} s")
+    say(f"Checked against the original with silenced channels: largest difference {result.difference:.1e} (relative)")
+    for limit in plan.limits:
+        say(f"Limit: {limit}")
+    if result.unfolded:
+        say(f"Not folded, no batch norm or bias to absorb what removed channels emit: {', '.join(result.unfolded)}")
+    if plan.pinned:
+        say("Pinned channels: " + ", ".join(f"{count} ({reason})" for reason, count in plan.pinned.items()))
+
+
+def accuracy_table(before: str, after: Path, data: str, imgsz: int, options: argparse.Namespace) -> str:
+    """Returns precision, recall and mAP of two checkpoints on a data set."""
+    from ultralytics import YOLO
+
+    from .stages import RUNS
+
+    rows = []
+    for path in (Path(before), after):
+        settings = {"data": data, "imgsz": imgsz, "device": options.device, **options.settings}
+        metrics = YOLO(path).val(project=str(RUNS), name="prune-val", exist_ok=True, plots=False, **settings)
+        rows.append((str(path), *(f"{value:.4f}" for key, value in metrics.results_dict.items() if key != "fitness")))
+        titles = [key.removeprefix("metrics/").removesuffix("(B)") for key in metrics.results_dict if key != "fitness"]
+    return "\n" + table(("checkpoint", *titles), rows)
