@@ -27,11 +27,13 @@ if __name__ == "__main__":
     )
     options.add_argument("--weights", default="runs/train-sparsity/weights/last.pt", help="checkpoint, or a model yaml")
     options.add_argument("--prune-ratio", "--percent", type=ratio, default=0.7, help="share of the prunable channels")
-    options.add_argument("--save-dir", default="weights", help="folder for pruned.pt, pruned.json and pruned.onnx")
+    options.add_argument(
+        "--save-dir", default=stages.ROOT / "weights", help="folder for pruned.pt, pruned.json and pruned.onnx"
+    )
     options.add_argument("--data", default="coco.yaml", help="data set for --val")
     options.add_argument("--val", action="store_true", help="measure the accuracy before and after on --data")
     options.add_argument(
-        "--imgsz", type=int, help="side of the image for GFLOPs and ONNX; that of the training if empty"
+        "--imgsz", type=stages.positive, help="side of the image for GFLOPs and ONNX; that of the training if empty"
     )
     options.add_argument("--cfg", help="model yaml; may be left out, the checkpoint knows")
     options.add_argument("--model-size", choices=list("nsmlx"), help="model size; may be left out")

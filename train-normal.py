@@ -11,7 +11,7 @@ STAGE = training.Stage(
     name=stages.NORMAL,
     settings={"sr": 0.0},
     next_command="python train_sparsity.py --weights {best}",
-    own_classes=False,
+    keeps_network=False,
     from_yaml=True,
 )
 

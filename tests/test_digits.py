@@ -162,6 +162,20 @@ def test_box_is_tight(seed: int) -> None:
     np.testing.assert_allclose(boxes[0], extent, atol=1)  # 1: a pixel may lie on the threshold
 
 
+@pytest.mark.parametrize(("background", "signs"), [(10, {1}), (128, {-1, 1}), (245, {-1})])
+def test_digits_stand_out(background: int, signs: set[int]) -> None:
+    plain, glyphs = np.full((300, 300, 3), background, np.uint8), load_digits().images
+    alone = Recipe(digits=(1, 1), max_noise=0)
+    seen = set()
+    for seed in range(20):
+        image = draw_image([plain], glyphs, alone, np.random.default_rng(seed))[0]
+        change = image @ np.array([0.114, 0.587, 0.299]) - background
+        strongest = change.flat[np.abs(change).argmax()]
+        assert abs(strongest) > 20  # least contrast at least opacity: 60 * 0.45 = 27, less by clipping
+        seen.add(int(np.sign(strongest)))
+    assert seen == signs
+
+
 def test_labels_lie_on_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From file to file: the label's pixels, and only they, differ from the plain background."""
     plain = [np.full((427, 640, 3), 128, np.uint8)]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import REPOSITORY, run_python
-from ultralytics.cfg import get_cfg
 
 import ultralytics
 from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
 from ultralytics.utils import loss
 
 OVERLAY = REPOSITORY / "ultralytics"
@@ -53,9 +53,8 @@ def test_all_other_modules_are_the_release():
 
 
 def test_edited_classes_keep_the_public_names_of_the_release():
-    from ultralytics.models.yolo.detect import DetectionTrainer
-
     from ultralytics.engine.trainer import BaseTrainer
+    from ultralytics.models.yolo.detect import DetectionTrainer
 
     assert BaseTrainer.__module__ == "ultralytics.engine.trainer"
     assert DetectionTrainer.__mro__[1] is BaseTrainer

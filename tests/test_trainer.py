@@ -10,14 +10,14 @@ import torch
 import yaml
 from conftest import REPOSITORY, run_python
 from torch import nn
-from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel
 
 from ultralytics import YOLO
 from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import PruningError, load, plans_of, prune_network, save, trace
 from ultralytics.pruning.rebuild import differing_layer, is_pruned
-from ultralytics.pruning.sparsity import SubgradientPenalty, prunable_gammas
+from ultralytics.pruning.sparsity import SubgradientPenalty
 
 
 def write_images(folder: Path, count: int = 4) -> list[Path]:
@@ -121,10 +121,10 @@ class PinnedNorm(nn.Module):
 
 def test_pinned_gammas_are_not_pulled():
     model = PinnedNorm()
-    assert set(prunable_gammas(model)) == {model.first[1].weight}
+    assert set(SubgradientPenalty(model, 0.1).gammas) == {model.first[1].weight}
     model.first = nn.Conv2d(3, 4, 1)
     with pytest.raises(PruningError, match="no batch-norm scale"):
-        prunable_gammas(model)
+        SubgradientPenalty(model, 0.1)
 
 
 @pytest.fixture(scope="module")

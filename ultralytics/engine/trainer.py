@@ -7,6 +7,7 @@ run_release(globals())
 # ===== what the edits below need =====
 import functools
 
+from ultralytics.pruning import resuming
 from ultralytics.pruning.errors import PruningError
 from ultralytics.pruning.rebuild import differing_layer, is_pruned
 from ultralytics.pruning.sparsity import SubgradientPenalty
@@ -126,7 +127,7 @@ def _refuse_replacement(self, release):
 
 # =====
 
-# ===== checkpoints appear whole: written under a temporary name, then renamed =====
+# ===== checkpoints appear whole, written under a temporary name and renamed; resumed runs go on exactly =====
 
 
 @_instead_of(BaseTrainer, "save_model")
@@ -138,11 +139,30 @@ def _save_whole(self, release):
         saved = release()
     finally:
         self.wdir, self.last, self.best = folder, last, best
+    if RANK == -1:
+        resuming.save_state(self)
     # last.pt at the end: a run that is resumed from it finds all that belongs to its epoch
     for file in sorted(temporary.iterdir(), key=lambda file: file.name == last.name):
         os.replace(file, folder / file.name)
     temporary.rmdir()
+    resuming.remove_states(folder, but=self.epoch)
     return saved
+
+
+@_instead_of(BaseTrainer, "_setup_train")
+def _go_on_exactly(self, release):
+    release()
+    if self.resume and RANK in {-1, 0}:
+        resuming.forget_unsaved_epochs(self.csv, self.start_epoch)
+    if self.resume and RANK == -1 and not resuming.load_state(self):
+        LOGGER.warning("no exact state of this epoch is left: going on from the averaged weights of last.pt")
+
+
+@_instead_of(BaseTrainer, "final_eval")
+def _end(self, release):
+    if RANK in {-1, 0}:
+        resuming.remove_states(self.wdir)
+    release()
 
 
 _release_strip_optimizer = strip_optimizer

@@ -52,7 +52,7 @@ def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[nn.Module, 
     """
     path = Path(path)
     if not path.is_file():
-        raise PruningError(f"'{path}' is not there; run the stage that writes it, or name another with --weights")
+        raise PruningError(f"'{path}' is not there; run the stage that writes it, or name another checkpoint")
     if path.suffix != ".pt":
         raise PruningError(f"'{path}' is a {path.suffix or 'file without ending'}; this needs a .pt checkpoint")
     _refuse_other_formats(path)

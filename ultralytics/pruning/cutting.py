@@ -15,7 +15,7 @@ from . import checkpoint
 from .errors import PruningError
 from .pipeline import Pruned, prune_network
 from .report import cost_table, layer_table, table
-from .stages import ROOT, model_yaml, resolve_data, say, write_folder
+from .stages import ROOT, model_yaml, quiet_release, resolve_data, say, write_folder
 from .training import shown
 
 
@@ -27,6 +27,8 @@ def prune_stage(options: argparse.Namespace) -> None:
     """
     model, train_args, source = load_source(options.weights)
     check_family(model, options.cfg, options.model_size)
+    if options.val and not source["sha256"]:
+        raise PruningError("--val measures trained weights, a model yaml has none")
     data = resolve_data(options.data, classes=len(model.names)) if options.val else None
     imgsz = options.imgsz or train_args.get("imgsz") or 640
     folder = Path(options.save_dir)
@@ -49,7 +51,7 @@ def prune_stage(options: argparse.Namespace) -> None:
         say("\nNothing was written (--dry-run).")
         return
     if data:
-        say(accuracy_table(options.weights, folder / "pruned.pt", data, imgsz, options))
+        say(accuracy_table(source["file"], folder / "pruned.pt", data, imgsz, options))
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
     say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}")
 
@@ -105,7 +107,9 @@ def write(result: Pruned, folder: Path, *, onnx: bool, train_args: dict[str, Any
         checkpoint.save(result.model, temporary / "pruned.pt", train_args=train_args)
         (temporary / "pruned.json").write_text(result.plan.to_json(), encoding="utf-8")
         if onnx:
-            YOLO(temporary / "pruned.pt").export(format="onnx", imgsz=result.plan.settings["imgsz"], device="cpu")
+            say(f"Exporting to ONNX at {result.plan.settings['imgsz']} pixels ...")
+            with quiet_release():
+                YOLO(temporary / "pruned.pt").export(format="onnx", imgsz=result.plan.settings["imgsz"], device="cpu")
         made = sorted(temporary.iterdir(), key=lambda file: file.suffix == ".pt")  # the .pt, which is read on, last
         for file in made:
             os.replace(file, folder / file.name)

@@ -5,29 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .errors import PruningError
+from .gammas import gammas_of
 from .tracing import trace
-
-
-def prunable_gammas(model: nn.Module) -> dict[torch.Tensor, torch.Tensor]:
-    """Returns the gammas that a cut could remove: each batch norm's gamma (C,) with a mask (C,), one where prunable.
-
-    A batch norm is left out if none of its channels can be removed.
-
-    Raises:
-        PruningError: If no gamma can be removed, so that a penalty would do nothing.
-    """
-    channel_map = trace(model)
-    modules = dict(model.named_modules())
-    gammas = {}
-    for layer in channel_map.norms():
-        gamma = modules[layer.name].weight
-        free = channel_map.free[layer.outputs]
-        if gamma is not None and free.any():
-            gammas[gamma] = torch.as_tensor(free, dtype=gamma.dtype, device=gamma.device)
-    if not gammas:
-        raise PruningError("no batch-norm scale of this network can be pruned, so sparsity training would do nothing")
-    return gammas
 
 
 class SubgradientPenalty:
@@ -41,11 +20,21 @@ class SubgradientPenalty:
     Args:
         model: The network to be trained.
         sr: The strength lambda at the start.
+
+    Attributes:
+        gammas: The gammas with a prunable channel, (C,) each, with a mask (C,) that is one where it can be pruned.
+
+    Raises:
+        PruningError: If no gamma can be pruned, so that the pull would do nothing.
     """
 
     def __init__(self, model: nn.Module, sr: float) -> None:
         self.sr = sr
-        self.gammas = prunable_gammas(model)
+        self.gammas = {
+            gamma.parameter: torch.as_tensor(gamma.free).to(gamma.parameter)
+            for gamma in gammas_of(trace(model), model).values()
+            if gamma.free.any()
+        }
 
     def strength(self, epoch: int, epochs: int) -> float:
         """Returns s(e) in epoch `epoch` of `epochs`, counted from 0."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import logging
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
     except OSError as error:
         parser.exit(2, f"{parser.prog}: error: {error.filename or ''}: {error.strerror or error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, f"\n{parser.prog}: stopped; a training goes on with --resume\n")
+        parser.exit(130, f"\n{parser.prog}: stopped (a training stage goes on with --resume)\n")
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         PruningError: If a word has no `=`, a key is unknown or belongs to an option, or a value is refused.
     """
-    from ultralytics.cfg import get_cfg, parse_key_value_pair
+    from ultralytics.cfg import parse_key_value_pair
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     settings: dict[str, Any] = {}
@@ -94,11 +94,29 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
             close = difflib.get_close_matches(key, DEFAULT_CFG_DICT, 1)
             raise PruningError(f"unknown setting '{key}'" + (f"; did you mean '{close[0]}'?" if close else ""))
         settings[key] = parse_key_value_pair(word)[1]
+    check_settings(settings)
+    return settings
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Checks settings by the release's own rules for their types and ranges.
+
+    Raises:
+        PruningError: If one is refused.
+    """
+    from ultralytics.cfg import get_cfg
+
     try:
-        get_cfg(overrides=settings)
+        get_cfg(overrides=dict(settings))
     except (TypeError, ValueError) as error:
         raise PruningError(str(error)) from error
-    return settings
+
+
+def positive(text: str) -> int:
+    """Reads a whole number of at least 1, for an option."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 def choose_device(wanted: str) -> str:
@@ -201,14 +219,19 @@ def write_folder(folder: Path) -> Path:
     return folder
 
 
-def quiet_release() -> None:
+@contextlib.contextmanager
+def quiet_release() -> Iterator[None]:
     """Leaves only the release's warnings on the screen."""
     from ultralytics.utils import LOGGER
 
+    level = LOGGER.level
     LOGGER.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 def say(text: str = "") -> None:
     """Prints for a person, at once."""
     print(text, flush=True)
-    sys.stdout.flush()

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from . import checkpoint
 from .cost import cost_of
 from .errors import PruningError
+from .gammas import prunable_values
+from .rebuild import is_pruned
 from .report import table
-from .stages import ROOT, RUNS, Parser, model_yaml, resolve_data, say, write_folder
+from .stages import ROOT, RUNS, Parser, check_settings, model_yaml, positive, resolve_data, say, write_folder
 from .tracing import trace
 
 
@@ -27,14 +28,14 @@ class Stage:
         name: Its run folder under `runs/`.
         settings: Settings of Ultralytics that make it this stage; `key=value` words can change them.
         next_command: What to run afterwards; `{best}` and `{last}` stand for the checkpoints.
-        own_classes: Whether the data set must have the classes of the network that is loaded.
+        keeps_network: Whether it trains the loaded network on, with its classes, and its widths if it is pruned.
         from_yaml: Whether `--weights` may be a model yaml.
     """
 
     name: str
     settings: dict[str, Any]
     next_command: str
-    own_classes: bool = True
+    keeps_network: bool = True
     from_yaml: bool = False
 
 
@@ -43,9 +44,9 @@ def training_parser(what: str, example: str, *, name: str, weights: str, epochs:
     parser = Parser(what, example)
     parser.add_argument("--weights", default=weights, help="checkpoint to start from")
     parser.add_argument("--data", default="coco.yaml", help="data set: a yaml, or 'digits', which is made on first use")
-    parser.add_argument("--epochs", type=int, default=epochs, help="passes over the training images")
-    parser.add_argument("--batch", type=int, default=batch, help="images per step")
-    parser.add_argument("--imgsz", type=int, default=640, help="side of the training images in pixels")
+    parser.add_argument("--epochs", type=positive, default=epochs, help="passes over the training images")
+    parser.add_argument("--batch", type=positive, default=batch, help="images per step")
+    parser.add_argument("--imgsz", type=positive, default=640, help="side of the training images in pixels")
     parser.add_argument("--name", default=name, help="run folder under runs/; the next stage reads the default")
     parser.add_argument("--overwrite", action="store_true", help="replace the run of that name")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of that name")
@@ -65,17 +66,23 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         model = YOLO(interrupted_run(folder))
         model.train(resume=True, device=options.device)
     else:
-        weights = find_weights(options.weights, stage)
-        classes = None
-        if weights.suffix == ".pt":
-            network, _ = checkpoint.load(weights)
-            classes = len(network.names) if stage.own_classes else None
-        data = resolve_data(options.settings.pop("data", options.data), classes=classes)
-        clear_run(folder, overwrite=options.overwrite)
         settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
-        settings |= {"device": options.device, **options.settings}
         if "sr" in options:
             settings["sr"] = options.sr
+        settings |= {"device": options.device, **options.settings}
+        check_settings(settings)
+        weights = find_weights(options.weights, stage)
+        classes = None
+        if weights.suffix not in {".yaml", ".yml"}:
+            network, _ = checkpoint.load(weights)
+            if stage.keeps_network:
+                classes = len(network.names)
+                if is_pruned(network):  # a second round keeps the widths of the first
+                    settings["finetune"] = True
+            elif is_pruned(network) and not settings.get("finetune"):
+                raise PruningError(f"'{weights}' is pruned; this stage would rebuild it dense: use finetune=True")
+        data = resolve_data(settings.pop("data", options.data), classes=classes)
+        clear_run(folder, overwrite=options.overwrite)
         write_folder(RUNS)
         YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
     say(summary(folder))
@@ -161,7 +168,7 @@ def summary(folder: Path) -> str:
         cost = cost_of(channel_map)
         metrics = content.get("train_metrics") or {}
         score = metrics.get("metrics/mAP50-95(B)")
-        gammas = prunable_gammas(channel_map, model)
+        gammas = prunable_values(channel_map, model)
         rows.append(
             (
                 shown(path),
@@ -174,16 +181,4 @@ def summary(folder: Path) -> str:
         )
     return "\n" + table(
         ("checkpoint", "parameters", "GFLOPs at 640 px", "mAP50-95", "|gamma| < 1e-2", "|gamma| < 1e-3"), rows
-    )
-
-
-def prunable_gammas(channel_map, model: torch.nn.Module) -> np.ndarray:
-    """Returns |gamma| of every batch-norm channel that can be removed, float64 of shape (K,)."""
-    modules = dict(model.named_modules())
-    return np.concatenate(
-        [
-            modules[layer.name].weight.detach().abs().double().cpu().numpy()[channel_map.free[layer.outputs]]
-            for layer in channel_map.norms()
-            if modules[layer.name].weight is not None
-        ]
     )

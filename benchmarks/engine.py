@@ -1,0 +1,61 @@
+"""Times the pruning engine: `python benchmarks/engine.py`, in the repository's root.
+
+Traces, selects and cuts YOLOv8 of all sizes at a pruning ratio of 0.5, and checks the result against the original
+with silenced channels. The largest must take less than a second.
+"""
+
+import argparse
+import os
+import platform
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches a script's own folder, not the root's
+
+import torch
+from torch import nn
+
+from ultralytics import YOLO
+from ultralytics.pruning import prune_network
+from ultralytics.pruning.report import table
+from ultralytics.pruning.stages import say
+
+REPEATS = 3
+
+
+def randomise(model: nn.Module) -> None:
+    """Gives every batch norm random scales and statistics, as those of a trained network are not all alike."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0, 1, generator=generator)
+            module.bias.data.normal_(generator=generator)
+            module.running_mean.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+
+
+def measure(name: str) -> tuple:
+    """Returns a row of the table: the fastest of a few runs."""
+    model = YOLO(f"{name}.yaml").model
+    randomise(model)
+    results = [prune_network(model, prune_ratio=0.5, fold=False) for _ in range(REPEATS)]
+    seconds = min((result.plan.seconds for result in results), key=lambda stages: sum(stages.values()))
+    plan = results[0].plan
+    return (
+        name,
+        f"{plan.before.params:,}",
+        f"{plan.after.params:,}",
+        *(f"{seconds[stage]:.3f}" for stage in ("trace", "select", "cut")),
+        f"{sum(seconds.values()):.3f}",
+        f"{results[0].difference:.1e}",
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"])
+    names = parser.parse_args().models
+    torch.set_num_threads(os.cpu_count() or 1)
+    say(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    header = ("model", "parameters", "pruned", "trace s", "select s", "cut s", "together s", "difference")
+    say(table(header, [measure(name) for name in names]))

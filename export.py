@@ -1,0 +1,21 @@
+"""Exports a checkpoint for deployment, ONNX by default, and checks that the ONNX finds what the checkpoint finds."""
+
+import sys
+
+try:
+    from ultralytics.pruning import exporting, stages
+except ImportError as error:
+    sys.exit(print(f"export.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
+
+if __name__ == "__main__":
+    options = stages.Parser(
+        "Exports a checkpoint to a format of Ultralytics. An ONNX file is compared with the checkpoint on real images.",
+        "python export.py --weights runs/finetune/weights/best.pt --data digits --imgsz 160",
+    )
+    options.add_argument("--weights", default="runs/finetune/weights/best.pt", help="checkpoint to export")
+    options.add_argument("--format", default="onnx", help="onnx, torchscript, openvino, engine, ...")
+    options.add_argument("--imgsz", type=int, default=640, help="side of the images in pixels")
+    options.add_argument("--data", help="data set to compare on, a yaml or 'digits'; that of the training if left out")
+    options.add_argument("--images", type=int, default=16, help="how many of its val images to compare on")
+    options.set_defaults(device="cpu")  # as in the release: files that were made on a GPU may need one
+    stages.run(options, exporting.export)

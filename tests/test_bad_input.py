@@ -1,0 +1,222 @@
+"""A user's mistake: one line that says what was found and what to do, exit code 2, nothing written."""
+
+import runpy
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import REPOSITORY
+from torch import nn
+
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.pruning import save, stages
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """The stages let all cores work; the tests stay with one."""
+    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    """A checkpoint of ten classes."""
+    model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+    model.task, model.names = "detect", {i: str(i) for i in range(10)}
+    file = tmp_path_factory.mktemp("good") / "good.pt"
+    save(model, file)
+    return file
+
+
+def run(monkeypatch, capsys, script: str, *words: object) -> tuple[int, str]:
+    """Runs a script in this process; returns its exit code and the last line on standard error."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+    error = capsys.readouterr().err.strip()
+    assert "Traceback" not in error
+    assert len(error.splitlines()) == 1, error
+    return ended.value.code, error
+
+
+def make_checkpoint(kind: str, good: Path, folder: Path) -> Path:
+    """Writes a file that is no checkpoint to prune."""
+    file = folder / f"{kind}.pt"
+    content = good.read_bytes()
+    if kind == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        file.touch()
+    elif kind == "text":
+        file.write_text("no checkpoint")
+    elif kind == "state_dict":
+        torch.save({"weight": torch.zeros(3)}, file)
+    elif kind == "module":
+        torch.save({"model": nn.Linear(2, 2)}, file)
+    elif kind == "yolov5":
+        torch.save({"model": {"a": 1}}, file)
+        with zipfile.ZipFile(file) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        pickled = b"\x80\x02cmodels.yolo\nDetectionModel\nq\x00."  # a class that is not there
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, pickled if name.endswith("data.pkl") else part)
+    elif kind == "torchscript":
+        torch.jit.trace(nn.Conv2d(3, 4, 1), torch.zeros(1, 3, 8, 8)).save(str(file))
+    elif kind == "onnx":
+        file = folder / "model.onnx"
+        file.write_bytes(b"onnx")
+    elif kind == "nan":
+        model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+        model.model[3].conv.weight.data[0] = float("nan")
+        save(model, file)
+    elif kind == "fused":
+        model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+        save(model.fuse(verbose=False), file)
+    return file
+
+
+BAD_CHECKPOINTS = {
+    "missing": "is not there",
+    "truncated": "truncated",
+    "empty": "is empty",
+    "text": "truncated, or no checkpoint",
+    "state_dict": "not a checkpoint of Ultralytics",
+    "module": "holds a Linear",
+    "yolov5": "old yolov5 repository",
+    "torchscript": "TorchScript",
+    "onnx": "needs a .pt",
+    "nan": "not finite",
+    "fused": "fused",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CHECKPOINTS)
+@pytest.mark.parametrize("script", ["prune.py", "train_sparsity.py", "finetune.py"])
+def test_bad_checkpoints(kind, script, good, digits, tmp_path, runs, monkeypatch, capsys):
+    file = make_checkpoint(kind, good, tmp_path)
+    out = tmp_path / "out"
+    words = ("--save-dir", out) if script == "prune.py" else ("--data", digits)
+    code, line = run(monkeypatch, capsys, script, "--weights", file, *words)
+    assert code == 2
+    assert BAD_CHECKPOINTS[kind] in line
+    assert file.name in line
+    assert not out.exists()
+    assert not runs.exists()
+
+
+def bad_data(kind: str, good: Path, folder: Path) -> Path:
+    file = folder / "data.yaml"
+    content = {"path": str(folder), "train": "images", "val": "images", "names": {i: str(i) for i in range(10)}}
+    if kind == "not_yaml":
+        file.write_text("names: [a, b\n}: {")
+    elif kind == "no_dict":
+        file.write_text("just words")
+    elif kind == "no_names":
+        file.write_text(yaml.safe_dump({"train": "images"}))
+    elif kind == "classes":
+        file.write_text(yaml.safe_dump({**content, "names": {0: "a", 1: "b"}}))
+    elif kind == "no_images":
+        file.write_text(yaml.safe_dump(content))
+    return file
+
+
+BAD_DATA = {
+    "missing": "no such file",
+    "not_yaml": "is not YAML",
+    "no_dict": "is no data set",
+    "no_names": "is no data set",
+    "classes": "has 2 classes, the network has 10",
+    "no_images": "images not found",
+}
+
+
+@pytest.mark.parametrize("kind", BAD_DATA)
+@pytest.mark.parametrize("script", ["finetune.py", "train_sparsity.py", "prune.py"])
+def test_bad_data(kind, script, good, tmp_path, runs, monkeypatch, capsys):
+    out = tmp_path / "out"
+    extra = ("--val", "--save-dir", out) if script == "prune.py" else ()
+    words = ("--weights", good, "--data", bad_data(kind, good, tmp_path), *extra)
+    code, line = run(monkeypatch, capsys, script, *words)
+    assert code == 2
+    assert BAD_DATA[kind] in line
+    assert not out.exists()
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "said"),
+    [
+        ("prune.py", ("--prune-ratio", "1"), "at least 0 and below 1"),
+        ("prune.py", ("--prune-ratio", "-0.1"), "at least 0 and below 1"),
+        ("prune.py", ("--percent", "half"), "at least 0 and below 1"),
+        ("prune.py", ("--prune-ratio", "nan"), "at least 0 and below 1"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--cfg", "yolov8s.yaml"), "is of size s, the weights are of size n"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--cfg", "yolov5n.yaml"), "is not the model of these weights"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--cfg", "nothing.yaml"), "no such model yaml"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--model-size", "s"), "--model-size s"),
+        ("prune.py", ("--weights", "nothing.yaml"), "no such model yaml"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--save-dir", "/proc/nowhere"), "cannot write"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--save-dir", __file__), "cannot write"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--val"), "a model yaml has none"),
+        ("train_sparsity.py", ("--sr", "-0.1"), "at least 0"),
+        ("train_sparsity.py", ("--sr", "inf"), "at least 0"),
+        ("train_sparsity.py", ("sr=nan",), "sr=nan"),
+        ("train_sparsity.py", ("--epochs", "0"), "at least 1"),
+        ("train_sparsity.py", ("--weights", "yolov8n.yaml"), "not a yaml"),
+        ("finetune.py", ("--weights", "yolov8n.yaml"), "not a yaml"),
+        ("train-normal.py", ("--weights", "nothing.pt"), "is not there"),
+        ("train-normal.py", ("--weights", "nothing.yaml"), "no such model yaml"),
+        ("train-normal.py", ("epoch=3",), "did you mean 'epochs'"),
+        ("train-normal.py", ("name=mine",), "--name"),
+        ("train-normal.py", ("amp",), "no key=value"),
+        ("train-normal.py", ("epochs=three",), "epochs"),
+        ("train-normal.py", ("--resume",), "nothing to resume"),
+    ],
+)
+def test_bad_words(script, words, said, runs, tmp_path, monkeypatch, capsys):
+    before = set(REPOSITORY.iterdir())
+    code, line = run(monkeypatch, capsys, script, *words)
+    assert code == 2
+    assert said in line
+    assert not runs.exists()
+    assert set(REPOSITORY.iterdir()) == before
+
+
+def test_a_device_that_is_not_there(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(stages.PruningError, match="has 0 CUDA devices; use --device cpu"):
+        stages.choose_device("0")
+
+
+def test_an_official_checkpoint_that_cannot_be_downloaded(monkeypatch, capsys, runs, tmp_path):
+    from ultralytics.utils import downloads
+
+    def no_network(*args, **kwargs):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(downloads, "attempt_download_asset", no_network)
+    code, line = run(monkeypatch, capsys, "train-normal.py", "--weights", tmp_path / "yolov8s.pt")
+    assert code == 2
+    assert "could not be downloaded" in line
+    assert "--weights yolov8s.yaml" in line
+
+
+def test_a_ratio_that_would_empty_layers_is_repaired_and_reported(good, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["prune.py", "--weights", str(good), "--prune-ratio", "0.95", "--save-dir", str(tmp_path), "--no-onnx"],
+    )
+    runpy.run_path(str(REPOSITORY / "prune.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert "layers stand at their floor of 10%" in said
+    assert "instead of 95.0%" in said
+    network = YOLO(tmp_path / "pruned.pt").model
+    assert all(m.out_channels >= 1 for m in network.modules() if isinstance(m, nn.Conv2d))

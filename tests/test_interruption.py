@@ -1,0 +1,134 @@
+"""Killed runs: checkpoints are whole, and a resumed run is the run that was not interrupted."""
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, run_python
+
+from ultralytics import YOLO
+from ultralytics.pruning import load, prune_network, save
+from ultralytics.pruning.checkpoint import is_finished
+
+# Kills its own process at a chosen moment: inside a checkpoint's bytes, between its renames, or within an epoch.
+TRAIN_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+start, data, project, die, settings = sys.argv[1:6]
+from ultralytics import YOLO
+def kill(): os.kill(os.getpid(), signal.SIGKILL)
+model = YOLO(start)
+state = {"epoch": -1}
+def begins(t): state["epoch"] = t.epoch
+def batch(t):
+    if die == "batch" and state["epoch"] == 1: kill()
+model.add_callback("on_train_epoch_start", begins)
+model.add_callback("on_train_batch_end", batch)
+write, replace = Path.write_bytes, os.replace
+def write_half(self, content):
+    if die == "write" and state["epoch"] == 1:
+        write(self, content[: len(content) // 2])
+        kill()
+    return write(self, content)
+def never_arrives(a, b):
+    if die == "rename" and state["epoch"] == 1 and str(b).endswith("last.pt"): kill()
+    return replace(a, b)
+Path.write_bytes, os.replace = write_half, never_arrives
+model.train(data=data, project=project, name="run", **eval(settings))
+"""
+SETTINGS = {
+    "imgsz": 64,
+    "batch": 8,
+    "nbs": 8,
+    "epochs": 3,
+    "device": "cpu",
+    "plots": False,
+    "workers": 0,
+    "exist_ok": True,
+    "optimizer": "AdamW",
+    "close_mosaic": 1,
+    "seed": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    """A pruned network, so that every run here also has to keep its widths."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(0)
+    model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+    model.task = "detect"
+    file = tmp_path_factory.mktemp("start") / "pruned.pt"
+    save(prune_network(model, prune_ratio=0.6).model, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(start, digits, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    YOLO(start).train(finetune=True, data=str(digits), project=str(folder), name="run", **SETTINGS)
+    return folder / "run"
+
+
+def rows(folder: Path) -> list[list[str]]:
+    """The results of each epoch, without the time."""
+    return [line.split(",")[:1] + line.split(",")[2:] for line in (folder / "results.csv").read_text().splitlines()]
+
+
+def killed_run(start: Path, digits: Path, folder: Path, die: str) -> Path:
+    script = folder / "train.py"
+    script.write_text(TRAIN_AND_DIE)
+    settings = repr({**SETTINGS, "finetune": True})
+    done = run_python(script, start, digits, folder, die, settings, cwd=folder, PYTHONPATH=str(REPOSITORY))
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    return folder / "run"
+
+
+@pytest.mark.parametrize("die", ["batch", "write", "rename"])
+def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(die, start, digits, tmp_path, uninterrupted):
+    run = killed_run(start, digits, tmp_path, die)
+    last = run / "weights" / "last.pt"
+    assert load(last)[1]["epoch"] == 0  # the old checkpoint, whole
+    assert not is_finished(last)
+    YOLO(last).train(resume=True)
+    resumed, content = load(last)
+    expected, _ = load(uninterrupted / "weights" / "last.pt")
+    assert content["epoch"] == -1
+    assert {n: p.shape for n, p in resumed.named_parameters()} == {
+        n: p.shape for n, p in load(start)[0].named_parameters()
+    }
+    assert all(
+        torch.equal(a, b) for a, b in zip(resumed.state_dict().values(), expected.state_dict().values(), strict=True)
+    )
+    assert rows(run) == rows(uninterrupted)
+    assert sorted(file.name for file in (run / "weights").iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_without_the_exact_state_it_still_goes_on(start, digits, tmp_path, caplog):
+    run = killed_run(start, digits, tmp_path, "batch")
+    for file in (run / "weights").glob("resume-*.pt"):
+        file.unlink()
+    YOLO(run / "weights" / "last.pt").train(resume=True)
+    assert is_finished(run / "weights" / "last.pt")
+    assert len(rows(run)) == 1 + SETTINGS["epochs"]
+
+
+def test_stripping_never_leaves_half_a_file(uninterrupted, tmp_path, monkeypatch):
+    from ultralytics.engine import trainer
+
+    file = tmp_path / "last.pt"
+    shutil.copy(uninterrupted / "weights" / "last.pt", file)
+    before = file.read_bytes()
+
+    def half(content, target, *args, **kwargs):
+        Path(target).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="disk full"):
+        trainer.strip_optimizer(file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]

@@ -1,0 +1,227 @@
+"""Tests of the pictures of gamma: the numbers that are drawn, the table, and `vis-bn-weight.py`."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY, run_python
+from PIL import Image
+from torch import nn
+
+from ultralytics import YOLO
+from ultralytics.pruning import PruningError, plots, save, stages, trace
+from ultralytics.pruning.gammas import gammas_of
+from ultralytics.pruning.plots import NetworkGammas, bin_edges, count, gamma_table
+
+SCRIPT = REPOSITORY / "vis-bn-weight.py"
+
+
+def network(**layers: list[float]) -> NetworkGammas:
+    """A network of batch norms with the given |gamma|."""
+    return NetworkGammas("net.pt", {name: np.array(values, dtype=float) for name, values in layers.items()})
+
+
+def set_gammas(model: nn.Module, value: float) -> None:
+    """Sets all gammas, whether they can be pruned or not."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.fill_(value)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A YOLOv8n whose gammas are all -0.5, and one whose gammas are all 0."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    model = YOLO("yolov8n.yaml").model
+    for name, value in (("before.pt", -0.5), ("after.pt", 0.0)):
+        set_gammas(model, value)
+        save(model, folder / name)
+    return folder / "before.pt", folder / "after.pt"
+
+
+def look(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
+    """Runs the script in this process."""
+    monkeypatch.setattr(stages, "choose_device", str)  # it would give the tests after this one more threads
+    monkeypatch.setattr(sys, "argv", [SCRIPT.name, *map(str, words)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def size(picture: Path) -> tuple[int, int]:
+    """Returns a picture's width and height in pixels, after reading all of it."""
+    with Image.open(picture) as image:
+        image.load()
+        assert image.format == "PNG"
+        return image.size
+
+
+def ink(picture: Path) -> float:
+    """Returns the share of pixels that are not white."""
+    with Image.open(picture) as image:
+        return float(np.mean(np.asarray(image.convert("L")) < 250))
+
+
+def test_counts_by_hand() -> None:
+    edges = np.array([1e-2, 1e-1, 1.0, 10.0])
+    values = np.array([0, 0, 1e-9, 5e-3, 2e-2, 1e-1, 0.5, 1.0, 10.0])
+    assert count(values, edges).tolist() == [2, 3, 2, 2]  # what is below the first edge, but not zero, is in its bin
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_value_lands_in_the_bin_that_holds_it(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values = 10 ** random.uniform(-9, 1.5, 500) * (random.random(500) > 0.3)
+    edges = bin_edges([network(a=values)])
+    counts = count(values, edges)
+    assert counts.sum() == 500 and counts[0] == (values == 0).sum() > 0
+    for low, high, found in zip(edges[1:-1], edges[2:], counts[2:], strict=True):
+        assert found == ((values >= low) & (values < high)).sum()
+
+
+@pytest.mark.parametrize("largest", [0.0, 1.0, 2.0, 10.0, 12.7, 1000.0])
+def test_edges_reach_the_largest_gamma_and_meet_the_thresholds(largest: float) -> None:
+    edges = bin_edges([network(a=[], b=[0.1]), network(a=[largest])])
+    assert edges[0] == pytest.approx(1e-6) and edges[-1] > max(2, largest)
+    assert {1e-3, 1e-2, 1.0} <= set(edges)  # the shares that the table names can be read off whole bins
+    np.testing.assert_allclose(np.diff(np.log10(edges)), 1 / plots.BINS_PER_DECADE)
+
+
+def test_table_shares_are_exact() -> None:
+    net = network(a=[0, 0, 5e-4, 1e-3], b=[], c=[5e-3, 1e-2, 0.5, 2])
+    header, _, row = gamma_table([net]).splitlines()
+    assert header.split("  ")[0] == "checkpoint"
+    assert row.split() == ["net.pt", "8", "62.5%", "37.5%", "25.0%", "0.003"]  # the thresholds themselves are above
+
+
+def test_gammas_of_gives_each_batch_norm_its_own_prunable_gammas() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.ReLU(),
+        nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3, affine=False), nn.ReLU(),
+        nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU(),
+        nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2),
+    )  # fmt: skip
+    for place, values in ((1, [1, -2]), (7, [-3, 0, 5]), (10, [6, 7])):
+        net[place].weight.data = torch.tensor(values, dtype=torch.float)
+    channel_map = trace(net)
+    found = {name: gamma.prunable().tolist() for name, gamma in gammas_of(channel_map, net).items()}
+    assert found == {
+        "1": [1, 2],
+        "7": [3, 0, 5],
+        "10": [],
+    }
+
+
+def test_gammas_of_refuses_a_network_without_prunable_gammas() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    channel_map = trace(net)
+    with pytest.raises(PruningError, match="can be pruned"):
+        gammas_of(channel_map, net)
+
+
+def test_histogram_draws_the_shares() -> None:
+    figure = plots.histogram_figure([network(a=[0, 0, 0, 1]), network(a=[0, 1e-4, 1e-4, 1e-4])])
+    axes = figure.axes[0]
+    bars = [[bar.get_height() for bar in container] for container in axes.containers]
+    assert [max(heights) for heights in bars] == [0.75, 0.75] and [heights[0] for heights in bars] == [0.75, 0.25]
+    assert [sum(heights) for heights in bars] == pytest.approx([1, 1])
+    words = [text.get_text() for text in axes.texts]
+    assert words[0].startswith("before: net.pt\n75.0% below") and words[0].endswith("75.0% exactly 0")
+    assert words[1].startswith("after: net.pt\n100.0% below") and words[1].endswith("25.0% exactly 0")
+
+
+def test_layers_are_columns_in_network_order() -> None:
+    layers = {"model.0.bn": [0.0, 1.0], "model.1.cv1.bn": [], "model.1.cv2.bn": [1e-3]}
+    figure = plots.overview_figure([network(**layers)])
+    axes = figure.axes[1]
+    zeros, rest = (mesh.get_array() for mesh in axes.collections)
+    assert zeros.tolist() == [[0.5, 0, 0]] and rest.sum(axis=0).tolist() == [0.5, 0, 1]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1"]
+    assert axes.get_xticks().tolist() == [0, 1.5]  # the middle of each module's columns
+
+
+def test_long_titles_keep_their_end() -> None:
+    net = NetworkGammas("/".join(["folder"] * 30) + "/last.pt", {"a": np.ones(3)})
+    (_, title, _), (_, other, _) = plots.named([net, net])
+    assert title.startswith("before: …") and title.endswith("/last.pt") and len(title) < 70
+    assert other.startswith("after: …")
+
+
+def test_one_checkpoint(checkpoints, tmp_path, monkeypatch, capsys) -> None:
+    look(monkeypatch, checkpoints[0], "--save", tmp_path / "new" / "bn.png")
+    *_, row, _, wrote = capsys.readouterr().out.splitlines()
+    assert row.split()[0] == str(checkpoints[0]) and row.split()[2:] == ["0.0%", "0.0%", "0.0%", "0.5"]
+    assert wrote == f"Wrote {tmp_path / 'new' / 'bn.png'}"
+    assert size(tmp_path / "new" / "bn.png") == (1600, 800) and ink(tmp_path / "new" / "bn.png") > 0.02
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["bn.png"]  # no temporary file is left
+
+
+def test_two_checkpoints_from_the_command_line(checkpoints, tmp_path) -> None:
+    done = run_python("vis-bn-weight.py", *checkpoints, "--save", tmp_path / "bn.png")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    before, after = (line.split() for line in done.stdout.splitlines()[2:4])
+    assert before[0] == str(checkpoints[0]) and before[2:] == ["0.0%", "0.0%", "0.0%", "0.5"]
+    assert after == [str(checkpoints[1]), before[1], "100.0%", "100.0%", "100.0%", "0"]
+    assert size(tmp_path / "bn.png") == (1600, 1200)
+
+
+def test_default_checkpoints(checkpoints, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(stages, "RUNS", tmp_path)
+    monkeypatch.setattr(plots, "overview_figure", plots.histogram_figure)  # sooner drawn
+    with pytest.raises(SystemExit, match="2"):
+        look(monkeypatch)
+    assert "train-normal.py" in capsys.readouterr().err
+    for folder, source in zip(
+        ("train-norm/weights/best.pt", "train-sparsity/weights/last.pt"), checkpoints, strict=True
+    ):
+        (tmp_path / folder).parent.mkdir(parents=True)
+        (tmp_path / folder).symlink_to(source)
+        look(monkeypatch)
+        rows = capsys.readouterr().out.splitlines()[2:-2]
+        assert len(rows) == 1 + folder.startswith("train-sparsity")
+        assert size(tmp_path / "bn-weights.png") == (1600, 700)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["nowhere.pt"], "'nowhere.pt' is not there"),
+        (["BEFORE", "BEFORE", "BEFORE"], "3 checkpoints"),
+        (["BEFORE", "--save", "picture.pdf"], "picture.pdf"),
+        (["noise.pt"], "no checkpoint at all"),
+        (["BEFORE", "--save", "noise.pt/bn.png"], "cannot write into 'noise.pt'"),
+        (["BEFORE", "--colour", "red"], "unrecognized arguments"),
+    ],
+)
+def test_mistakes_are_one_line(words, complaint, checkpoints, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("noise.pt").write_bytes(b"noise")
+    with pytest.raises(SystemExit) as ended:
+        look(monkeypatch, *(str(checkpoints[0]) if word == "BEFORE" else word for word in words))
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and complaint in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["noise.pt"]
+
+
+def test_killed_while_drawing_keeps_the_old_picture(checkpoints, tmp_path, monkeypatch) -> None:
+    picture = tmp_path / "bn.png"
+    picture.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plots, "overview_figure", plots.histogram_figure)
+    monkeypatch.setattr(plots.Figure, "savefig", fail)
+    with pytest.raises(SystemExit) as ended:
+        look(monkeypatch, checkpoints[0], "--save", picture)
+    assert ended.value.code == 130 and picture.read_bytes() == b"old" and list(tmp_path.iterdir()) == [picture]
+
+
+def test_schematics_can_be_drawn() -> None:
+    """The C2f picture is drawn from a trace: its tied channels are those of the bottlenecks' shortcuts."""
+    pictures = runpy.run_path(str(REPOSITORY / "assets" / "make.py"))
+    words = " ".join(text.get_text() for text in pictures["c2f"]().axes[0].texts)
+    assert "cv1, m.0.cv2 and m.1.cv2" in words
+    assert size(REPOSITORY / "assets" / "c2f.png")[0] == size(REPOSITORY / "assets" / "conv-bn-act.png")[0] == 1600

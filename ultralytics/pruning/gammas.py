@@ -1,0 +1,51 @@
+"""The batch-norm scales (gamma) of the channels that can be removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from .channels import ChannelMap
+from .errors import PruningError
+
+
+@dataclass(frozen=True)
+class Gamma:
+    """The scales of one batch norm.
+
+    Attributes:
+        parameter: gamma of shape (C,).
+        free: Which of its channels can be removed, bool of shape (C,).
+    """
+
+    parameter: torch.Tensor
+    free: np.ndarray
+
+    def prunable(self) -> np.ndarray:
+        """|gamma| of the channels that can be removed, float64 of shape (K,)."""
+        return self.parameter.detach().abs().double().cpu().numpy()[self.free]
+
+
+def gammas_of(channel_map: ChannelMap, model: nn.Module) -> dict[str, Gamma]:
+    """Returns the scales of each batch norm that has any, by name, in the order of their first run.
+
+    Raises:
+        PruningError: If no channel with a scale can be removed.
+    """
+    modules = dict(model.named_modules())
+    gammas = {
+        layer.name: Gamma(modules[layer.name].weight, channel_map.free[layer.outputs])
+        for layer in channel_map.norms()
+        if modules[layer.name].weight is not None
+    }
+    if not any(gamma.free.any() for gamma in gammas.values()):
+        raise PruningError("no batch-norm scale of this network can be pruned, so a pull on them would do nothing")
+    return gammas
+
+
+def prunable_values(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
+    """Returns |gamma| of every batch-norm channel that can be removed, float64 of shape (K,)."""
+    return np.concatenate([gamma.prunable() for gamma in gammas_of(channel_map, model).values()])

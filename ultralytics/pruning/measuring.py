@@ -1,0 +1,277 @@
+"""Measures checkpoints on one data set, side by side: size, cost, accuracy and speed."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import csv
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint, stages
+from .cost import cost_of
+from .errors import PruningError
+from .report import table
+from .tracing import trace
+from .training import shown
+
+# The release's names of what is measured, and of what: masks, keypoints, and boxes for all other tasks.
+ACCURACY = {"precision": "precision", "recall": "recall", "map50": "mAP50", "map50_95": "mAP50-95"}
+ACCURACY_OF = {"segment": "(M)", "pose": "(P)"}
+# The nodes of an ONNX graph that read weights; all other initializers are shapes and the grid of the boxes.
+WEIGHTED_NODES = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "DequantizeLinear"}
+
+
+class Parser(stages.Parser):
+    """Words with a `=` are settings of Ultralytics, all others are checkpoints."""
+
+    def __init__(self, what: str, example: str) -> None:
+        super().__init__(what, example)
+        self.add_argument("checkpoints", nargs="+", metavar="checkpoint", help=".pt and .onnx files, in any number")
+
+    def parse_intermixed_args(self, args=None, namespace=None):
+        """Parses, and tells checkpoints from settings, in whatever order they come."""
+        options = super().parse_intermixed_args(args, namespace)
+        words = [*options.settings, *options.checkpoints]
+        options.checkpoints = [word for word in words if "=" not in word]
+        options.settings = [word for word in words if "=" in word]
+        if not options.checkpoints:
+            self.error("there is no checkpoint among the words")
+        return options
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A checkpoint and what was measured; None is unknown.
+
+    Attributes:
+        checkpoint: The file.
+        task: What the network does, in the release's words.
+        classes: How many classes it knows.
+        parameters: How many parameters the file holds; in an ONNX file, batch norms are part of the convolutions.
+        gflops: 10^9 operations for one image, 2 x multiply-adds.
+        megabytes: Size of the file in 10^6 bytes.
+        imgsz: Side of the images in pixels.
+        batch: Images at once.
+        device: Where it ran.
+        precision: At the confidence with the best F1, in 0..1, like the following three.
+        recall: At the same confidence.
+        map50: mAP at IoU 0.5.
+        map50_95: mAP over IoU 0.5 to 0.95.
+        milliseconds: Time of the network for one image, without preparing it and without NMS.
+    """
+
+    checkpoint: str
+    task: str
+    classes: int
+    parameters: int
+    gflops: float | None
+    megabytes: float
+    imgsz: int
+    batch: int
+    device: str
+    precision: float | None = None
+    recall: float | None = None
+    map50: float | None = None
+    map50_95: float | None = None
+    milliseconds: float | None = None
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measures `options.checkpoints` on a data set: a table, and `val.csv` beside the release's pictures.
+
+    Raises:
+        PruningError: If something that the user gave is wrong; nothing is written then.
+    """
+    settings = {"imgsz": options.imgsz, "batch": options.batch, "device": options.device, **options.settings}
+    check_settings(settings)
+    paths = [find(word) for word in options.checkpoints]
+    rows = [look_at(path, settings) for path in paths]
+    settings["data"] = check_data(settings.get("data", options.data), settings.get("split") or "val", rows)
+    folder = make_room(options.name, overwrite=options.overwrite)
+    # The release feeds a .pt narrow images where it can, and an ONNX file squares: here alike, so that they compare.
+    settings = {"rect": all(path.suffix == ".pt" for path in paths), "plots": True, "verbose": False, **settings}
+    for i, (path, label) in enumerate(zip(paths, folder_names(paths), strict=True)):
+        stages.say(f"\nMeasuring {rows[i].checkpoint}")
+        rows[i] = run_one(path, rows[i], {**settings, "project": str(folder), "name": label})
+        write_csv(rows[: i + 1], folder / "val.csv")  # after each, so that an interruption loses no finished one
+    stages.say(f"\n{comparison(rows)}\n\nWrote {shown(folder / 'val.csv')}; curves and pictures lie beside it.")
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raises a PruningError for settings of Ultralytics with which a measurement makes no sense."""
+    for key in {"task", "mode"} & settings.keys():
+        raise PruningError(f"'{key}={settings[key]}': leave it out, the checkpoint says what it is for")
+    for key in ("imgsz", "batch"):
+        if not isinstance(settings[key], int) or settings[key] < 1:
+            raise PruningError(f"{key} {settings[key]}: it must be a whole number of at least 1")
+
+
+def find(word: str) -> Path:
+    """Returns the path of a checkpoint, relative to the current folder or to the repository.
+
+    Raises:
+        PruningError: If it is not there, or of another kind.
+    """
+    path = Path(word) if Path(word).is_file() else stages.ROOT / word
+    if not path.is_file():
+        raise PruningError(f"'{word}' is not there; name checkpoints, .pt or .onnx, or settings, key=value")
+    if path.suffix not in {".pt", ".onnx"}:
+        raise PruningError(f"'{word}' cannot be measured: it is neither a .pt nor an .onnx")
+    return path.resolve()
+
+
+def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
+    """Describes a checkpoint that is not measured yet.
+
+    Raises:
+        PruningError: If it is damaged, or does not take images of the size in the settings.
+    """
+    name, imgsz = shown(path), settings["imgsz"]
+    row = Measurement(name, "", 0, 0, None, path.stat().st_size / 1e6, imgsz, settings["batch"], settings["device"])
+    if path.suffix == ".onnx":
+        return look_at_onnx(path, row)
+    model: Any = checkpoint.load(path, trained_with_bn=False)[0]
+    stride = max(int(model.stride.max()), 32)
+    if imgsz % stride:
+        raise PruningError(
+            f"imgsz {imgsz}: '{name}' takes multiples of {stride}, e.g. {imgsz + stride - imgsz % stride}"
+        )
+    cost = cost_of(trace(model, imgsz=imgsz))
+    return replace(row, task=model.task, classes=len(model.names), parameters=cost.params, gflops=cost.gflops)
+
+
+def look_at_onnx(path: Path, row: Measurement) -> Measurement:
+    """Completes the description of an ONNX file from what the release wrote into it; its cost is not in there."""
+    import numpy as np
+    import onnx
+    import onnxruntime
+
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # whatever its parser raises
+        raise PruningError(f"'{row.checkpoint}' is damaged, or no ONNX file at all") from error
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    if not {"task", "names", "imgsz", "batch"} <= about.keys():
+        raise PruningError(f"'{row.checkpoint}' was not exported by Ultralytics: it does not say what it detects")
+    names, sides, args = (ast.literal_eval(about.get(key, "{}")) for key in ("names", "imgsz", "args"))
+    dynamic = bool(args.get("dynamic"))
+    if not dynamic and sides != [row.imgsz] * 2:
+        size = " x ".join(map(str, sides))
+        raise PruningError(f"'{row.checkpoint}' takes images of {size} pixels only; imgsz is {row.imgsz}")
+    weights = {name for node in model.graph.node if node.op_type in WEIGHTED_NODES for name in node.input}
+    parameters = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.name in weights)
+    # On a GPU without the ONNX Runtime for it, the release asks for another package first.
+    on_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return replace(
+        row,
+        task=about["task"],
+        classes=len(names),
+        parameters=parameters,
+        batch=row.batch if dynamic else int(about["batch"]),
+        device=row.device if on_gpu else "cpu",
+    )
+
+
+def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
+    """Returns the path of the data set's yaml.
+
+    Raises:
+        PruningError: If it is none, lacks the split, or has other classes than a checkpoint.
+    """
+    from ultralytics.data.utils import check_det_dataset
+
+    file = stages.resolve_data(data)
+    try:
+        found = check_det_dataset(file, split=split)["nc"]
+    except Exception as error:  # whatever its checks raise
+        raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
+    for row in rows:
+        if row.classes != found:
+            raise PruningError(
+                f"'{row.checkpoint}' has {row.classes} classes, --data {data} has {found}; use the data of its training"
+            )
+    return file
+
+
+def make_room(name: str, *, overwrite: bool) -> Path:
+    """Returns the run folder, which is empty.
+
+    Raises:
+        PruningError: If the name is no plain one, or what the folder holds is not to be replaced.
+    """
+    folder = stages.RUNS / name
+    if folder.parent != stages.RUNS or name in {"", ".", ".."}:  # what follows may delete it
+        raise PruningError(f"--name '{name}': a folder in runs/, so one word without slashes")
+    if (folder / "weights").exists():
+        raise PruningError(f"'{shown(folder)}' holds a training; choose another --name")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise PruningError(f"'{shown(folder)}' is there already; --overwrite replaces it, --name OTHER keeps it")
+        shutil.rmtree(folder)
+    return stages.write_folder(folder)
+
+
+def folder_names(paths: Sequence[Path]) -> list[str]:
+    """Returns a name for each checkpoint, all different: `train-norm-best` for `runs/train-norm/weights/best.pt`."""
+    names: list[str] = []
+    for path in paths:
+        of_run = path.parent.name == "weights" and path.parent.parent != stages.ROOT
+        folder = path.parent.parent if of_run else path.parent
+        name = f"{folder.name}-{path.stem}" + path.suffix.replace(".pt", "").replace(".", "-")
+        variants = [name, *(f"{name}-{i}" for i in range(2, len(paths) + 1))]
+        names.append(next(variant for variant in variants if variant not in names))
+    return names
+
+
+def run_one(path: Path, row: Measurement, settings: dict[str, Any]) -> Measurement:
+    """Validates one checkpoint by the release, and returns its row with what was measured."""
+    from ultralytics.models import YOLO
+
+    metrics = YOLO(path).val(exist_ok=True, **{**settings, "batch": row.batch, "device": row.device})
+    of = ACCURACY_OF.get(row.task, "(B)")
+    accuracy = {field: metrics.results_dict.get(f"metrics/{name}{of}") for field, name in ACCURACY.items()}
+    return replace(row, milliseconds=metrics.speed["inference"], **accuracy)
+
+
+def write_csv(rows: Sequence[Measurement], path: Path) -> None:
+    """Writes the rows; what is unknown is an empty cell."""
+    with checkpoint.whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Measurement)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def comparison(rows: Sequence[Measurement]) -> str:
+    """Returns the table for a person, with the change of mAP50-95 from the first row, and what to know about it."""
+
+    def cell(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    def change(row: Measurement) -> float | None:
+        if row is rows[0] or row.map50_95 is None or rows[0].map50_95 is None:
+            return None
+        return row.map50_95 - rows[0].map50_95
+
+    cells = [
+        (
+            row.checkpoint,
+            f"{row.parameters:,}",
+            cell(row.gflops, ".2f"),
+            f"{row.megabytes:.2f}",
+            *(cell(getattr(row, field), ".4f") for field in ACCURACY),
+            cell(change(row), "+.4f"),
+            cell(row.milliseconds, ".2f"),
+        )
+        for row in rows
+    ]
+    sizes = ("parameters", f"GFLOPs at {rows[0].imgsz} px", "file MB")
+    runs = dict.fromkeys((Path(row.checkpoint).suffix, row.device.replace("0", "GPU 0"), row.batch) for row in rows)
+    places = ", ".join(f"{kind} on {place} in batches of {batch}" for kind, place, batch in runs)
+    notes = f"ms/image is the network alone: {places}."
+    if any(row.gflops is None for row in rows):
+        notes += "\nAn .onnx has its batch norms inside the convolutions: fewer parameters for the same network."
+    return table(("checkpoint", *sizes, *ACCURACY.values(), "change", "ms/image"), cells) + "\n\n" + notes

@@ -1,0 +1,112 @@
+"""What a training needs to go on as if it had not been interrupted.
+
+The release's checkpoint holds the EMA in half precision and rounds the optimizer's state, and it forgets the live
+weights, the random states and the order of the images: a resumed run is another run. `resume-EPOCH.pt`, beside the
+checkpoint until the run ends, holds the rest. In one process with `workers=0` (always so on the CPU) and without
+gradient accumulation (`nbs` no larger than `batch`) a resumed run then ends with the same weights, bit for bit. With
+worker processes, whose random states nobody can reach, it goes on from the exact weights with other augmentations;
+gradients of batches that waited for the optimizer's next step are lost.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .checkpoint import whole_file
+
+
+def state_file(folder: Path, epoch: int) -> Path:
+    """Returns the file for the state at the end of an epoch, counted from 0."""
+    return folder / f"resume-{epoch}.pt"
+
+
+def network_of(trainer: Any) -> nn.Module:
+    """Returns the network that the trainer runs, without the wrappers of DDP and compilation."""
+    model = getattr(trainer.model, "module", trainer.model)
+    return getattr(model, "_orig_mod", model)
+
+
+def save_state(trainer: Any) -> None:
+    """Writes what the checkpoint of this epoch lacks beside it."""
+    state = {
+        "model": network_of(trainer).state_dict(),
+        "ema": trainer.ema.ema.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "random": {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()},
+        "cuda": torch.cuda.get_rng_state_all() if trainer.device.type == "cuda" else [],
+        "recent_images": list(getattr(trainer.train_loader.dataset, "buffer", [])),  # mosaic draws from these
+    }
+    with whole_file(state_file(trainer.wdir, trainer.epoch)) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(trainer: Any) -> bool:
+    """Brings a resumed trainer to the state in which it was interrupted.
+
+    Returns:
+        Whether there was a state of the epoch that the checkpoint holds.
+    """
+    path = state_file(trainer.wdir, trainer.start_epoch - 1)
+    if not path.is_file():
+        return False
+    state = torch.load(path, map_location="cpu", weights_only=False)  # written by `save_state`, on this machine
+    network_of(trainer).load_state_dict(state["model"])
+    trainer.ema.ema.load_state_dict(state["ema"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    for index in state["recent_images"]:
+        trainer.train_loader.dataset.load_image(index)
+    if trainer.train_loader.num_workers == 0:
+        _skip_seen_images(trainer)
+    random.setstate(state["random"]["python"])
+    np.random.set_state(state["random"]["numpy"])
+    torch.set_rng_state(state["random"]["torch"])
+    if state["cuda"] and trainer.device.type == "cuda":
+        torch.cuda.set_rng_state_all(state["cuda"])
+    return True
+
+
+def _skip_seen_images(trainer: Any) -> None:
+    """Brings the shuffled order of the images to where it was, by drawing the indices of past epochs again.
+
+    The release makes a new iterator where mosaic ends, in the last `close_mosaic` epochs; a resumed run does so too.
+    """
+    loader, past = trainer.train_loader, trainer.start_epoch
+    closes = max(trainer.epochs - trainer.args.close_mosaic, 0) if trainer.args.close_mosaic else trainer.epochs
+    make_iterator = loader._get_iterator
+
+    def skipping(epochs: int):
+        iterator = make_iterator()
+        for _ in range(epochs * len(loader)):
+            next(iterator._sampler_iter)
+        return iterator
+
+    if closes:
+        loader.iterator = skipping(min(past, closes))
+    if past >= closes:  # the trainer is about to drop that iterator for a new one
+
+        def second_iterator():
+            del loader._get_iterator
+            return skipping(past - closes)
+
+        loader._get_iterator = second_iterator
+
+
+def forget_unsaved_epochs(results: Path, epochs: int) -> None:
+    """Drops the rows of `results.csv` behind the first `epochs`: of an epoch that was measured but never saved."""
+    if results.is_file():
+        lines = results.read_text(encoding="utf-8").splitlines(keepends=True)
+        with whole_file(results) as temporary:
+            temporary.write_text("".join(lines[: 1 + epochs]), encoding="utf-8")
+
+
+def remove_states(folder: Path, *, but: int | None = None) -> None:
+    """Removes the states of all epochs but one: that of the checkpoint, none once the run has ended."""
+    for file in folder.glob("resume-*.pt"):
+        if but is None or file != state_file(folder, but):
+            file.unlink()

@@ -1,0 +1,51 @@
+"""Shows the batch-norm scales (gamma) of one checkpoint, or of two for comparison: a table and a picture."""
+
+import argparse
+import sys
+from pathlib import Path
+
+try:
+    from ultralytics.pruning import PruningError, checkpoint, plots, stages, training
+except ImportError as error:
+    sys.exit(print(f"vis-bn-weight.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
+
+BEFORE = stages.RUNS / stages.NORMAL / "weights" / "best.pt"
+AFTER = stages.RUNS / stages.SPARSITY / "weights" / "last.pt"
+
+
+class LookParser(argparse.ArgumentParser):
+    """Words that are no options are checkpoints here: there is nothing of Ultralytics to set."""
+
+    error = stages.Parser.error
+
+
+def look(options: argparse.Namespace) -> None:
+    """Prints the table and writes the picture.
+
+    Raises:
+        PruningError: If there is nothing to look at, or nowhere to put it; nothing is written then.
+    """
+    paths = options.checkpoints or [path for path in (BEFORE, AFTER) if path.is_file()]
+    if not paths:
+        names = f"{training.shown(BEFORE)} nor {training.shown(AFTER)}"
+        raise PruningError(f"neither {names} is there; run train-normal.py, or name a checkpoint")
+    if len(paths) > 2:
+        raise PruningError(f"{len(paths)} checkpoints; name one, or two to compare")
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        raise PruningError(f"'{missing[0]}' is not there; name a checkpoint that a stage wrote")
+    if options.save.suffix != ".png":
+        raise PruningError(f"--save {options.save}: the picture is a .png, so the name must end with that")
+    networks = [plots.network_gammas(path, training.shown(path.resolve())) for path in paths]
+    stages.write_folder(options.save.parent)
+    with checkpoint.whole_file(options.save) as temporary:
+        plots.overview_figure(networks).savefig(temporary)
+    stages.say(plots.gamma_table(networks))
+    stages.say(f"\nWrote {training.shown(options.save.resolve())}")
+
+
+if __name__ == "__main__":
+    parser = LookParser(description=__doc__, epilog="example: python vis-bn-weight.py before.pt after.pt --save bn.png")
+    parser.add_argument("checkpoints", nargs="*", type=Path, help="one or two .pt; those of stages 1 and 2 by default")
+    parser.add_argument("--save", type=Path, default=stages.RUNS / "bn-weights.png", help="the .png to write")
+    parser.set_defaults(settings=[], device="cpu")
+    stages.run(parser, look)
