@@ -394,8 +394,8 @@ def agreement_table(found: Agreement, confidence: float) -> str:
     """Returns the comparison for a person."""
     rows = [
         ("detections that both find", found.pairs, ""),
-        ("largest difference of a box", f"{found.box:.4f} px", f"{BOX_TOLERANCE} px"),
-        ("largest difference of a score", f"{found.score:.5f}", SCORE_TOLERANCE),
+        ("largest difference of a box", f"{found.box:.2g} px", f"{BOX_TOLERANCE} px"),
+        ("largest difference of a score", f"{found.score:.2g}", SCORE_TOLERANCE),
         ("found by one only", found.alone, 0),
         ("found by one only, at the threshold or by a tie", found.marginal, "any"),
     ]

@@ -48,7 +48,11 @@ def fold_constants(
     skipped = []
     with torch.no_grad():
         for name, layer in readers.items():
-            shift = _shift(modules[name], constants[name])
+            constant, *others = constants[name]
+            if any(not torch.allclose(constant, other) for other in others):  # a shared layer that reads two constants
+                skipped.append(name)
+                continue
+            shift = _shift(modules[name], constant)
             if layer.norm and modules[layer.norm].running_mean is not None:
                 modules[layer.norm].running_mean -= shift
             elif modules[name].bias is not None:
@@ -60,18 +64,19 @@ def fold_constants(
 
 def _constants(
     model: nn.Module, modules: dict[str, nn.Module], plan: PruningPlan, readers: dict[str, Layer], side: int | None
-) -> dict[str, torch.Tensor]:
-    """Returns what each reader sees of the removed channels: (C_in,), zero for kept channels."""
-    constants: dict[str, torch.Tensor] = {}
+) -> dict[str, list[torch.Tensor]]:
+    """Returns what each reader sees of the removed channels, once for each call: (C_in,), zero for kept channels."""
+    constants: dict[str, list[torch.Tensor]] = {name: [] for name in readers}
 
     def note(name: str):
-        def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            value = inputs[0][0]
-            if value.ndim == 3:  # (C, H, W): the middle, where borders reach last
-                value = value[:, value.shape[1] // 2, value.shape[2] // 2]
-            removed = torch.ones(len(value), dtype=torch.bool)
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            image = inputs[0].detach()
+            image = image.movedim(-1, 0) if isinstance(module, nn.Linear) else image.movedim(-3, 0)
+            middle = [size // 2 for size in image.shape[2:]]  # where borders reach last; of the first image
+            value = image[(slice(None), *[0] * (image.ndim > 1), *middle)]
+            removed = torch.ones(len(value), dtype=torch.bool, device=value.device)
             removed[list(plan.layers[name].kept_in)] = False
-            constants[name] = torch.where(removed.to(value.device), value.reshape(len(removed), -1)[:, 0], 0)
+            constants[name].append(torch.where(removed, value, 0))
 
         return hook
 

@@ -30,41 +30,42 @@ def argument(args: tuple, kwargs: dict, place: int, name: str, default: Any = No
 
 def convolution(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
     """Each output channel gets a label; a depthwise convolution passes labels on; groups must stay equally wide."""
-    item = trace.labelled(args[0])
+    image = argument(args, kwargs, 0, "input")
     module = trace.layer(argument(args, kwargs, 1, "weight"))
-    if item is None or module is None or item.dim != 1:
+    if module is None:
         return False
-    width, groups = len(item.labels), module.groups
-    if groups == width == result.shape[1]:
-        return trace.put(result, 1, trace.record(module, item.labels, item.labels, result))
+    dim = image.ndim - 3
+    inputs = trace.inputs(image, dim)
+    width, groups = len(inputs), module.groups
+    if groups == width == result.shape[dim] > 1:
+        return trace.put(result, dim, trace.record(module, inputs, result, passes=True))
+    outputs = trace.record(module, inputs, result, used_on=image if module.transposed else None)
     if groups == width > 1:  # several filters for each input channel
-        return False
-    used_on = args[0] if module.transposed else result
-    outputs = trace.record(module, item.labels, trace.union.new(result.shape[1]), result, used_on)
-    if groups > 1:
-        trace.balances.append(tuple(np.split(item.labels, groups)))
+        trace.union.pin(np.concatenate([inputs, outputs]), "depthwise with several filters per channel")
+    elif groups > 1:
+        trace.balances.append(tuple(np.split(inputs, groups)))
         trace.balances.append(tuple(np.split(outputs, groups)))
-    return trace.put(result, 1, outputs)
+    return trace.put(result, dim, outputs)
 
 
 def linear(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
     """Each output feature gets a label; the input's labels must lie on the last dimension."""
-    item = trace.labelled(args[0])
+    features = argument(args, kwargs, 0, "input")
     module = trace.layer(argument(args, kwargs, 1, "weight"))
-    if item is None or module is None or item.dim != args[0].ndim - 1:
+    if module is None:
         return False
-    outputs = trace.record(module, item.labels, trace.union.new(result.shape[-1]), result)
+    outputs = trace.record(module, trace.inputs(features, features.ndim - 1), result)
     return trace.put(result, result.ndim - 1, outputs)
 
 
 def batch_norm(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
     """Passes labels on; each channel's gamma, beta and statistics belong to it."""
-    item = trace.labelled(args[0])
+    image = argument(args, kwargs, 0, "input")
     module = trace.layer(argument(args, kwargs, 3, "weight")) or trace.layer(argument(args, kwargs, 1, "running_mean"))
-    if item is None or module is None or item.dim != 1:
+    if module is None:
         return False
-    trace.normalises(module, args[0])
-    return trace.put(result, 1, trace.record(module, item.labels, item.labels, result))
+    trace.normalises(module, image)
+    return trace.put(result, 1, trace.record(module, trace.inputs(image, 1), result, passes=True))
 
 
 # One tensor
@@ -72,8 +73,9 @@ def batch_norm(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool
 
 def same(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
     """Activations with f(0) = 0, pooling, upsampling, copies: the channels stay where they are."""
-    item = trace.labelled(args[0])
-    if item is None or not isinstance(result, Tensor) or result.shape[: item.dim + 1] != args[0].shape[: item.dim + 1]:
+    tensor = argument(args, kwargs, 0, "input")
+    item = trace.labelled(tensor)
+    if item is None or not isinstance(result, Tensor) or result.shape[: item.dim + 1] != tensor.shape[: item.dim + 1]:
         return False
     return trace.put(result, item.dim, item.labels)
 
@@ -88,38 +90,41 @@ def pad(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
 
 def reduce(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
     """Mean, sum or maximum over dimensions behind the channels."""
-    item, dims = trace.labelled(args[0]), argument(args, kwargs, 1, "dim")
-    if item is None or dims is None or not isinstance(result, Tensor):
+    tensor, dims = argument(args, kwargs, 0, "input"), argument(args, kwargs, 1, "dim")
+    item = trace.labelled(tensor)
+    dims = (dims,) if isinstance(dims, int) else dims
+    if item is None or not dims or not isinstance(result, Tensor):
         return False
-    dims = [dims] if isinstance(dims, int) else dims
-    if any(dim % args[0].ndim <= item.dim for dim in dims):
+    if any(dim % tensor.ndim <= item.dim for dim in dims):
         return False
     return trace.put(result, item.dim, item.labels)
 
 
 def flatten(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
     """Merges dimensions: each channel becomes as many features as it has cells."""
-    item = trace.labelled(args[0])
+    tensor = argument(args, kwargs, 0, "input")
+    item = trace.labelled(tensor)
     start, end = argument(args, kwargs, 1, "start_dim", 0), argument(args, kwargs, 2, "end_dim", -1)
-    start, end = start % args[0].ndim, end % args[0].ndim
+    start, end = start % tensor.ndim, end % tensor.ndim
     if item is None or start < item.dim <= end:
         return False
     if start > item.dim:
         return trace.put(result, item.dim, item.labels)
     if end < item.dim:
         return trace.put(result, item.dim - (end - start), item.labels)
-    return trace.put(result, start, np.repeat(item.labels, int(np.prod(args[0].shape[start + 1 : end + 1]))))
+    return trace.put(result, start, np.repeat(item.labels, int(np.prod(tensor.shape[start + 1 : end + 1]))))
 
 
 def view(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
     """A reshape that keeps the channel dimension; one that names its size holds only as long as the size does."""
-    item = trace.labelled(args[0])
+    tensor = argument(args, kwargs, 0, "input")
+    item = trace.labelled(tensor)
     shape = args[1:] if len(args) > 1 else (kwargs.get("shape") or kwargs.get("size"))
     shape = shape[0] if shape and isinstance(shape[0], (tuple, list)) else shape
     if item is None or not shape or isinstance(shape[0], torch.dtype):
         return False
     dim = item.dim
-    if tuple(args[0].shape[: dim + 1]) != tuple(result.shape[: dim + 1]):
+    if tuple(tensor.shape[: dim + 1]) != tuple(result.shape[: dim + 1]):
         return False
     if shape[dim] != -1:
         trace.union.pin(item.labels, "reshape to a fixed size")
@@ -128,7 +133,7 @@ def view(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
 
 def permute(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
     """Moves the channel dimension."""
-    item = trace.labelled(args[0])
+    item = trace.labelled(argument(args, kwargs, 0, "input"))
     order = args[1:] if len(args) > 1 else kwargs["dims"]
     order = order[0] if isinstance(order[0], (tuple, list)) else order
     if item is None:
@@ -138,7 +143,7 @@ def permute(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
 
 def transpose(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
     """Swaps two dimensions."""
-    item = trace.labelled(args[0])
+    item = trace.labelled(argument(args, kwargs, 0, "input"))
     first, second = (argument(args, kwargs, i + 1, f"dim{i}") % result.ndim for i in (0, 1))
     if item is None:
         return False
@@ -162,7 +167,8 @@ def getitem(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
 
 def chunk(trace: Tracer, args: tuple, kwargs: dict, result: tuple[Tensor, ...]) -> bool:
     """Cuts the channels into equal parts by position, so that all parts must keep equally many."""
-    item, dim = trace.labelled(args[0]), argument(args, kwargs, 2, "dim", 0) % args[0].ndim
+    tensor = argument(args, kwargs, 0, "input", argument(args, kwargs, 0, "tensor"))
+    item, dim = trace.labelled(tensor), argument(args, kwargs, 2, "dim", 0) % tensor.ndim
     if item is None:
         return False
     if dim != item.dim:
@@ -178,7 +184,8 @@ def chunk(trace: Tracer, args: tuple, kwargs: dict, result: tuple[Tensor, ...]) 
 
 def split(trace: Tracer, args: tuple, kwargs: dict, result: tuple[Tensor, ...]) -> bool:
     """Cuts the channels at places that are numbers in the code: pinned."""
-    item, dim = trace.labelled(args[0]), argument(args, kwargs, 2, "dim", 0) % args[0].ndim
+    tensor = argument(args, kwargs, 0, "input", argument(args, kwargs, 0, "tensor"))
+    item, dim = trace.labelled(tensor), argument(args, kwargs, 2, "dim", 0) % tensor.ndim
     if item is None:
         return False
     if dim != item.dim:
@@ -217,7 +224,7 @@ def _combine(trace: Tracer, args: tuple, kwargs: dict, result: Tensor, *, zero_s
     Args:
         zero_stays: Whether zero combined with any number is zero (a product) or not (a sum).
     """
-    operands = [args[0], argument(args, kwargs, 1, "other")]
+    operands = [argument(args, kwargs, 0, "input"), argument(args, kwargs, 1, "other")]
     items = [item for item in map(trace.labelled, operands) if item]
     if len(items) == 1:
         other = operands[1] if trace.labelled(operands[0]) else operands[0]

@@ -93,22 +93,26 @@ def choose(
         Which groups stay, bool of shape (G,), and what kept the choice from its target, in words.
 
     Raises:
-        PruningError: If `prune_ratio` is outside [0, 1), or no group can be removed.
+        PruningError: If `prune_ratio` is outside [0, 1) or `floor` outside [0, 1], or no group can be removed.
     """
     if not 0 <= prune_ratio < 1:
         raise PruningError(f"the pruning ratio is {prune_ratio}; it must be at least 0 and below 1")
+    if not 0 <= floor <= 1:
+        raise PruningError(f"the floor is {floor}; it must be at least 0 and at most 1")
     prunable = channel_map.free & ~np.isnan(scores)
     if not prunable.any():
         raise PruningError("no channel of this network can be removed: all are pinned or have no batch norm")
     order = np.flatnonzero(prunable)
     shuffled = np.random.default_rng(0).permutation(len(order))  # ties: spread over the network, the same each time
     order = order[np.lexsort((shuffled, scores[order]))]
+    ranks = np.full(len(scores), len(scores))
+    ranks[order] = np.arange(len(order))  # repairs follow the very order of the threshold, also between equal scores
     total = int(channel_map.channels[prunable].sum())
 
     def cut(count: int) -> np.ndarray:
         kept = np.ones(len(scores), dtype=bool)
         kept[order[:count]] = False
-        return repair(channel_map, scores, kept, floor)
+        return repair(channel_map, ranks, kept, floor)
 
     def removed(kept: np.ndarray) -> int:
         return int(channel_map.channels[~kept].sum())

@@ -24,6 +24,9 @@ NOT_YOURS = {
     "save_dir": "--name",
     "exist_ok": "--overwrite",
     "resume": "--resume",
+    "device": "--device",
+    "task": "--weights",
+    "mode": "another script",
 }
 
 
@@ -201,6 +204,17 @@ def model_yaml(name: str, option: str) -> dict[str, Any]:
         return yaml_model_load(name)
     except FileNotFoundError as error:
         raise PruningError(f"{option} {name}: no such model yaml, neither a file nor one of the release") from error
+
+
+def run_folder(name: str) -> Path:
+    """Returns the folder of a run under `runs/`.
+
+    Raises:
+        PruningError: If the name would lead elsewhere.
+    """
+    if not name or name in {".", ".."} or Path(name).name != name:
+        raise PruningError(f"--name {name}: the name of a folder under runs/, without slashes")
+    return RUNS / name
 
 
 def write_folder(folder: Path) -> Path:

@@ -26,11 +26,17 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
         plan: What to keep.
 
     Raises:
-        PlanMismatchError: If a layer of the plan is missing or has other widths. The model is unchanged then.
+        PlanMismatchError: If a layer of the plan is missing or has other widths, or the network has other parameters
+            than the plan was made for. The model is unchanged then.
     """
     modules = dict(model.named_modules())
     for name, layer in plan.layers.items():
         _check(name, modules.get(name), layer)
+    parameters = sum(p.numel() for p in model.parameters())
+    if parameters != plan.before.params:
+        raise PlanMismatchError(
+            f"this network has {parameters:,} parameters, the plan was made for one with {plan.before.params:,}"
+        )
     for name, layer in plan.layers.items():
         if len(layer.kept_in) < layer.in_before or len(layer.kept_out) < layer.out_before:
             _CUTTERS[layer.type](modules[name], layer.kept_in, layer.kept_out)

@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from .channels import Balance, ChannelMap, Labels, Layer
 from .rules import RULES
 
+# Functions that return no tensor, but read or write the values of one.
+VALUE_READERS = {"item", "tolist", "numpy", "__array__", "__bool__", "__float__", "__int__", "__setitem__"}
 LAYER_TYPES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
 # Outputs of which losses and decoders read the shape alone: the release's heads return their inputs under this key.
 SHAPE_ONLY_OUTPUTS = {"feats"}
@@ -42,6 +44,7 @@ class Record:
     inputs: np.ndarray
     outputs: np.ndarray
     cells: int = 0
+    calls: int = 0
     grows: bool = True
     norm: str | None = None
 
@@ -74,20 +77,21 @@ class Tracer(TorchFunctionMode):
         self._reads: Counter[int] = Counter()
         self._running: list[nn.Module] = []
         self._names = {module: name for name, module in model.named_modules()}
-        self._layers = {
-            id(tensor): module
-            for module in model.modules()
-            if isinstance(module, LAYER_TYPES)
-            for tensor in (module.weight, getattr(module, "running_mean", None))
-            if tensor is not None
-        }
+        self._layers: dict[int, nn.Module | None] = {}
+        for module in model.modules():
+            if isinstance(module, LAYER_TYPES):
+                for tensor in (module.weight, getattr(module, "running_mean", None)):
+                    if tensor is not None:  # a weight that two layers share is nobody's, so that neither is cut
+                        self._layers[id(tensor)] = None if id(tensor) in self._layers else module
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Runs the function and its rule (see `torch.overrides.TorchFunctionMode`)."""
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        inputs = [self._labelled[id(t)] for t in tensors_in([args, kwargs]) if id(t) in self._labelled]
-        if not inputs or not self._depends_on_values(function, result):
+        tensors = {id(tensor) for tensor in tensors_in([args, kwargs])}
+        inputs = [self._labelled[tensor] for tensor in tensors if tensor in self._labelled]
+        concerns_channels = inputs or not tensors.isdisjoint(self._layers)
+        if not concerns_channels or not self._depends_on_values(function, result):
             return result
         self._reads.update({id(item.tensor) for item in inputs})
         rule = RULES.get(function)
@@ -102,8 +106,7 @@ class Tracer(TorchFunctionMode):
     def _depends_on_values(function, result: Any) -> bool:
         """Whether a result carries values: shapes, devices and the like say nothing about a channel's content."""
         has_tensor = next(tensors_in(result), None) is not None
-        reads_numbers = getattr(function, "__name__", "") in {"item", "tolist", "__bool__", "__float__", "__int__"}
-        return has_tensor or reads_numbers
+        return has_tensor or getattr(function, "__name__", "") in VALUE_READERS
 
     # What rules call.
 
@@ -121,27 +124,49 @@ class Tracer(TorchFunctionMode):
         """Returns the layer that owns a weight or running mean."""
         return self._layers.get(id(tensor))
 
-    def record(self, module: nn.Module, inputs: np.ndarray, outputs: np.ndarray, result: torch.Tensor,
-               used_on: torch.Tensor | None = None) -> np.ndarray:  # fmt: skip
-        """Notes one run of a layer and returns its output labels; those of the first run, if it ran before.
+    def inputs(self, tensor: torch.Tensor, dim: int) -> np.ndarray:
+        """Returns the labels of a layer's input; pinned new ones where it carries none on its channel dimension."""
+        item = self.labelled(tensor)
+        if item is not None and item.dim == dim:
+            return item.labels
+        if item is not None:
+            self.union.pin(item.labels, "read along another dimension")
+        labels = self.union.new(tensor.shape[dim], channel=False)
+        self.union.pin(labels, "not made by a layer")
+        return labels
+
+    def record(
+        self,
+        module: nn.Module,
+        inputs: np.ndarray,
+        result: torch.Tensor,
+        *,
+        passes: bool = False,
+        used_on: torch.Tensor | None = None,
+    ) -> np.ndarray:
+        """Notes one run of a layer and returns the labels of its output channels.
 
         Args:
             module: The layer.
             inputs: Labels of its input channels.
-            outputs: Labels of its output channels, or `inputs` itself where it passes channels on.
-            result: What it returned.
+            result: What it returned, (N, C, H, W), or (N, ..., C) of a linear layer.
+            passes: Whether it passes its input's labels on, as a batch norm does, instead of making channels.
             used_on: The tensor with a cell for each use of a weight; `result` by default.
         """
         name = self._names[module]
-        used_on = result if used_on is None else used_on
-        known = self.records.setdefault(name, Record(module, inputs, outputs))
-        if known.outputs is not outputs:  # a shared layer: one set of filters for all its inputs
+        last = isinstance(module, nn.Linear)
+        width = result.shape[-1 if last else result.ndim - 3]
+        known = self.records.get(name)
+        if known is None:
+            known = Record(module, inputs, inputs if passes else self.union.new(width))
+            self.records[name] = known
+        else:  # a shared layer: one set of filters for all its inputs
             self.union.unite(known.inputs, inputs)
-            if isinstance(module, nn.BatchNorm2d) or len(known.outputs) == getattr(module, "groups", 0):
-                self.union.unite(known.outputs, outputs)
-        cells = used_on[0, 0].numel() if used_on.ndim == 4 else used_on[0].numel() // used_on.shape[-1]
+        cells_of = result if used_on is None else used_on
+        cells = cells_of[0].numel() // cells_of.shape[-1] if last else int(np.prod(cells_of.shape[-2:]))
         known.cells += cells
-        known.grows = known.grows and used_on.ndim == 4 and cells > 1
+        known.calls += 1
+        known.grows = known.grows and cells > 1
         self._made_by[id(result)] = name
         return known.outputs
 
@@ -173,8 +198,14 @@ class Tracer(TorchFunctionMode):
             before.remove()
             after.remove()
         for tensor in tensors_in(output, SHAPE_ONLY_OUTPUTS):
+            self._reads[id(tensor)] += 1
             if item := self.labelled(tensor):
                 self.union.pin(item.labels, "output")
+
+    def _alone(self, record: Record, output: int) -> bool:
+        """Whether a layer's output goes to its batch norm and nowhere else, and nothing else goes to that norm."""
+        norm = self.records.get(record.norm or "")
+        return norm is not None and norm.calls == record.calls == self._reads[output] == 1
 
     def channel_map(self, model: nn.Module, image_scale: float) -> ChannelMap:
         """Turns what was noted into a `ChannelMap`."""
@@ -194,7 +225,7 @@ class Tracer(TorchFunctionMode):
                 cells=record.cells,
                 grows=record.grows,
                 bias=module.bias is not None,
-                norm=record.norm if self._reads[output_tensor[name]] == 1 else None,
+                norm=record.norm if self._alone(record, output_tensor[name]) else None,
             )
         in_layers = sum(p.numel() for r in self.records.values() for p in r.module.parameters(recurse=False))
         return ChannelMap(

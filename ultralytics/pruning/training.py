@@ -16,7 +16,18 @@ from .errors import PruningError
 from .gammas import prunable_values
 from .rebuild import is_pruned
 from .report import table
-from .stages import ROOT, RUNS, Parser, check_settings, model_yaml, positive, resolve_data, say, write_folder
+from .stages import (
+    ROOT,
+    RUNS,
+    Parser,
+    check_settings,
+    model_yaml,
+    positive,
+    resolve_data,
+    run_folder,
+    say,
+    write_folder,
+)
 from .tracing import trace
 
 
@@ -61,7 +72,7 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
     """
     from ultralytics import YOLO
 
-    folder = RUNS / options.name
+    folder = run_folder(options.name)
     if options.resume:
         model = YOLO(interrupted_run(folder))
         model.train(resume=True, device=options.device)
@@ -82,6 +93,8 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
             elif is_pruned(network) and not settings.get("finetune"):
                 raise PruningError(f"'{weights}' is pruned; this stage would rebuild it dense: use finetune=True")
         data = resolve_data(settings.pop("data", options.data), classes=classes)
+        if weights.resolve().is_relative_to(folder.resolve()):
+            raise PruningError(f"'{weights}' lies in the run that would be overwritten; choose another --name")
         clear_run(folder, overwrite=options.overwrite)
         write_folder(RUNS)
         YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
