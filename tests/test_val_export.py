@@ -15,8 +15,8 @@ from conftest import run_python
 
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import checkpoint, exporting, measuring, stages
+from ultralytics.pruning.agreement import Agreement, compare, match, raw_difference, same_outputs
 from ultralytics.pruning.errors import PruningError
-from ultralytics.pruning.exporting import Agreement, compare, match, raw_difference, same_outputs
 from ultralytics.utils import LOGGER
 
 BOXES = np.array(  # x0, y0, x1, y1, score, class

@@ -37,7 +37,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[str, Any]]:
     """Loads the network of a `.pt` checkpoint of Ultralytics.
 
     Args:
@@ -76,7 +76,7 @@ def _refuse_other_formats(path: Path) -> None:
             raise PruningError(f"'{path}' is a TorchScript export; take the .pt that it was exported from")
 
 
-def _load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
+def _load_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
     """Loads with the release, in one line where that fails."""
     from ultralytics.nn.tasks import BaseModel, load_checkpoint
     from ultralytics.utils import LOGGER
@@ -99,7 +99,7 @@ def _load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     return model, checkpoint
 
 
-def save(model: nn.Module, path: str | Path, *, train_args: dict[str, Any] | None = None) -> None:
+def save(model: Any, path: str | Path, *, train_args: dict[str, Any] | None = None) -> None:
     """Writes a network as a checkpoint that a stock Ultralytics loads, in float32.
 
     Args:

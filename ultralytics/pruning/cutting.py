@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from . import checkpoint
 from .errors import PruningError
 from .pipeline import Pruned, prune_network
@@ -56,13 +54,13 @@ def prune_stage(options: argparse.Namespace) -> None:
     say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}")
 
 
-def load_source(weights: str) -> tuple[nn.Module, dict[str, Any], dict[str, str]]:
+def load_source(weights: str) -> tuple[Any, dict[str, Any], dict[str, str]]:
     """Loads a checkpoint, or builds a model yaml of the release with random weights, to try things.
 
     Returns:
         The network, the arguments that it was trained with, and its origin for the plan.
     """
-    from ultralytics import YOLO
+    from ultralytics.models import YOLO
 
     release = checkpoint.release_version()
     if weights.endswith((".yaml", ".yml")):
@@ -75,7 +73,7 @@ def load_source(weights: str) -> tuple[nn.Module, dict[str, Any], dict[str, str]
     return model, content.get("train_args") or {}, source
 
 
-def check_family(model: nn.Module, cfg: str | None, size: str | None) -> None:
+def check_family(model: Any, cfg: str | None, size: str | None) -> None:
     """Compares `--cfg` and `--model-size` with what the checkpoint says of itself.
 
     Raises:
@@ -100,7 +98,7 @@ def write(result: Pruned, folder: Path, *, onnx: bool, train_args: dict[str, Any
     Returns:
         The files written.
     """
-    from ultralytics import YOLO
+    from ultralytics.models import YOLO
 
     temporary = Path(tempfile.mkdtemp(prefix=".pruning-", dir=folder))
     try:
@@ -134,7 +132,7 @@ def say_findings(result: Pruned) -> None:
 
 def accuracy_table(before: str, after: Path, data: str, imgsz: int, options: argparse.Namespace) -> str:
     """Returns precision, recall and mAP of two checkpoints on a data set."""
-    from ultralytics import YOLO
+    from ultralytics.models import YOLO
 
     from .stages import RUNS
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ def fold_constants(
         for name, layer in channel_map.layers.items()
         if not layer.is_norm and len(plan.layers[name].kept_in) < plan.layers[name].in_before
     }
-    modules = dict(model.named_modules())
+    modules: dict[str, Any] = dict(model.named_modules())
     constants = _constants(model, modules, plan, readers, side)
     skipped = []
     with torch.no_grad():
@@ -63,7 +64,7 @@ def fold_constants(
 
 
 def _constants(
-    model: nn.Module, modules: dict[str, nn.Module], plan: PruningPlan, readers: dict[str, Layer], side: int | None
+    model: nn.Module, modules: dict[str, Any], plan: PruningPlan, readers: dict[str, Layer], side: int | None
 ) -> dict[str, list[torch.Tensor]]:
     """Returns what each reader sees of the removed channels, once for each call: (C_in,), zero for kept channels."""
     constants: dict[str, list[torch.Tensor]] = {name: [] for name in readers}
@@ -73,7 +74,8 @@ def _constants(
             image = inputs[0].detach()
             image = image.movedim(-1, 0) if isinstance(module, nn.Linear) else image.movedim(-3, 0)
             middle = [size // 2 for size in image.shape[2:]]  # where borders reach last; of the first image
-            value = image[(slice(None), *[0] * (image.ndim > 1), *middle)]
+            place: Any = (slice(None), *[0] * (image.ndim > 1), *middle)
+            value = image[place]
             removed = torch.ones(len(value), dtype=torch.bool, device=value.device)
             removed[list(plan.layers[name].kept_in)] = False
             constants[name].append(torch.where(removed, value, 0))
@@ -96,7 +98,7 @@ def _constants(
 
 
 @contextlib.contextmanager
-def gammas_at_zero(modules: dict[str, nn.Module], plan: PruningPlan) -> Iterator[None]:
+def gammas_at_zero(modules: dict[str, Any], plan: PruningPlan) -> Iterator[None]:
     """Sets gamma of the removed channels to zero, and gives the gammas back at the end."""
     saved: list[tuple[torch.Tensor, torch.Tensor]] = []
     try:
@@ -116,7 +118,7 @@ def removed_outputs(layer: LayerPlan) -> list[int]:
     return sorted(set(range(layer.out_before)) - set(layer.kept_out))
 
 
-def _shift(module: nn.Module, constant: torch.Tensor) -> torch.Tensor:
+def _shift(module: Any, constant: torch.Tensor) -> torch.Tensor:
     """Returns what a layer makes of a constant input (C_in,) away from borders, without its bias: (C_out,)."""
     if isinstance(module, nn.Linear):
         return F.linear(constant, module.weight)

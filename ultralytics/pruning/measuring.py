@@ -103,8 +103,6 @@ def measure(options: argparse.Namespace) -> None:
 
 def check_settings(settings: dict[str, Any]) -> None:
     """Raises a PruningError for settings of Ultralytics with which a measurement makes no sense."""
-    for key in {"task", "mode"} & settings.keys():
-        raise PruningError(f"'{key}={settings[key]}': leave it out, the checkpoint says what it is for")
     for key in ("imgsz", "batch"):
         if not isinstance(settings[key], int) or settings[key] < 1:
             raise PruningError(f"{key} {settings[key]}: it must be a whole number of at least 1")
@@ -203,9 +201,7 @@ def make_room(name: str, *, overwrite: bool) -> Path:
     Raises:
         PruningError: If the name is no plain one, or what the folder holds is not to be replaced.
     """
-    folder = stages.RUNS / name
-    if folder.parent != stages.RUNS or name in {"", ".", ".."}:  # what follows may delete it
-        raise PruningError(f"--name '{name}': a folder in runs/, so one word without slashes")
+    folder = stages.run_folder(name)
     if (folder / "weights").exists():
         raise PruningError(f"'{shown(folder)}' holds a training; choose another --name")
     if folder.is_dir() and any(folder.iterdir()):

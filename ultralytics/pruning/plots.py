@@ -105,7 +105,8 @@ def scale_axis(axis: Axis, edges: np.ndarray) -> None:
     names = ["1" if power == 0 else f"$10^{{{power}}}$" for power in powers]
     middle = float(np.sqrt(ZERO_BIN[0] * ZERO_BIN[1]))
     limits = (ZERO_BIN[0] / 1.3, float(edges[-1]))
-    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": limits})
+    which = axis.axis_name  # type: ignore[attr-defined]  # "x" or "y"
+    axis.axes.set(**{f"{which}scale": "log", f"{which}lim": limits})
     axis.set_ticks([middle, *(10.0**power for power in powers)], ["0", *names])
     axis.minorticks_off()
 

@@ -9,6 +9,7 @@ A removed channel is a channel that is zero everywhere, so a rule passes labels 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -265,13 +266,34 @@ def divide(trace: Tracer, args: tuple, kwargs: dict, result: Tensor) -> bool:
 
 
 # Activations that map zero to zero, whatever their settings.
-ACTIVATIONS = (F.silu, F.relu, F.leaky_relu, F.relu6, F.gelu, F.mish, F.hardswish, F.elu, F.selu, F.celu, F.softsign)
+ACTIVATIONS: tuple[Any, ...] = (
+    F.silu,
+    F.relu,
+    F.leaky_relu,
+    F.relu6,
+    F.gelu,
+    F.mish,
+    F.hardswish,
+    F.elu,
+    F.selu,
+    F.celu,
+    F.softsign,
+)
 ACTIVATIONS += (F.tanhshrink, F.tanh, torch.tanh, Tensor.tanh, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 POOLING = (F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.interpolate)
-COPIES = (F.dropout, F.dropout2d, torch.clone, Tensor.clone, Tensor.detach, Tensor.contiguous, Tensor.to, Tensor.float)
+COPIES: tuple[Any, ...] = (
+    F.dropout,
+    F.dropout2d,
+    torch.clone,
+    Tensor.clone,
+    Tensor.detach,
+    Tensor.contiguous,
+    Tensor.to,
+    Tensor.float,
+)
 COPIES += (Tensor.half, Tensor.double, Tensor.type, torch.neg, Tensor.neg, Tensor.__neg__, torch.abs, Tensor.abs)
 
-RULES = {
+RULES: dict[Any, Callable[..., bool]] = {
     F.conv2d: convolution,
     F.conv_transpose2d: convolution,
     F.linear: linear,

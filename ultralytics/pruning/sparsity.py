@@ -48,4 +48,5 @@ class SubgradientPenalty:
         with torch.no_grad():
             pulls = torch._foreach_sign([gamma for gamma, _ in live])
             torch._foreach_mul_(pulls, [mask for _, mask in live])
-            torch._foreach_add_([gamma.grad for gamma, _ in live], pulls, alpha=self.strength(epoch, epochs))
+            gradients = [gamma.grad for gamma, _ in live if gamma.grad is not None]
+            torch._foreach_add_(gradients, pulls, alpha=self.strength(epoch, epochs))

@@ -30,6 +30,10 @@ NOT_YOURS = {
 }
 
 
+class HelpFormat(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, and the example as it is written."""
+
+
 class Parser(argparse.ArgumentParser):
     """Options of a stage: known ones as `--name value`, everything of Ultralytics as `key=value`.
 
@@ -42,9 +46,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=what,
             epilog=f"example:\n  {example}",
-            formatter_class=type(
-                "Format", (argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter), {}
-            ),
+            formatter_class=HelpFormat,
         )
         self.add_argument(
             "settings", nargs="*", metavar="key=value", help="settings of Ultralytics, passed on as they are"
@@ -138,6 +140,8 @@ def choose_device(wanted: str) -> str:
     if not wanted and torch.cuda.is_available():
         return "0"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Fading channels end in denormal numbers, on which a CPU is several times slower; before any thread is started.
+    torch.set_flush_denormal(True)
     torch_utils.NUM_THREADS = cores  # the release's select_device gives PyTorch one core less, whatever was set before
     torch.set_num_threads(cores)
     if not wanted:

@@ -170,7 +170,7 @@ class Tracer(TorchFunctionMode):
         self._made_by[id(result)] = name
         return known.outputs
 
-    def normalises(self, module: nn.BatchNorm2d, tensor: torch.Tensor) -> None:
+    def normalises(self, module: nn.Module, tensor: torch.Tensor) -> None:
         """Notes that a batch norm reads the output of a layer directly."""
         made_by = self._made_by.get(id(tensor))
         if made_by:
@@ -189,8 +189,12 @@ class Tracer(TorchFunctionMode):
         labels = self.union.new(image.shape[1], channel=False)
         self.union.pin(labels, "image")
         self.put(image, 1, labels)
-        before = nn.modules.module.register_module_forward_pre_hook(lambda m, _: self._running.append(m))
-        after = nn.modules.module.register_module_forward_hook(lambda m, _, __: self._running.pop() and None)
+
+        def leave(*_: Any) -> None:
+            self._running.pop()
+
+        before = nn.modules.module.register_module_forward_pre_hook(lambda module, _: self._running.append(module))
+        after = nn.modules.module.register_module_forward_hook(leave)
         try:
             with self:
                 output = model(image)

@@ -70,7 +70,7 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
     Raises:
         PruningError: If it cannot start; nothing is written then.
     """
-    from ultralytics import YOLO
+    from ultralytics.models import YOLO
 
     folder = run_folder(options.name)
     if options.resume:
