@@ -11,21 +11,21 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 	touch $@
 
 # The built-in images are small and few, so: small steps with no gradient accumulation (nbs), digits are not mirrored
-# (fliplr), and the pull is stronger than the default, since 20 epochs of them are only 760 steps.
+# (fliplr), and the pull is stronger than the default, since 18 epochs of them are only 684 steps.
 DIGITS := --data digits --imgsz 160 --batch 16 --device cpu --overwrite nbs=16 fliplr=0 mosaic=0.5
 NORMAL := runs/train-norm/weights/best.pt
 SPARSE := runs/train-sparsity/weights/last.pt
 TUNED  := runs/finetune/weights/best.pt
 
 demo: install  ## all stages on the built-in digits, on the CPU
-	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 40 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
-	$(PYTHON) train_sparsity.py --epochs 20 --sr 0.03 $(DIGITS) lr0=0.01 warmup_epochs=1 close_mosaic=5
+	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 30 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
+	$(PYTHON) train_sparsity.py --epochs 18 --sr 0.035 $(DIGITS) lr0=0.01 warmup_epochs=1 close_mosaic=5
 	$(PYTHON) vis-bn-weight.py
 	$(PYTHON) prune.py --prune-ratio 0.75
-	$(PYTHON) finetune.py --epochs 25 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
+	$(PYTHON) finetune.py --epochs 22 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
 	$(PYTHON) export.py --data digits --imgsz 160
 	$(PYTHON) val.py $(NORMAL) $(SPARSE) weights/pruned.pt $(TUNED) --data digits --imgsz 160 --device cpu --overwrite
-	@echo "Epochs: normal 40, sparse 20 more, pruned none, fine-tuned 25 more."
+	@echo "Epochs: normal 30, sparse 18 more, pruned none, fine-tuned 22 more."
 	@echo "Pictures: runs/bn-weights.png, runs/*/results.png, runs/val/*/BoxPR_curve.png"
 	@echo "Files: weights/pruned.pt, .json, .onnx; fine-tuned: $(TUNED) and its .onnx (open one in netron.app)"
 

@@ -65,7 +65,7 @@ def load_source(weights: str) -> tuple[Any, dict[str, Any], dict[str, str]]:
     release = checkpoint.release_version()
     if weights.endswith((".yaml", ".yml")):
         model_yaml(weights, "--weights")
-        model = YOLO(weights).model
+        model: Any = YOLO(weights).model
         return model, {}, {"file": weights, "sha256": "", "task": model.task, "release": release}
     path = Path(weights) if Path(weights).is_file() or Path(weights).is_absolute() else ROOT / weights
     model, content = checkpoint.load(path)

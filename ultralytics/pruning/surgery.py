@@ -6,6 +6,7 @@ Every module keeps its class: the result is a network of stock layers with other
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
         PlanMismatchError: If a layer of the plan is missing or has other widths, or the network has other parameters
             than the plan was made for. The model is unchanged then.
     """
-    modules = dict(model.named_modules())
+    modules: dict[str, Any] = dict(model.named_modules())
     for name, layer in plan.layers.items():
         _check(name, modules.get(name), layer)
     parameters = sum(p.numel() for p in model.parameters())
@@ -62,7 +63,7 @@ def _check(name: str, module: nn.Module | None, layer: LayerPlan) -> None:
         )
 
 
-def _widths(module: nn.Module) -> tuple[int, int]:
+def _widths(module: Any) -> tuple[int, int]:
     """Returns the number of input and output channels of a layer."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
@@ -71,7 +72,7 @@ def _widths(module: nn.Module) -> tuple[int, int]:
     return module.in_channels, module.out_channels
 
 
-def _pick(tensor: torch.Tensor | None, dim: int, kept: Sequence[int]) -> torch.Tensor | None:
+def _pick(tensor: torch.Tensor | None, dim: int, kept: Sequence[int]) -> Any:
     """Returns the kept slices of a parameter or buffer along `dim`, as the same kind of tensor."""
     if tensor is None:
         return None
@@ -94,7 +95,9 @@ def _cut_convolution(module: nn.Conv2d | nn.ConvTranspose2d, kept_in: Sequence[i
     module.in_channels, module.out_channels = len(kept_in), len(kept_out)
 
 
-def _cut_groups(module: nn.Conv2d, kept_in: Sequence[int], kept_out: Sequence[int]) -> nn.Parameter:
+def _cut_groups(
+    module: nn.Conv2d | nn.ConvTranspose2d, kept_in: Sequence[int], kept_out: Sequence[int]
+) -> nn.Parameter:
     """Slices the filters of each group of a grouped convolution on its own; the plan keeps equally many in each."""
     step_in, step_out = module.in_channels // module.groups, module.out_channels // module.groups
     blocks = []

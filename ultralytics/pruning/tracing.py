@@ -120,7 +120,7 @@ class Tracer(TorchFunctionMode):
         self._labelled[id(tensor)] = Labelled(tensor, dim, labels)
         return True
 
-    def layer(self, tensor: Any) -> nn.Module | None:
+    def layer(self, tensor: Any) -> Any:
         """Returns the layer that owns a weight or running mean."""
         return self._layers.get(id(tensor))
 
