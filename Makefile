@@ -22,10 +22,10 @@ demo: install  ## all stages on the built-in digits, on the CPU
 	$(PYTHON) train_sparsity.py --epochs 18 --sr 0.035 $(DIGITS) lr0=0.01 warmup_epochs=1 close_mosaic=5
 	$(PYTHON) vis-bn-weight.py
 	$(PYTHON) prune.py --prune-ratio 0.75
-	$(PYTHON) finetune.py --epochs 22 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
+	$(PYTHON) finetune.py --epochs 14 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=6
 	$(PYTHON) export.py --data digits --imgsz 160
 	$(PYTHON) val.py $(NORMAL) $(SPARSE) weights/pruned.pt $(TUNED) --data digits --imgsz 160 --device cpu --overwrite
-	@echo "Epochs: normal 30, sparse 18 more, pruned none, fine-tuned 22 more."
+	@echo "Epochs: normal 30, sparse 18 more, pruned none, fine-tuned 14 more."
 	@echo "Pictures: runs/bn-weights.png, runs/*/results.png, runs/val/*/BoxPR_curve.png"
 	@echo "Files: weights/pruned.pt, .json, .onnx; fine-tuned: $(TUNED) and its .onnx (open one in netron.app)"
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 try:
-    from ultralytics.pruning import PruningError, checkpoint, plots, stages, training
+    from ultralytics.pruning import PruningError, checkpoint, plots, stages
 except ImportError as error:
     sys.exit(print(f"vis-bn-weight.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
@@ -27,7 +27,7 @@ def look(options: argparse.Namespace) -> None:
     """
     paths = options.checkpoints or [path for path in (BEFORE, AFTER) if path.is_file()]
     if not paths:
-        names = f"{training.shown(BEFORE)} nor {training.shown(AFTER)}"
+        names = f"{stages.shown(BEFORE)} nor {stages.shown(AFTER)}"
         raise PruningError(f"neither {names} is there; run train-normal.py, or name a checkpoint")
     if len(paths) > 2:
         raise PruningError(f"{len(paths)} checkpoints; name one, or two to compare")
@@ -35,12 +35,12 @@ def look(options: argparse.Namespace) -> None:
         raise PruningError(f"'{missing[0]}' is not there; name a checkpoint that a stage wrote")
     if options.save.suffix != ".png":
         raise PruningError(f"--save {options.save}: the picture is a .png, so the name must end with that")
-    networks = [plots.network_gammas(path, training.shown(path.resolve())) for path in paths]
+    networks = [plots.network_gammas(path, stages.shown(path.resolve())) for path in paths]
     stages.write_folder(options.save.parent)
     with checkpoint.whole_file(options.save) as temporary:
         plots.overview_figure(networks).savefig(temporary)
     stages.say(plots.gamma_table(networks))
-    stages.say(f"\nWrote {training.shown(options.save.resolve())}")
+    stages.say(f"\nWrote {stages.shown(options.save.resolve())}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ sys.path.insert(0, str(ASSETS.parent))  # Python searches a script's own folder,
 from torch import nn  # noqa: E402
 
 from ultralytics.nn.modules import C2f, Conv  # noqa: E402
-from ultralytics.pruning import checkpoint, plots, stages, trace, training  # noqa: E402
+from ultralytics.pruning import checkpoint, plots, stages, trace  # noqa: E402
 from ultralytics.pruning.errors import PruningError  # noqa: E402
 
 INK, QUIET, PALE, BAND = "#333333", "#777777", "#d4d4d4", "#f4f4f4"
@@ -193,8 +193,8 @@ def gamma() -> Figure:
     networks = []
     for path in (stages.RUNS / stages.NORMAL / "weights/best.pt", stages.RUNS / stages.SPARSITY / "weights/last.pt"):
         if not path.is_file():
-            raise PruningError(f"gamma.png is drawn from {training.shown(path)}, which is not there; run: make demo")
-        networks.append(plots.network_gammas(path, training.shown(path)))
+            raise PruningError(f"gamma.png is drawn from {stages.shown(path)}, which is not there; run: make demo")
+        networks.append(plots.network_gammas(path, stages.shown(path)))
     return plots.histogram_figure(networks)
 
 
@@ -204,7 +204,7 @@ def make(_: argparse.Namespace) -> None:
         figure = draw()
         with checkpoint.whole_file(ASSETS / name) as temporary:
             figure.savefig(temporary, metadata={"Software": None})  # else it would hold the release of matplotlib
-        stages.say(f"wrote {training.shown(ASSETS / name)}")
+        stages.say(f"wrote {stages.shown(ASSETS / name)}")
 
 
 if __name__ == "__main__":

@@ -163,6 +163,11 @@ def test_run_folders(tmp_path):
     from ultralytics.pruning import PruningError
 
     clear_run(tmp_path / "new", overwrite=False)
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "val.csv").touch()
+    with pytest.raises(PruningError, match="something else than a training"):
+        clear_run(tmp_path / "val", overwrite=True)
+    assert (tmp_path / "val" / "val.csv").exists()
     with pytest.raises(PruningError, match="nothing to resume"):
         interrupted_run(tmp_path / "new")
 

@@ -14,7 +14,7 @@ import torch
 from conftest import run_python
 
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import checkpoint, exporting, measuring, stages
+from ultralytics.pruning import agreement, checkpoint, exporting, measuring, stages
 from ultralytics.pruning.agreement import Agreement, compare, match, raw_difference, same_outputs
 from ultralytics.pruning.errors import PruningError
 from ultralytics.utils import LOGGER
@@ -218,7 +218,7 @@ def test_the_onnx_of_another_network_disagrees(exported, images, tmp_path):
 
 
 def test_without_detections_the_raw_outputs_are_compared(exported, weights, images, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(exporting, "CONFIDENCES", (1.0,))
+    monkeypatch.setattr(agreement, "CONFIDENCES", (1.0,))
     exporting.check_agreement(exported, weights, images[:2], {"imgsz": 160})
     assert "Raw outputs" in capsys.readouterr().out
     other = network(tmp_path / "other.pt", images, seed=1)
@@ -366,7 +366,6 @@ def test_folder_names_differ():
         ({"name": "a/b"}, "--name"),
         ({"name": "train-norm"}, "holds a training"),
         ({"settings": {"split": "test"}}, "'test:' images not found"),
-        ({"settings": {"task": "segment"}}, "task=segment"),
         ({"data": "gone.yaml"}, "--data gone.yaml"),
         ({"checkpoints": ["best.torchscript"]}, "'best.torchscript' is not there"),
     ],

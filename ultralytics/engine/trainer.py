@@ -172,12 +172,17 @@ def strip_optimizer(f="best.pt", s="", updates=None):
     """The release's function of this name, but never writing in place."""
     target = Path(s or f)
     temporary = target.with_name(f".{target.name}.writing")
+    level = LOGGER.level
+    LOGGER.setLevel("WARNING")  # it would name the temporary file
     try:
         stripped = _release_strip_optimizer(f, temporary, updates)
         if temporary.exists():
             os.replace(temporary, target)
     finally:
+        LOGGER.setLevel(level)
         temporary.unlink(missing_ok=True)
+    if stripped:
+        LOGGER.info(f"Optimizer stripped from {f}, {target.stat().st_size / 1e6:.1f}MB")
     return stripped
 
 

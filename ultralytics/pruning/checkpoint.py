@@ -147,7 +147,10 @@ def plans_of(model: nn.Module) -> list[PruningPlan]:
     return [PruningPlan.from_dict(data) for data in getattr(model, PLANS_ATTRIBUTE, [])]
 
 
-def is_finished(path: Path) -> bool:
-    """Whether a training checkpoint is that of a finished run, which cannot be resumed."""
-    _, checkpoint = load(path, trained_with_bn=False)
-    return checkpoint.get("epoch", -1) < 0 or checkpoint.get("optimizer") is None
+def is_finished(content: dict[str, Any]) -> bool:
+    """Whether a checkpoint's content is that of a finished run, which cannot be resumed.
+
+    A run that was killed after its last epoch, before the release shrank the checkpoint, is finished too.
+    """
+    epoch, epochs = content.get("epoch", -1), (content.get("train_args") or {}).get("epochs", 0)
+    return epoch < 0 or content.get("optimizer") is None or epoch + 1 >= epochs

@@ -13,8 +13,7 @@ from . import checkpoint
 from .errors import PruningError
 from .pipeline import Pruned, prune_network
 from .report import cost_table, layer_table, table
-from .stages import ROOT, model_yaml, quiet_release, resolve_data, say, write_folder
-from .training import shown
+from .stages import ROOT, model_yaml, quiet_release, resolve_data, say, shown, write_folder
 
 
 def prune_stage(options: argparse.Namespace) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 from . import checkpoint, stages
 from .agreement import check_agreement
 from .errors import PruningError
-from .training import shown
 
 
 def export(options: argparse.Namespace) -> None:
@@ -41,7 +40,7 @@ def export(options: argparse.Namespace) -> None:
     images = comparison_images(data, trained_on, options.images) if compares else []
     stages.write_folder(path.parent)
 
-    stages.say(f"Exporting {shown(path)} as {settings['format']} for images of {settings['imgsz']} px ...")
+    stages.say(f"Exporting {stages.shown(path)} as {settings['format']} for images of {settings['imgsz']} px ...")
     folder = Path(tempfile.mkdtemp(prefix=".exporting-", dir=path.parent))  # on the same disk: moved in one step
     try:
         with stages.quiet_release():  # it would name the temporary folder as the place of the product
@@ -52,7 +51,7 @@ def export(options: argparse.Namespace) -> None:
             else:
                 stages.say("No comparison was run: only an ONNX file in full precision is compared.")
         for file in keep(folder, copy, product, path.parent):
-            stages.say(f"Wrote {shown(file)}")
+            stages.say(f"Wrote {stages.shown(file)}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

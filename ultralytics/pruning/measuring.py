@@ -16,7 +16,6 @@ from .cost import cost_of
 from .errors import PruningError
 from .report import table
 from .tracing import trace
-from .training import shown
 
 # The release's names of what is measured, and of what: masks, keypoints, and boxes for all other tasks.
 ACCURACY = {"precision": "precision", "recall": "recall", "map50": "mAP50", "map50_95": "mAP50-95"}
@@ -98,7 +97,7 @@ def measure(options: argparse.Namespace) -> None:
         stages.say(f"\nMeasuring {rows[i].checkpoint}")
         rows[i] = run_one(path, rows[i], {**settings, "project": str(folder), "name": label})
         write_csv(rows[: i + 1], folder / "val.csv")  # after each, so that an interruption loses no finished one
-    stages.say(f"\n{comparison(rows)}\n\nWrote {shown(folder / 'val.csv')}; curves and pictures lie beside it.")
+    stages.say(f"\n{comparison(rows)}\n\nWrote {stages.shown(folder / 'val.csv')}; curves and pictures lie beside it.")
 
 
 def check_settings(settings: dict[str, Any]) -> None:
@@ -128,7 +127,7 @@ def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
     Raises:
         PruningError: If it is damaged, or does not take images of the size in the settings.
     """
-    name, imgsz = shown(path), settings["imgsz"]
+    name, imgsz = stages.shown(path), settings["imgsz"]
     row = Measurement(name, "", 0, 0, None, path.stat().st_size / 1e6, imgsz, settings["batch"], settings["device"])
     if path.suffix == ".onnx":
         return look_at_onnx(path, row)
@@ -203,10 +202,12 @@ def make_room(name: str, *, overwrite: bool) -> Path:
     """
     folder = stages.run_folder(name)
     if (folder / "weights").exists():
-        raise PruningError(f"'{shown(folder)}' holds a training; choose another --name")
+        raise PruningError(f"'{stages.shown(folder)}' holds a training; choose another --name")
     if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
-            raise PruningError(f"'{shown(folder)}' is there already; --overwrite replaces it, --name OTHER keeps it")
+            raise PruningError(
+                f"'{stages.shown(folder)}' is there already; --overwrite replaces it, --name OTHER keeps it"
+            )
         shutil.rmtree(folder)
     return stages.write_folder(folder)
 

@@ -210,6 +210,11 @@ def model_yaml(name: str, option: str) -> dict[str, Any]:
         raise PruningError(f"{option} {name}: no such model yaml, neither a file nor one of the release") from error
 
 
+def shown(path: Path) -> str:
+    """Returns a path for a person: relative to the repository where it lies in it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
 def run_folder(name: str) -> Path:
     """Returns the folder of a run under `runs/`.
 

@@ -5,7 +5,7 @@ Every module keeps its class: the result is a network of stock layers with other
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -125,7 +125,7 @@ def _cut_batch_norm(module: nn.BatchNorm2d, kept_in: Sequence[int], kept_out: Se
     module.num_features = len(kept_out)
 
 
-_CUTTERS = {
+_CUTTERS: dict[str, Callable[..., None]] = {
     "Conv2d": _cut_convolution,
     "ConvTranspose2d": _cut_convolution,
     "Linear": _cut_linear,

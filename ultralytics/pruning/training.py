@@ -26,6 +26,7 @@ from .stages import (
     resolve_data,
     run_folder,
     say,
+    shown,
     write_folder,
 )
 from .tracing import trace
@@ -74,14 +75,17 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
 
     folder = run_folder(options.name)
     if options.resume:
-        model = YOLO(interrupted_run(folder))
-        model.train(resume=True, device=options.device)
+        last = interrupted_run(folder)
+        say(f"Going on with {shown(last)}, at the settings of that run")
+        YOLO(last).train(resume=True, device=options.device)
     else:
         settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
         if "sr" in options:
             settings["sr"] = options.sr
         settings |= {"device": options.device, **options.settings}
         check_settings(settings)
+        if "sr" in options and not settings["sr"]:
+            raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
         weights = find_weights(options.weights, stage)
         classes = None
         if weights.suffix not in {".yaml", ".yml"}:
@@ -143,8 +147,10 @@ def interrupted_run(folder: Path) -> Path:
     last = folder / "weights" / "last.pt"
     if not last.is_file():
         raise PruningError(f"nothing to resume: '{shown(last)}' is not there; start the run without --resume")
-    if checkpoint.is_finished(last):
+    _, content = checkpoint.load(last)
+    if checkpoint.is_finished(content):
         raise PruningError(f"nothing to resume: the run in '{shown(folder)}' is finished; use --overwrite or --name")
+    resolve_data(content["train_args"]["data"])
     return last
 
 
@@ -155,18 +161,17 @@ def clear_run(folder: Path, *, overwrite: bool) -> None:
         PruningError: If the folder holds a run and `overwrite` is not set.
     """
     last = folder / "weights" / "last.pt"
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "args.yaml").is_file():
+        raise PruningError(f"'{shown(folder)}' holds something else than a training; choose another --name")
     if last.is_file() and not overwrite:
-        state = "a finished run" if checkpoint.is_finished(last) else "an interrupted run, which --resume continues"
+        _, content = checkpoint.load(last, trained_with_bn=False)
+        finished = checkpoint.is_finished(content)
+        state = "a finished run" if finished else "an interrupted run, which --resume continues"
         raise PruningError(
             f"'{shown(folder)}' holds {state}; --overwrite replaces it, --resume goes on with an interrupted one, "
             f"--name OTHER keeps it"
         )
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def shown(path: Path) -> str:
-    """Returns a path for a person: relative to the repository where it lies in it."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def summary(folder: Path) -> str:
