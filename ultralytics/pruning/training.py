@@ -103,8 +103,8 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         write_folder(RUNS)
         YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
     say(summary(folder))
-    best, last = (shown(folder / "weights" / file) for file in ("best.pt", "last.pt"))
-    say(f"\nNext: {stage.next_command.format(best=best, last=last)}")
+    files = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
+    say(f"\nNext: {stage.next_command.format(**files)}")
 
 
 def find_weights(weights: str, stage: Stage) -> Path:
