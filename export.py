@@ -17,5 +17,4 @@ if __name__ == "__main__":
     options.add_argument("--imgsz", type=int, default=640, help="side of the images in pixels")
     options.add_argument("--data", help="data set to compare on, a yaml or 'digits'; that of the training if left out")
     options.add_argument("--images", type=int, default=16, help="how many of its val images to compare on")
-    options.set_defaults(device="cpu")  # as in the release: files that were made on a GPU may need one
     stages.run(options, exporting.export)

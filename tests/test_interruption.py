@@ -133,3 +133,19 @@ def test_stripping_never_leaves_half_a_file(uninterrupted, tmp_path, monkeypatch
         trainer.strip_optimizer(file)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_half_written_best_checkpoint_is_never_taken_for_a_whole_one(start, digits, tmp_path):
+    """What a killed run left behind does not replace a good best.pt in an epoch that is not the best."""
+    model = YOLO(start)
+
+    def leave_garbage(trainer):
+        trainer.best_fitness = 2.0  # no epoch is the best any more
+        (trainer.wdir / ".writing").mkdir()
+        (trainer.wdir / ".writing" / "best.pt").write_bytes(b"half")
+        (trainer.wdir / "best.pt").write_bytes(b"good")
+
+    model.add_callback("on_train_start", leave_garbage)
+    with pytest.raises(TypeError):  # the final validation reads best.pt, which is no network here
+        model.train(finetune=True, data=str(digits), project=str(tmp_path), name="run", **{**SETTINGS, "epochs": 1})
+    assert (tmp_path / "run" / "weights" / "best.pt").read_bytes() == b"good"

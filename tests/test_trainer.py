@@ -143,7 +143,7 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(p.shape) for name, p in model.named_parameters()}
 
 
-def test_finetune_keeps_the_network_also_on_resume(pruned, quick, tmp_path):
+def test_finetune_keeps_the_network_also_on_resume(pruned, quick, tmp_path, caplog):
     wanted = shapes(load(pruned)[0])
     model = YOLO(pruned)
     stop = {"at": 1}
@@ -158,6 +158,7 @@ def test_finetune_keeps_the_network_also_on_resume(pruned, quick, tmp_path):
     last = tmp_path / "run" / "weights" / "last.pt"
     network, content = load(last)
     assert shapes(network) == wanted
+    assert "requires_grad" not in caplog.text  # the loaded network is frozen; not a warning for each parameter
     assert content["epoch"] == 0
     assert content["train_args"]["finetune"] is True
 

@@ -107,7 +107,7 @@ def check_training_arguments(cfg: dict, hard: bool = True, release_check=release
     """Checks types like the release does (TypeError), then the ranges of the arguments above (ValueError)."""
     release_check(cfg, hard)
     for name, (_, _, accepted, words) in TRAINING_ARGUMENTS.items():
-        if name in cfg and not accepted(cfg[name]):
+        if cfg.get(name) is not None and not accepted(cfg[name]):
             raise ValueError(f"'{name}={cfg[name]}' is invalid: it must be {words}")
 
 

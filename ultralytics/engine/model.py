@@ -17,18 +17,19 @@ def _loads_the_network(release):
     @wraps(release)
     def train(self, trainer=None, **kwargs):
         self._check_is_pytorch_model()
-        finetune, pretrained = kwargs.get("finetune", False), kwargs.get("pretrained", True)
+        settings = {**(YAML.load(checks.check_yaml(kwargs["cfg"])) if kwargs.get("cfg") else {}), **kwargs}
+        finetune, pretrained = settings.get("finetune", False), settings.get("pretrained", True)
         if finetune and not self.ckpt:
             raise PruningError(f"finetune=True trains the network of a .pt; '{self.model_name}' is not one")
         if finetune and pretrained is not True:
             raise PruningError(f"finetune=True keeps the loaded network, pretrained={pretrained} would replace it")
-        resumes = bool(kwargs.get("resume"))  # then the checkpoint says how it was trained
+        resumes = bool(settings.get("resume"))  # then the checkpoint says how it was trained
         if not finetune and not resumes and isinstance(self.model, torch.nn.Module) and is_pruned(self.model):
             raise PruningError(
                 f"'{self.model_name}' is pruned; training would rebuild it dense from its yaml. Use finetune=True"
                 + ("" if self.ckpt else ", on the network saved with ultralytics.pruning.save")
             )
-        if isinstance(kwargs.get("data"), (list, tuple)) and trainer is None:
+        if isinstance(settings.get("data"), (list, tuple)) and trainer is None:
             trainer = self._smart_load("trainer")  # in this process: the release's `yolo` command lacks these edits
         return release(self, trainer, **kwargs)
 

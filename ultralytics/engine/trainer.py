@@ -6,6 +6,7 @@ run_release(globals())
 
 # ===== what the edits below need =====
 import functools
+import shutil
 
 from ultralytics.pruning import resuming
 from ultralytics.pruning.errors import PruningError
@@ -42,6 +43,7 @@ def _network(trainer):
 
 @_instead_of(BaseTrainer, "_setup_train")
 def _pull_on_gammas(self, release):
+    automatic = str(self.args.optimizer).lower() == "auto"
     if self.args.sr:
         self.args.amp = False  # with it go autocast and the gradient scaler
     release()
@@ -57,9 +59,10 @@ def _pull_on_gammas(self, release):
         if not isinstance(self.optimizer, (optim.SGD, MuSGD)):
             LOGGER.warning(
                 f"{type(self.optimizer).__name__} divides the pull of sr by its own running size, so that gammas move "
-                f"by about lr per step whatever sr is, and lr0 is not yours to set under optimizer=auto. "
-                f"Use optimizer=SGD for sparsity training."
+                f"by about lr per step whatever sr is. Use optimizer=SGD for sparsity training."
             )
+        if automatic:
+            LOGGER.warning("optimizer=auto ignores lr0, which the pull is multiplied by. Use optimizer=SGD.")
 
 
 @_instead_of(BaseTrainer, "optimizer_step")
@@ -100,6 +103,10 @@ def _get_model(trainer, release, cfg=None, weights=None, verbose=True):
     classes, wanted = len(weights.names), trainer.data["nc"]
     if classes != wanted:
         raise PruningError(f"finetune=True keeps the network's {classes} classes, but the data set has {wanted}")
+    for name, own in (("channels", weights.yaml.get("channels", 3)), ("kpt_shape", weights.yaml.get("kpt_shape"))):
+        other = trainer.data.get(name, own)
+        if own is not None and other != own:
+            raise PruningError(f"finetune=True keeps the network's {name} {own}, but the data set has {other}")
     model = deepcopy(weights).float()
     model.criterion = None
     for parameter in model.parameters():  # a finished checkpoint is frozen; the trainer would warn for each parameter
@@ -133,7 +140,8 @@ def _refuse_replacement(self, release):
 @_instead_of(BaseTrainer, "save_model")
 def _save_whole(self, release):
     folder, last, best = self.wdir, self.last, self.best
-    temporary = folder / ".writing"  # what a killed run left in it is overwritten
+    temporary = folder / ".writing"
+    shutil.rmtree(temporary, ignore_errors=True)  # half-written files that a killed run left
     try:
         self.wdir, self.last, self.best = temporary, temporary / last.name, temporary / best.name
         saved = release()
@@ -154,8 +162,8 @@ def _go_on_exactly(self, release):
     release()
     if self.resume and RANK in {-1, 0}:
         resuming.forget_unsaved_epochs(self.csv, self.start_epoch)
-    if self.resume and RANK == -1 and not resuming.load_state(self):
-        LOGGER.warning("no exact state of this epoch is left: going on from the averaged weights of last.pt")
+    if self.resume and RANK in {-1, 0} and (RANK == 0 or not resuming.load_state(self)):
+        LOGGER.warning("there is no exact state of this epoch: going on from the averaged weights of last.pt")
 
 
 @_instead_of(BaseTrainer, "final_eval")

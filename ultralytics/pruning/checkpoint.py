@@ -57,8 +57,8 @@ def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[s
         raise PruningError(f"'{path}' is a {path.suffix or 'file without ending'}; this needs a .pt checkpoint")
     _refuse_other_formats(path)
     model, checkpoint = _load_checkpoint(path)
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise PruningError(f"'{path}' holds weights that are not finite ({name}); the training diverged")
     if trained_with_bn and not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         raise PruningError(f"'{path}' is fused: it has no batch norm left; take the checkpoint that training wrote")
@@ -103,7 +103,7 @@ def save(model: Any, path: str | Path, *, train_args: dict[str, Any] | None = No
     """Writes a network as a checkpoint that a stock Ultralytics loads, in float32.
 
     Args:
-        model: The network; brought to float32 on the CPU.
+        model: The network; brought to float32 on the CPU, its parameters frozen, as in any finished checkpoint.
         path: The `.pt` to write; it appears whole or not at all.
         train_args: The arguments that the network was trained with.
     """

@@ -26,7 +26,8 @@ def prune_stage(options: argparse.Namespace) -> None:
     check_family(model, options.cfg, options.model_size)
     if options.val and not source["sha256"]:
         raise PruningError("--val measures trained weights, a model yaml has none")
-    data = resolve_data(options.data, classes=len(model.names)) if options.val else None
+    classes = None if options.settings.get("single_cls") else len(model.names)
+    data = resolve_data(options.data, classes=classes) if options.val else None
     imgsz = options.imgsz or train_args.get("imgsz") or 640
     folder = Path(options.save_dir)
     if not options.dry_run:

@@ -15,7 +15,7 @@ from torch import nn
 PLANS_ATTRIBUTE = "pruning_plans"
 # The release's own `load()` gives the class branch of a head the width of the weights that it loads: its width follows
 # the class count that the weights were first trained for, and a rebuild keeps it.
-WIDTH_SURVIVES = (".cv3.", ".one2one_cv3.")
+WIDTH_SURVIVES = ("cv3.", "one2one_cv3.")
 
 
 def is_pruned(model: nn.Module) -> bool:
@@ -26,9 +26,11 @@ def is_pruned(model: nn.Module) -> bool:
 def differing_layer(model: nn.Module) -> str | None:
     """Returns the first weight whose shape differs from the yaml's, in words, or None."""
     expected = _yaml_shapes(getattr(model, "yaml", None))
+    head = f"model.{len(getattr(model, 'model', ())) - 1}."
+    survives = tuple(head + branch for branch in WIDTH_SURVIVES)
     for name, parameter in model.named_parameters():
         shape = expected.get(name)
-        if parameter.ndim < 2 or shape is None or any(part in name for part in WIDTH_SURVIVES):
+        if parameter.ndim < 2 or shape is None or name.startswith(survives):
             continue
         if shape != tuple(parameter.shape):
             return f"{name} is {tuple(parameter.shape)}, its yaml says {shape}"

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+
+from ultralytics.utils.torch_utils import unwrap_model
 
 from .checkpoint import whole_file
 
@@ -26,20 +27,14 @@ def state_file(folder: Path, epoch: int) -> Path:
     return folder / f"resume-{epoch}.pt"
 
 
-def network_of(trainer: Any) -> nn.Module:
-    """Returns the network that the trainer runs, without the wrappers of DDP and compilation."""
-    model = getattr(trainer.model, "module", trainer.model)
-    return getattr(model, "_orig_mod", model)
-
-
 def save_state(trainer: Any) -> None:
     """Writes what the checkpoint of this epoch lacks beside it."""
     state = {
-        "model": network_of(trainer).state_dict(),
+        "model": unwrap_model(trainer.model).state_dict(),
         "ema": trainer.ema.ema.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "random": {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()},
-        "cuda": torch.cuda.get_rng_state_all() if trainer.device.type == "cuda" else [],
+        "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
         "recent_images": list(getattr(trainer.train_loader.dataset, "buffer", [])),  # mosaic draws from these
     }
     with whole_file(state_file(trainer.wdir, trainer.epoch)) as temporary:
@@ -56,8 +51,10 @@ def load_state(trainer: Any) -> bool:
     if not path.is_file():
         return False
     state = torch.load(path, map_location="cpu", weights_only=False)  # written by `save_state`, on this machine
-    network_of(trainer).load_state_dict(state["model"])
+    unwrap_model(trainer.model).load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["ema"])
+    for saved, group in zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups, strict=True):
+        saved["fused"] = group.get("fused")  # the device that it runs on now says which kernel
     trainer.optimizer.load_state_dict(state["optimizer"])
     for index in state["recent_images"]:
         trainer.train_loader.dataset.load_image(index)
@@ -66,8 +63,8 @@ def load_state(trainer: Any) -> bool:
     random.setstate(state["random"]["python"])
     np.random.set_state(state["random"]["numpy"])
     torch.set_rng_state(state["random"]["torch"])
-    if state["cuda"] and trainer.device.type == "cuda":
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None and trainer.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], trainer.device)
     return True
 
 

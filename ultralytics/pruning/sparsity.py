@@ -42,11 +42,12 @@ class SubgradientPenalty:
 
     def add_to_gradients(self, epoch: int, epochs: int) -> None:
         """Adds the pull; call it once for each optimizer step, after backward and before the step."""
-        live = [(gamma, mask) for gamma, mask in self.gammas.items() if gamma.grad is not None]  # not frozen
+        live = [
+            (gamma, mask, gamma.grad) for gamma, mask in self.gammas.items() if gamma.grad is not None
+        ]  # not frozen
         if not live:
             return
         with torch.no_grad():
-            pulls = torch._foreach_sign([gamma for gamma, _ in live])
-            torch._foreach_mul_(pulls, [mask for _, mask in live])
-            gradients = [gamma.grad for gamma, _ in live if gamma.grad is not None]
-            torch._foreach_add_(gradients, pulls, alpha=self.strength(epoch, epochs))
+            pulls = torch._foreach_sign([gamma for gamma, _, _ in live])
+            torch._foreach_mul_(pulls, [mask for _, mask, _ in live])
+            torch._foreach_add_([gradient for _, _, gradient in live], pulls, alpha=self.strength(epoch, epochs))

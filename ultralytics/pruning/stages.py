@@ -130,11 +130,13 @@ def choose_device(wanted: str) -> str:
 
     from ultralytics.utils import LOGGER, torch_utils
 
+    wanted = wanted.removeprefix("cuda:").replace("cuda", "0")
     if wanted and wanted != "cpu":
         indices = wanted.split(",")
         if wanted not in {"mps"} and not all(i.isdigit() and int(i) < torch.cuda.device_count() for i in indices):
             raise PruningError(
-                f"--device {wanted}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+                f"--device {wanted}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu, or "
+                f"numbers such as 0 or 0,1"
             )
         return wanted
     if not wanted and torch.cuda.is_available():

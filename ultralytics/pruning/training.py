@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         if weights.suffix not in {".yaml", ".yml"}:
             network, _ = checkpoint.load(weights)
             if stage.keeps_network:
-                classes = len(network.names)
+                classes = None if settings.get("single_cls") else len(network.names)
                 if is_pruned(network):  # a second round keeps the widths of the first
                     settings["finetune"] = True
             elif is_pruned(network) and not settings.get("finetune"):
@@ -164,9 +165,10 @@ def clear_run(folder: Path, *, overwrite: bool) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "args.yaml").is_file():
         raise PruningError(f"'{shown(folder)}' holds something else than a training; choose another --name")
     if last.is_file() and not overwrite:
-        _, content = checkpoint.load(last, trained_with_bn=False)
-        finished = checkpoint.is_finished(content)
-        state = "a finished run" if finished else "an interrupted run, which --resume continues"
+        state = "a run"
+        with contextlib.suppress(PruningError):  # a checkpoint that cannot be read
+            finished = checkpoint.is_finished(checkpoint.load(last, trained_with_bn=False)[1])
+            state = "a finished run" if finished else "an interrupted run, which --resume continues"
         raise PruningError(
             f"'{shown(folder)}' holds {state}; --overwrite replaces it, --resume goes on with an interrupted one, "
             f"--name OTHER keeps it"
