@@ -31,7 +31,10 @@ NOT_YOURS = {
 
 
 class HelpFormat(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, and the example as it is written."""
+    """Shows the example as it is written, and defaults where they say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, "", True, False) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
