@@ -13,7 +13,7 @@ from . import checkpoint
 from .errors import PruningError
 from .pipeline import Pruned, prune_network
 from .report import cost_table, layer_table, table
-from .stages import ROOT, model_yaml, quiet_release, resolve_data, say, shown, write_folder
+from .stages import located, model_yaml, quiet_release, resolve_data, say, shown, write_folder
 
 
 def prune_stage(options: argparse.Namespace) -> None:
@@ -67,7 +67,7 @@ def load_source(weights: str) -> tuple[Any, dict[str, Any], dict[str, str]]:
         model_yaml(weights, "--weights")
         model: Any = YOLO(weights).model
         return model, {}, {"file": weights, "sha256": "", "task": model.task, "release": release}
-    path = Path(weights) if Path(weights).is_file() or Path(weights).is_absolute() else ROOT / weights
+    path = located(weights)
     model, content = checkpoint.load(path)
     source = {"file": str(path), "sha256": checkpoint.sha256(path), "task": model.task, "release": release}
     return model, content.get("train_args") or {}, source

@@ -26,8 +26,7 @@ def export(options: argparse.Namespace) -> None:
     """
     from ultralytics.cfg import QUANTIZE_ALIASES
 
-    path = Path(options.weights)
-    path = (path if path.is_file() or path.is_absolute() else stages.ROOT / path).resolve()
+    path = stages.located(options.weights).resolve()
     _, content = checkpoint.load(path, trained_with_bn=False)
     settings = {"format": options.format, "imgsz": options.imgsz, "device": options.device, **options.settings}
     arguments = check_settings(settings)

@@ -20,7 +20,7 @@ from torch import nn
 
 from .channels import ChannelMap, Layer
 from .plan import LayerPlan, PruningPlan
-from .tracing import quiet
+from .tracing import image_shape, quiet
 
 
 def fold_constants(
@@ -83,10 +83,9 @@ def _constants(
         return hook
 
     parameter = next(model.parameters())
-    stride = int(max(torch.as_tensor(getattr(model, "stride", 32)).flatten().tolist()))
-    side = side or 4 * max(stride, 32)
-    channels = getattr(model, "yaml", {}).get("channels", 3)
-    image = torch.zeros(1, channels, side, side, device=parameter.device, dtype=parameter.dtype)
+    batch, channels, *sides = image_shape(model, 4)
+    sides = [side, side] if side else sides
+    image = torch.zeros(batch, channels, *sides, device=parameter.device, dtype=parameter.dtype)
     hooks = [modules[name].register_forward_pre_hook(note(name)) for name in readers]
     try:
         with quiet(model), gammas_at_zero(modules, plan):

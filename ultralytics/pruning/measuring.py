@@ -113,7 +113,7 @@ def find(word: str) -> Path:
     Raises:
         PruningError: If it is not there, or of another kind.
     """
-    path = Path(word) if Path(word).is_file() else stages.ROOT / word
+    path = stages.located(word)
     if not path.is_file():
         raise PruningError(f"'{word}' is not there; name checkpoints, .pt or .onnx, or settings, key=value")
     if path.suffix not in {".pt", ".onnx"}:

@@ -17,7 +17,7 @@ from .folding import fold_constants
 from .plan import PruningPlan
 from .selection import make_plan
 from .surgery import cut
-from .tracing import trace
+from .tracing import image_shape, trace
 from .verification import largest_difference, silenced
 
 LARGEST_DIFFERENCE = 1e-8  # in float64, where rounding is below 1e-10
@@ -108,10 +108,9 @@ def check(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> float:
         PruningError: If it is above `LARGEST_DIFFERENCE`.
     """
     device = next(model.parameters()).device
-    side = 3 * max(int(max(torch.as_tensor(getattr(model, "stride", 32)).flatten().tolist())), 32)
+    _, *shape = image_shape(model, 3)
     generator = torch.Generator().manual_seed(0)
-    channels = getattr(model, "yaml", {}).get("channels", 3)
-    image = torch.rand(2, channels, side, side, generator=generator, dtype=torch.float64).to(device)
+    image = torch.rand(2, *shape, generator=generator, dtype=torch.float64).to(device)
     difference = largest_difference(silenced(model, plan).double(), copy.deepcopy(pruned).double(), image)
     if not difference <= LARGEST_DIFFERENCE:
         raise PruningError(

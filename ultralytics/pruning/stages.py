@@ -215,6 +215,12 @@ def model_yaml(name: str, option: str) -> dict[str, Any]:
         raise PruningError(f"{option} {name}: no such model yaml, neither a file nor one of the release") from error
 
 
+def located(name: str | Path) -> Path:
+    """Returns a file's path as given, or, where it is not there and relative, in the repository."""
+    path = Path(name)
+    return path if path.is_file() or path.is_absolute() else ROOT / path
+
+
 def shown(path: Path) -> str:
     """Returns a path for a person: relative to the repository where it lies in it."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -264,6 +264,13 @@ def quiet(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def image_shape(model: nn.Module, strides: int) -> tuple[int, int, int, int]:
+    """Returns the shape (1, C, side, side) of an image whose side is `strides` times the network's largest stride."""
+    stride = int(max(torch.as_tensor(getattr(model, "stride", 32)).flatten().tolist()))
+    side = strides * max(stride, 32)
+    return 1, getattr(model, "yaml", {}).get("channels", 3), side, side
+
+
 def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 640) -> ChannelMap:
     """Finds the channels of a network, the groups that they form, and which of them can be removed.
 
@@ -278,11 +285,8 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 6
     parameter = next(model.parameters())
     traced_cells = 0
     if image is None:
-        stride = int(max(torch.as_tensor(getattr(model, "stride", 32)).flatten().tolist()))
-        side = 2 * max(stride, 32)
-        channels = getattr(model, "yaml", {}).get("channels", 3)
-        image = torch.zeros(1, channels, side, side, device=parameter.device, dtype=parameter.dtype)
-        traced_cells = side * side
+        image = torch.zeros(image_shape(model, 2), device=parameter.device, dtype=parameter.dtype)
+        traced_cells = image.shape[-2] * image.shape[-1]
     tracer = Tracer(model)
     with quiet(model):
         tracer.run(model, image)

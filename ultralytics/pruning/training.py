@@ -18,10 +18,10 @@ from .gammas import prunable_values
 from .rebuild import is_pruned
 from .report import table
 from .stages import (
-    ROOT,
     RUNS,
     Parser,
     check_settings,
+    located,
     model_yaml,
     positive,
     resolve_data,
@@ -122,8 +122,7 @@ def find_weights(weights: str, stage: Stage) -> Path:
             raise PruningError(f"--weights {weights}: this stage trains the network of a .pt, not a yaml")
         model_yaml(weights, "--weights")
         return path  # as given: the release reads the scale (n, s, m, l, x) off the name
-    if not path.is_file() and not path.is_absolute():
-        path = ROOT / path
+    path = located(path)
     if not path.is_file() and stage.from_yaml and path.name in GITHUB_ASSETS_NAMES:
         write_folder(path.parent)
         try:
