@@ -12,21 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FIXED = 0  # the label of what no layer makes, such as the image's channels or padding: always there
+
 
 @dataclass(frozen=True)
 class Layer:
     """One layer that the network ran, with the group of each of its input and output channels.
 
     Attributes:
-        name: Its name in `model.named_modules()`.
-        kind: `Conv2d`, `ConvTranspose2d`, `Linear` or `BatchNorm2d`.
+        name: Its name in `model.named_modules()`; for a parameter of a module, e.g. a layer scale, the parameter's.
+        kind: `Conv2d`, `ConvTranspose2d`, `Linear` or `BatchNorm2d`; `Parameter` or `Buffer` for a tensor of a module
+            with a value for each channel.
         inputs: Group of each input channel, int64 of shape (C_in,).
         outputs: Group of each output channel, int64 of shape (C_out,).
         conv_groups: The `groups` of a convolution, else 1.
         kernel_cells: kH * kW of a convolution, else 1.
-        cells: How often each weight is used for one image at the traced size, summed over all calls of the layer:
-            output cells (H_out * W_out), for a transposed convolution input cells.
-        grows: Whether `cells` grows with the image (not so behind a global pooling).
+        cells: How often each weight is used for one image, summed over all calls of the layer: output cells
+            (H_out * W_out), for a transposed convolution input cells.
         bias: Whether the layer adds a bias.
         norm: Name of the batch norm that alone reads this layer's output, or None.
     """
@@ -38,7 +40,6 @@ class Layer:
     conv_groups: int = 1
     kernel_cells: int = 1
     cells: int = 1
-    grows: bool = True
     bias: bool = False
     norm: str | None = None
 
@@ -46,6 +47,11 @@ class Layer:
     def is_norm(self) -> bool:
         """Whether the layer is a batch norm, which has gammas, not filters."""
         return self.kind == "BatchNorm2d"
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether the layer makes channels: a convolution or a linear layer."""
+        return self.kind in ("Conv2d", "ConvTranspose2d", "Linear")
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,10 @@ class ChannelMap:
         channels: Number of channels (labels) in each group, int64 of shape (G,).
         pinned: Why a group must be kept, by group; a group that is not in here is free.
         balances: Constraints on equally many kept channels.
-        widths: Groups whose kept number a module stores, by (module name, attribute name), e.g. `("model.2", "c")`.
+        widths: Groups whose kept number a module stores, by (module name, attribute name), e.g. `("model.2", "c")`;
+            `("model.9", "sizes.1")` is the second number of a list.
         unknown: How often each operation without a rule met labelled channels; these are pinned.
         other_parameters: Parameters of the network outside of `layers`.
-        image_scale: Cells at the wanted image size over cells at the traced one.
     """
 
     layers: dict[str, Layer]
@@ -81,7 +87,6 @@ class ChannelMap:
     widths: dict[tuple[str, str], np.ndarray]
     unknown: dict[str, int]
     other_parameters: int
-    image_scale: float
 
     @property
     def free(self) -> np.ndarray:
@@ -112,16 +117,20 @@ class Labels:
     """Hands out labels and remembers which are one (union-find) and which are pinned."""
 
     def __init__(self) -> None:
-        self._parent: list[int] = []
-        self._channel: list[bool] = []
-        self._reason: dict[int, str] = {}
+        self._parent: list[int] = [FIXED]
+        self._channel: list[bool] = [False]
+        self._reason: dict[int, str] = {FIXED: "not made by a layer"}
 
     def new(self, count: int, *, channel: bool = True) -> np.ndarray:
-        """Returns `count` new labels, int64 of shape (count,); `channel=False` for tensors that no layer made."""
+        """Returns `count` new labels, int64 of shape (count,); `channel=False` for what makes no channel of its own."""
         start = len(self._parent)
         self._parent.extend(range(start, start + count))
         self._channel.extend([channel] * count)
         return np.arange(start, start + count)
+
+    def makes_channels(self, labels: np.ndarray) -> bool:
+        """Whether any of these labels was made by a layer."""
+        return any(self._channel[label] for label in labels.tolist())
 
     def find(self, label: int) -> int:
         """Returns the representative of a label's group."""
@@ -134,6 +143,9 @@ class Labels:
     def unite(self, first: np.ndarray, second: np.ndarray) -> None:
         """Makes the channels at the same place one: they are kept or removed together."""
         for a, b in zip(first.tolist(), second.tolist(), strict=True):
+            if a == FIXED or b == FIXED:
+                self._reason.setdefault(max(a, b), "tied to what no layer makes")
+                continue
             root_a, root_b = self.find(a), self.find(b)
             self._parent[max(root_a, root_b)] = min(root_a, root_b)
 

@@ -36,14 +36,14 @@ def cost_of(channel_map: ChannelMap, kept: np.ndarray | None = None) -> Cost:
     """
     if kept is None:
         kept = np.ones(len(channel_map.channels), dtype=bool)
-    params, macs = channel_map.other_parameters, 0.0
+    params, macs = channel_map.other_parameters, 0
     for layer in channel_map.layers.values():
         width_in, width_out = int(kept[layer.inputs].sum()), int(kept[layer.outputs].sum())
-        if layer.is_norm:
-            params += 2 * width_out if layer.bias else 0
+        if not layer.has_filters:
+            params += (2 * width_out if layer.bias else 0) if layer.is_norm else width_out * (layer.kind == "Parameter")
             continue
         groups = width_in if layer.conv_groups == len(layer.inputs) else layer.conv_groups
         weights = width_in * width_out * layer.kernel_cells // max(groups, 1)
         params += weights + (width_out if layer.bias else 0)
-        macs += weights * layer.cells * (channel_map.image_scale if layer.grows else 1)
-    return Cost(params=params, macs=round(macs))
+        macs += weights * layer.cells
+    return Cost(params=params, macs=macs)

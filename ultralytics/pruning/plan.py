@@ -47,7 +47,8 @@ class PruningPlan:
         settings: The settings that led here.
         pinned: Number of channels that could not be removed, by reason.
         limits: In words, where floors or balance kept channels that the score would have removed.
-        widths: New values of attributes that store a width, by module name, then attribute name.
+        widths: New values of attributes that store a width, by module name, then attribute name; `sizes.1` is the
+            second number of a list.
         source: The checkpoint: file, sha256, task, release.
         seconds: Time for trace, select and cut.
     """

@@ -24,7 +24,7 @@ def floors_of(channel_map: ChannelMap, floor: float) -> list[tuple[str, np.ndarr
     return [
         (layer.name, layer.outputs, max(1, math.ceil(floor * len(layer.outputs))))
         for layer in channel_map.layers.values()
-        if not layer.is_norm
+        if layer.has_filters
     ]
 
 

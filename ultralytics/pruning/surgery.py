@@ -31,29 +31,53 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
             than the plan was made for. The model is unchanged then.
     """
     modules: dict[str, Any] = dict(model.named_modules())
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
     for name, layer in plan.layers.items():
-        _check(name, modules.get(name), layer)
+        _check(name, modules.get(name, tensors.get(name)), layer)
     parameters = sum(p.numel() for p in model.parameters())
     if parameters != plan.before.params:
         raise PlanMismatchError(
             f"this network has {parameters:,} parameters, the plan was made for one with {plan.before.params:,}"
         )
     for name, layer in plan.layers.items():
-        if len(layer.kept_in) < layer.in_before or len(layer.kept_out) < layer.out_before:
+        if len(layer.kept_in) == layer.in_before and len(layer.kept_out) == layer.out_before:
+            continue
+        if layer.type in _CUTTERS:
             _CUTTERS[layer.type](modules[name], layer.kept_in, layer.kept_out)
+        else:
+            owner, _, attribute = name.rpartition(".")
+            tensor = tensors[name]
+            setattr(modules[owner], attribute, _pick(tensor, _long_dim(tensor), layer.kept_out))
     for name, widths in plan.widths.items():
         for attribute, width in widths.items():
-            setattr(modules[name], attribute, width)
+            _set_width(modules[name], attribute, width)
     for module in modules.values():
         if hasattr(module, "np"):  # the release's models note each layer's number of parameters
             module.np = sum(p.numel() for p in module.parameters())
 
 
-def _check(name: str, module: nn.Module | None, layer: LayerPlan) -> None:
+def _long_dim(tensor: torch.Tensor) -> int:
+    """Returns the dimension of a tensor that holds a value for each channel."""
+    return max(range(tensor.ndim), key=lambda dim: tensor.shape[dim])
+
+
+def _set_width(module: Any, attribute: str, width: int) -> None:
+    """Sets an attribute, or one number of a list: `sizes.1`."""
+    name, _, place = attribute.partition(".")
+    if not place:
+        setattr(module, name, width)
+        return
+    values = list(getattr(module, name))
+    values[int(place)] = width
+    setattr(module, name, type(getattr(module, name))(values))
+
+
+def _check(name: str, module: nn.Module | torch.Tensor | None, layer: LayerPlan) -> None:
     """Refuses a layer that is not the one that the plan was made for."""
     if module is None:
         raise PlanMismatchError(f"the plan names a layer {name!r} that this network does not have")
-    if type(module).__name__ != layer.type and layer.type not in {base.__name__ for base in type(module).__mro__}:
+    is_tensor = layer.type not in _CUTTERS and isinstance(module, torch.Tensor)
+    if not is_tensor and layer.type not in {base.__name__ for base in type(module).__mro__}:
         raise PlanMismatchError(f"{name} is a {type(module).__name__}, the plan was made for a {layer.type}")
     widths = _widths(module)
     if widths != (layer.in_before, layer.out_before):
@@ -64,7 +88,9 @@ def _check(name: str, module: nn.Module | None, layer: LayerPlan) -> None:
 
 
 def _widths(module: Any) -> tuple[int, int]:
-    """Returns the number of input and output channels of a layer."""
+    """Returns the number of input and output channels of a layer, or of a tensor with a value for each channel."""
+    if isinstance(module, torch.Tensor):
+        return module.numel(), module.numel()
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     if isinstance(module, nn.BatchNorm2d):
@@ -86,9 +112,9 @@ def _cut_convolution(module: nn.Conv2d | nn.ConvTranspose2d, kept_in: Sequence[i
     out_dim, in_dim = (1, 0) if module.transposed else (0, 1)
     if module.groups == 1:
         module.weight = _pick(_pick(module.weight, out_dim, kept_out), in_dim, kept_in)
-    elif module.groups == module.in_channels == module.out_channels:  # depthwise: one filter for each channel
-        module.weight = _pick(module.weight, 0, kept_out)
-        module.groups = len(kept_out)
+    elif module.groups == module.in_channels:  # depthwise: filters of their own for each channel
+        module.weight = _pick(module.weight, 0, kept_in if module.transposed else kept_out)
+        module.groups = len(kept_in)
     else:
         module.weight = _cut_groups(module, kept_in, kept_out)
     module.bias = _pick(module.bias, 0, kept_out)

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from .plan import PruningPlan
-from .tracing import SHAPE_ONLY_OUTPUTS, quiet, tensors_in
+from .tracer import tensors_in
+from .tracing import SHAPE_ONLY_OUTPUTS, quiet
 
 
 def silenced(model: nn.Module, plan: PruningPlan) -> nn.Module:
@@ -32,6 +33,10 @@ def silenced(model: nn.Module, plan: PruningPlan) -> nn.Module:
                 blocks *= mask.view(module.groups, 1, -1, 1, 1)
             else:
                 module.weight *= mask.view(-1, *[1] * (module.weight.ndim - 1))
+        for name, tensor in [*masked.named_parameters(), *masked.named_buffers()]:
+            if layer := plan.layers.get(name):  # a tensor with a value for each channel
+                removed = sorted(set(range(layer.out_before)) - set(layer.kept_out))
+                tensor.view(-1)[removed] = 0
     return masked
 
 

@@ -1,0 +1,103 @@
+"""How often each weight of a network is used for one image of any size.
+
+The network's own code runs at that size, but what costs time is not computed: a convolution, a sum or a join returns
+zeros of the right shape that take no memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .rules.elementwise import ACTIVATIONS, variants
+from .rules.layers import cells_of
+
+KEEP_SHAPE = {F.batch_norm, *variants(*ACTIVATIONS.split(), "clone", "contiguous")}
+BROADCAST = set(variants("add", "sub", "mul", "div")) | {
+    getattr(Tensor, f"__{sign}{name}__") for sign in ("", "r", "i") for name in ("add", "sub", "mul", "truediv")
+}
+JOINS = set(variants("cat", "concat"))
+
+
+class _Cells(TorchFunctionMode):
+    """Adds up the cells that each weight is used on."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        super().__init__()
+        self.cells: Counter[str] = Counter()
+        self._names = names
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Runs a function, or returns zeros of its result's shape (see `torch.overrides.TorchFunctionMode`)."""
+        result = _shaped(function, args, kwargs or {})
+        if function in (F.conv2d, F.conv_transpose2d, F.linear):
+            image, weight = (*args, *(kwargs or {}).values())[:2]
+            if name := self._names.get(id(weight)):
+                self.cells[name] += cells_of(function, image, result)
+        return result
+
+
+def _shaped(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Returns what a function returns, with zeros for values wherever that is cheaper."""
+    if function in KEEP_SHAPE:
+        return args[0]
+    if kwargs and function not in JOINS:
+        return function(*args, **kwargs)
+    if function is F.conv2d:
+        return _convolved(*args)
+    if function is F.linear:
+        return args[0].new_zeros(()).expand(*args[0].shape[:-1], args[1].shape[0])
+    if function in BROADCAST:
+        tensors = [value for value in args if isinstance(value, Tensor) and value.dtype.is_floating_point]
+        if tensors:
+            return tensors[0].new_zeros(()).expand(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
+    if function in JOINS:
+        tensors, dim = args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0)
+        shape = list(tensors[0].shape)
+        shape[dim] = sum(tensor.shape[dim] for tensor in tensors)
+        return tensors[0].new_zeros(()).expand(shape)
+    return function(*args, **kwargs)
+
+
+def _convolved(
+    image: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Returns zeros of the shape of a convolution's output."""
+    if padding == "same":
+        cells = list(image.shape[-2:])
+    else:
+        padding = 0 if padding == "valid" else padding
+        pairs = [value if isinstance(value, (tuple, list)) else (value, value) for value in (stride, padding, dilation)]
+        cells = [
+            (size + 2 * pad - step * (kernel - 1) - 1) // jump + 1
+            for size, kernel, jump, pad, step in zip(image.shape[-2:], weight.shape[-2:], *pairs, strict=True)
+        ]
+    return image.new_zeros(()).expand(*image.shape[:-3], weight.shape[0], *cells)
+
+
+def cells_at(model: nn.Module, names: Collection[str], image: Tensor) -> Counter[str] | None:
+    """Counts the uses of the weights of the layers with these names, for an image (1, C, H, W).
+
+    Returns:
+        The uses by layer, or None where the network's code does not run on zeros.
+    """
+    modules = dict(model.named_modules())
+    counter = _Cells({id(modules[name].weight): name for name in names})
+    try:
+        with counter:
+            model(image)
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return None
+    return counter.cells

@@ -1,0 +1,20 @@
+"""What each operation does to the labels of channels: one small function each, bound in dicts, joined here.
+
+A rule gets the tracer and the call, with its result. It returns True when it has given the result its labels, and
+False when this call is not one that it understands; then the labels that went in are pinned, as they are for an
+operation without a rule. So what is unknown costs compression, never correctness.
+
+A removed channel is zero in what its layer returns. A rule says whether it is zero in the result, too (`silent`): a
+layer that mixes channels may only read it where it is.
+"""
+
+from .call import Call, Rule
+from .contraction import CONTRACTIONS
+from .elementwise import ELEMENTWISE
+from .layers import LAYERS
+from .reductions import REDUCTIONS
+from .structure import STRUCTURE
+
+RULES: dict[object, Rule] = {**ELEMENTWISE, **REDUCTIONS, **STRUCTURE, **CONTRACTIONS, **LAYERS}
+
+__all__ = ["LAYERS", "RULES", "Call", "Rule"]

@@ -1,0 +1,81 @@
+"""Convolutions, linear layers and batch norms: the layers that the surgery cuts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from .call import Call, Rule
+
+if TYPE_CHECKING:
+    from ..tracer import Tracer
+
+
+def convolution(trace: Tracer, call: Call) -> bool:
+    """Each output channel gets a label; a depthwise convolution passes labels on; groups must stay equally wide."""
+    image, result = call.tensor, call.result
+    module = trace.layer(call.argument(1, "weight"))
+    if module is None:
+        return False
+    dim = image.ndim - 3
+    width, groups, made = image.shape[dim], module.groups, result.shape[dim]
+    depthwise = groups == width > 1
+    inputs = trace.inputs(image, dim, silent=not depthwise)
+    outputs = np.repeat(inputs, made // width) if depthwise else None
+    record = trace.record(module, inputs, made, outputs)
+    record.cells += cells_of(call.function, image, result)
+    trace.made_by[id(result)] = trace.names[module]
+    if 1 < groups < width:
+        trace.balances += [tuple(np.split(inputs, groups)), tuple(np.split(record.outputs, groups))]
+    return trace.put(result, dim, record.outputs)
+
+
+def linear(trace: Tracer, call: Call) -> bool:
+    """Each output feature gets a label; the input's labels must lie on the last dimension."""
+    features, result = call.tensor, call.result
+    module = trace.layer(call.argument(1, "weight"))
+    if module is None:
+        return False
+    record = trace.record(module, trace.inputs(features, features.ndim - 1), result.shape[-1])
+    record.cells += cells_of(call.function, features, result)
+    trace.made_by[id(result)] = trace.names[module]
+    return trace.put(result, result.ndim - 1, record.outputs)
+
+
+def batch_norm(trace: Tracer, call: Call) -> bool:
+    """Passes labels on; each channel's gamma, beta and statistics belong to it."""
+    image = call.tensor
+    module = trace.layer(call.argument(3, "weight")) or trace.layer(call.argument(1, "running_mean"))
+    if module is None:
+        return False
+    inputs = trace.inputs(image, 1, silent=False)
+    record = trace.record(module, inputs, len(inputs), inputs)
+    made_by = trace.made_by.get(id(image))
+    if made_by:
+        trace.records[made_by].norm = trace.names[module]
+    return trace.put(call.result, 1, record.outputs)
+
+
+def cells_of(function: Any, image: Tensor, result: Tensor) -> int:
+    """Returns how often a convolution or linear layer uses each of its weights in one call, for one image.
+
+    Args:
+        function: `conv2d`, `conv_transpose2d` or `linear` of `torch.nn.functional`.
+        image: Its input, (N, C_in, H, W), or (N, ..., C_in) of a linear layer.
+        result: Its output.
+    """
+    if function is F.linear:
+        return result[:1].numel() // result.shape[-1] if result.ndim > 1 else 1
+    height, width = (image if function is F.conv_transpose2d else result).shape[-2:]
+    return height * width
+
+
+LAYERS: dict[object, Rule] = {
+    F.conv2d: convolution,
+    F.conv_transpose2d: convolution,
+    F.linear: linear,
+    F.batch_norm: batch_norm,
+}

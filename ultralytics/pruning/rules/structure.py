@@ -1,0 +1,328 @@
+"""Views, permutations, cuts and joins: functions that move elements about.
+
+Most of these rules run the very function on a tensor of labels, one for each element, and look along which dimension
+of the result the labels differ. Sizes that the code names become equations (see `equations.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..channels import FIXED
+from ..equations import free, symbols_of
+from ..sizes import Attribute
+from .call import Call, Rule, takes_sizes
+from .elementwise import variants
+
+if TYPE_CHECKING:
+    from ..tracer import Labelled, Tracer
+
+
+def element_labels(trace: Tracer, tensor: Tensor) -> Tensor:
+    """Returns the label of each element of a tensor, without memory for what is repeated."""
+    item = trace.labelled(tensor)
+    if item is None:
+        return torch.tensor(FIXED).expand(tensor.shape)
+    shape = [len(item.labels) if dim == item.dim else 1 for dim in range(tensor.ndim)]
+    return torch.from_numpy(item.labels).view(shape).expand(tensor.shape)
+
+
+def varying(labels: Tensor) -> list[int]:
+    """Returns the dimensions along which element labels differ."""
+    return [
+        dim
+        for dim, (size, stride) in enumerate(zip(labels.shape, labels.stride(), strict=True))
+        if size > 1 and stride != 0 and bool((labels.narrow(dim, 1, size - 1) != labels.narrow(dim, 0, size - 1)).any())
+    ]
+
+
+def spread(trace: Tracer, result: Tensor, labels: Tensor, *, silent: bool, prefer: Sequence[int] = ()) -> int | None:
+    """Labels a result from the labels of its elements, and ties channels until they differ along one dimension.
+
+    Args:
+        trace: The tracer.
+        result: What a call returned.
+        labels: The label of each of its elements.
+        silent: Whether it is zero where a channel is removed.
+        prefer: The dimensions that may hold the channels, the best first; by default all, the last first.
+
+    Returns:
+        The dimension with the channels; None if there is none.
+    """
+    dims = varying(labels)
+    if not dims:  # one channel, which a layer keeps in any case
+        trace.union.pin(labels.flatten()[:1].numpy(), "a single channel")
+        return None
+    dim = next((dim for dim in prefer if dim in dims), dims[-1])
+    for other in range(labels.ndim):  # what does not differ need not be compared
+        labels = labels if other in dims else labels.narrow(other, 0, 1)
+    columns = np.unique(labels.movedim(dim, 0).reshape(labels.shape[dim], -1).numpy(), axis=1).T
+    for column in columns[1:]:
+        trace.union.unite(columns[0], column)
+    trace.put(result, dim, np.ascontiguousarray(columns[0]), silent=silent)
+    return dim
+
+
+def _equate(trace: Tracer, result: Tensor, dim: int | None, sizes: Sequence[Any]) -> None:
+    """Turns the sizes that a call names for its result into equations."""
+    for place, size in enumerate(sizes):
+        item = trace.labelled(result)
+        if place == dim and item is not None:
+            if int.__index__(size) != -1:
+                trace.equations.equate(size, item.labels)
+        else:
+            trace.equations.use(symbols_of(size))
+
+
+@takes_sizes
+def view(trace: Tracer, call: Call) -> bool:
+    """A reshape, or anything that names the sizes of its result: view, reshape, expand."""
+    item, sizes = trace.labelled(call.tensor), call.numbers(1, "shape", "size")
+    if item is None or not sizes or isinstance(sizes[0], torch.dtype) or not isinstance(call.result, Tensor):
+        return False
+    return _reshape(trace, call, item, sizes)
+
+
+@takes_sizes
+def view_as(trace: Tracer, call: Call) -> bool:
+    """A reshape to the shape of another tensor."""
+    item = trace.labelled(call.tensor)
+    return item is not None and _reshape(trace, call, item, trace.shape(call.argument(1, "other")))
+
+
+def _reshape(trace: Tracer, call: Call, item: Labelled, sizes: Sequence[Any]) -> bool:
+    labels, shape = element_labels(trace, call.tensor), call.result.shape
+    grows = call.short_name in ("expand", "expand_as", "broadcast_to")
+    labels = labels.expand(shape) if grows else labels.reshape(shape)
+    dims = varying(labels)
+    prefer = [dim for dim in reversed(dims) if free(sizes[dim], trace.fixed)] + dims[::-1]
+    dim = spread(trace, call.result, labels, silent=item.silent, prefer=prefer)
+    if len(dims) > 1 and dim is not None:
+        trace.relied.update(symbol for symbol in symbols_of(sizes[dim]) if isinstance(symbol, Attribute))
+    _equate(trace, call.result, dim, sizes)
+    return True
+
+
+@takes_sizes
+def unflatten(trace: Tracer, call: Call) -> bool:
+    """Splits one dimension into several."""
+    item, place = trace.labelled(call.tensor), call.argument(1, "dim") % call.tensor.ndim
+    if item is None:
+        return False
+    sizes = [-1] * call.result.ndim
+    named = call.argument(2, "sizes", call.kwargs.get("unflattened_size"))
+    sizes[place : place + len(named)] = named
+    return _reshape(trace, call, item, sizes)
+
+
+def moving(trace: Tracer, call: Call) -> bool:
+    """Permutations, new and dropped dimensions of size 1, flattening, repetition: no sizes of channels are named."""
+    item = trace.labelled(call.tensor)
+    if item is None or (call.short_name == "unbind" and call.argument(1, "dim", 0) % call.tensor.ndim == item.dim):
+        return False
+    labels = element_labels(trace, call.tensor)
+    if call.short_name == "flatten":
+        labels = labels.reshape(call.result.shape)
+    else:
+        labels = call.function(labels, *call.args[1:], **{k: v for k, v in call.kwargs.items() if v is not call.tensor})
+    results, parts = ((call.result,), (labels,)) if isinstance(call.result, Tensor) else (call.result, labels)
+    for result, part in zip(results, parts, strict=True):
+        spread(trace, result, part, silent=item.silent)
+    return True
+
+
+@takes_sizes
+def getitem(trace: Tracer, call: Call) -> bool:
+    """Slices, and indices of other dimensions. A slice's bounds say how many channels lie before them."""
+    tensor, index = call.args[0], call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    item = trace.labelled(tensor)
+    if item is None:
+        return False
+    place, part = _index_at(tensor, index, item.dim)
+    if not isinstance(part, slice) or part.step not in (None, 1):
+        return False
+    for bound, is_stop in ((part.start, False), (part.stop, True)):
+        if bound is None:
+            continue
+        number = int.__index__(bound)
+        before = item.labels[:number] if number >= 0 else item.labels[number:]
+        if len(before) and (symbols_of(bound) or not is_stop or len(before) < len(item.labels)):
+            trace.equations.equate(bound if number >= 0 else -bound, before)
+    others = [own for number, own in enumerate(index) if number != place]
+    trace.equations.use([symbol for own in _bounds(others) for symbol in symbols_of(own)])
+    plain = tuple(own.cpu() if isinstance(own, Tensor) else own for own in index)
+    spread(trace, call.result, element_labels(trace, tensor)[plain], silent=item.silent)
+    return True
+
+
+def _bounds(index: Sequence[Any]) -> list[Any]:
+    return [bound for own in index for bound in ((own.start, own.stop) if isinstance(own, slice) else (own,))]
+
+
+def _index_at(tensor: Tensor, index: tuple, dim: int) -> tuple[int | None, Any]:
+    """Returns which part of an index, and what, stands at a dimension; a full slice where none does."""
+
+    def takes(part: Any) -> int:
+        if part is None or part is Ellipsis:
+            return 0
+        return part.ndim if isinstance(part, Tensor) and part.dtype is torch.bool else 1
+
+    missing = tensor.ndim - sum(map(takes, index))
+    at = 0
+    for place, part in enumerate(index):
+        width = missing if part is Ellipsis else takes(part)
+        if at <= dim < at + width:
+            return (None, slice(None)) if part is Ellipsis else (place, part)
+        at += width
+    return None, slice(None)
+
+
+@takes_sizes
+def narrow(trace: Tracer, call: Call) -> bool:
+    """A slice of one dimension by its start and length."""
+    dim = call.argument(1, "dim") % call.tensor.ndim
+    start, length = call.argument(2, "start"), call.argument(3, "length")
+    index = (slice(None),) * dim + (slice(start, start + length),)
+    return getitem(trace, Call(Tensor.__getitem__, (call.tensor, index), {}, call.result))
+
+
+# One to several, several to one
+
+
+def chunk(trace: Tracer, call: Call) -> bool:
+    """Cuts the channels into equal parts by position, so that all parts must keep equally many."""
+    item, dim = trace.labelled(call.tensor), call.argument(2, "dim", 0) % call.tensor.ndim
+    if item is None:
+        return False
+    if dim != item.dim:
+        return all(trace.put(part, item.dim, item.labels, silent=item.silent) for part in call.result)
+    parts = _parts(item.labels, call.result, dim)
+    if len({len(part) for part in parts}) > 1:
+        trace.union.pin(item.labels, "chunk into unequal parts")
+    elif len(parts) > 1:
+        trace.balances.append(tuple(parts))
+        trace.stored_width("c", parts[0])
+    return _put_parts(trace, call, item, parts)
+
+
+@takes_sizes
+def split(trace: Tracer, call: Call) -> bool:
+    """Cuts the channels into parts whose sizes the code names."""
+    item, dim = trace.labelled(call.tensor), call.argument(2, "dim", 0) % call.tensor.ndim
+    sizes = call.argument(1, "split_size_or_sections", call.kwargs.get("split_size"))
+    if item is None:
+        return False
+    if dim != item.dim:
+        trace.use_sizes(call)
+        return all(trace.put(part, item.dim, item.labels, silent=item.silent) for part in call.result)
+    parts = _parts(item.labels, call.result, dim)
+    if isinstance(sizes, int):
+        sizes = [sizes] * len(parts)
+        if len(parts[-1]) < int.__index__(sizes[0]):
+            sizes[-1] = len(parts[-1])
+    for size, part in zip(sizes, parts, strict=True):
+        trace.equations.equate(size, part)
+    return _put_parts(trace, call, item, parts)
+
+
+def _parts(labels: np.ndarray, results: Sequence[Tensor], dim: int) -> list[np.ndarray]:
+    return np.split(labels, np.cumsum([part.shape[dim] for part in results])[:-1])
+
+
+def _put_parts(trace: Tracer, call: Call, item: Labelled, parts: list[np.ndarray]) -> bool:
+    pairs = zip(call.result, parts, strict=True)
+    return all(trace.put(tensor, item.dim, part, silent=item.silent) for tensor, part in pairs)
+
+
+def cat(trace: Tracer, call: Call) -> bool:
+    """Joins channels; along another dimension, channels at the same place become one."""
+    tensors, dim = list(call.argument(0, "tensors")), call.argument(1, "dim", 0)
+    items = [trace.labelled(tensor) for tensor in tensors]
+    silent = all(item.silent for item in items if item)
+    if call.short_name == "stack":
+        labels = torch.stack([element_labels(trace, tensor) for tensor in tensors], dim)
+        own = {item.dim + (item.dim >= dim % call.result.ndim) for item in items if item}
+        return _joined(trace, call, labels, own, silent)
+    if all(item is not None and item.dim == dim % call.result.ndim for item in items):
+        joined = np.concatenate([item.labels for item in items if item])
+        return trace.put(call.result, dim % call.result.ndim, joined, silent=silent)
+    labels = torch.cat([element_labels(trace, tensor) for tensor in tensors], dim)
+    return _joined(trace, call, labels, {item.dim for item in items if item}, silent)
+
+
+def _joined(trace: Tracer, call: Call, labels: Tensor, dims: set[int], silent: bool) -> bool:
+    """Labels a join; constants beside channels along another dimension than theirs tie the channels down."""
+    if len(dims) != 1:
+        return False
+    spread(trace, call.result, labels, silent=silent, prefer=list(dims))
+    return True
+
+
+def repeat_interleave(trace: Tracer, call: Call) -> bool:
+    """Repeats each element a number of times."""
+    item, repeats = trace.labelled(call.tensor), call.argument(1, "repeats")
+    if item is None or not isinstance(repeats, int) or call.argument(2, "dim") is None:
+        return False
+    return moving(trace, call)
+
+
+# Channels and space
+
+
+def pixel_shuffle(trace: Tracer, call: Call) -> bool:
+    """Moves blocks of r * r channels into space: they become one."""
+    return _blocks(trace, call, call.argument(1, "upscale_factor") ** 2, shrinks=True)
+
+
+def pixel_unshuffle(trace: Tracer, call: Call) -> bool:
+    """Moves cells of r * r into channels: each channel becomes r * r."""
+    return _blocks(trace, call, call.argument(1, "downscale_factor") ** 2, shrinks=False)
+
+
+def _blocks(trace: Tracer, call: Call, block: int, *, shrinks: bool) -> bool:
+    item, dim = trace.labelled(call.tensor), call.tensor.ndim - 3
+    if item is None or item.dim != dim:
+        return False
+    if not shrinks:
+        return trace.put(call.result, dim, np.repeat(item.labels, block), silent=item.silent)
+    columns = item.labels.reshape(-1, block).T
+    for column in columns[1:]:
+        trace.union.unite(columns[0], column)
+    return trace.put(call.result, dim, columns[0], silent=item.silent)
+
+
+def channel_shuffle(trace: Tracer, call: Call) -> bool:
+    """Deals the channels of each group out: the channels at the same place of all groups become one."""
+    item, groups = trace.labelled(call.tensor), int(call.argument(1, "groups"))
+    if item is None or item.dim != call.tensor.ndim - 3:
+        return False
+    rows = item.labels.reshape(groups, -1)
+    for row in rows[1:]:
+        trace.union.unite(rows[0], row)
+    return trace.put(call.result, item.dim, np.repeat(rows[0], groups), silent=item.silent)
+
+
+MOVING = (
+    "permute transpose swapaxes swapdims movedim moveaxis squeeze unsqueeze flatten unbind flip t ravel tile repeat"
+)
+STRUCTURE: dict[object, Rule] = {
+    **dict.fromkeys([*variants("view", "reshape", "expand", "broadcast_to")], view),
+    **dict.fromkeys(variants("view_as", "reshape_as", "expand_as"), view_as),
+    **dict.fromkeys(variants("unflatten"), unflatten),
+    **dict.fromkeys([*variants(*MOVING.split()), Tensor.mT.__get__, Tensor.T.__get__], moving),  # type: ignore[attr-defined]
+    Tensor.__getitem__: getitem,
+    **dict.fromkeys(variants("narrow"), narrow),
+    **dict.fromkeys(variants("chunk"), chunk),
+    **dict.fromkeys(variants("split", "split_with_sizes"), split),
+    **dict.fromkeys(variants("cat", "concat", "concatenate", "stack"), cat),
+    **dict.fromkeys(variants("repeat_interleave"), repeat_interleave),
+    F.pixel_shuffle: pixel_shuffle,
+    F.pixel_unshuffle: pixel_unshuffle,
+    **dict.fromkeys(variants("channel_shuffle"), channel_shuffle),
+}

@@ -1,0 +1,289 @@
+"""Follows the channels of a network while it runs; knows no operation (see `rules/`).
+
+Source: the approach is this project's own. Instead of guessing the dependencies between layers from the autograd
+graph, it lets every channel carry a label through the forward pass.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from .channels import FIXED, Labels
+from .equations import Equations
+from .rules import LAYERS, RULES, Call
+from .sizes import Attribute, Extent, Size, sizes_in
+
+# Functions that return no tensor, but read or write the values of one.
+VALUE_READERS = {"item", "tolist", "numpy", "__array__", "__bool__", "__float__", "__int__", "__setitem__", "numel"}
+LAYER_TYPES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
+SHAPE, SIZE, LENGTH = torch.Tensor.shape.__get__, torch.Tensor.size, torch.Tensor.__len__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The labels of one tensor.
+
+    Attributes:
+        tensor: The tensor, kept alive, since tensors are known by their id.
+        dim: The dimension with the channels.
+        labels: The label of each channel, int64 of shape (tensor.shape[dim],).
+        silent: Whether the tensor is zero where a channel is removed. Behind a sigmoid, for one, it is not.
+    """
+
+    tensor: torch.Tensor
+    dim: int
+    labels: np.ndarray
+    silent: bool = True
+
+
+@dataclass
+class Record:
+    """A layer, or a tensor of a module with a value for each channel, while the network runs; becomes a `Layer`."""
+
+    kind: str
+    inputs: np.ndarray
+    outputs: np.ndarray
+    module: Any = None
+    calls: int = 0
+    cells: int = 0
+    norm: str | None = None
+
+
+def tensors_in(value: Any, skip: frozenset[str] | set[str] = frozenset()) -> Iterator[torch.Tensor]:
+    """Yields the tensors in nested lists, tuples and dicts, but for dict entries with a key in `skip`."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key not in skip:
+                yield from tensors_in(item, skip)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_in(item, skip)
+
+
+class Tracer(TorchFunctionMode):
+    """Sees every torch function that the network calls, and lets that function's rule move the labels.
+
+    Attributes:
+        union: The labels.
+        equations: What sizes that the code names say of the labels.
+        records: The layers by name, in the order of their first run.
+        balances: Parts of the channels that must keep equally many.
+        widths: Attributes that hold a width but take part in no size.
+        unknown: How often each operation without a rule met channels.
+        fixed: Attributes of which an earlier run found that they cannot change.
+        relied: Attributes of which a rule supposed that they can.
+        running: The modules that are running, the innermost last.
+        made_by: The layer that returned a tensor, by the tensor's id.
+        reads: How often a tensor was read, by its id.
+    """
+
+    def __init__(self, model: nn.Module, fixed: frozenset[Attribute] = frozenset()) -> None:
+        super().__init__()
+        self.union = Labels()
+        self.equations = Equations(self.union)
+        self.records: dict[str, Record] = {}
+        self.balances: list[tuple[np.ndarray, ...]] = []
+        self.widths: dict[Attribute, np.ndarray] = {}
+        self.unknown: Counter[str] = Counter()
+        self.fixed = fixed
+        self.relied: set[Attribute] = set()
+        self.running: list[nn.Module] = []
+        self.made_by: dict[int, str] = {}
+        self.reads: Counter[int] = Counter()
+        self.names = {module: name for name, module in model.named_modules()}
+        self._labelled: dict[int, Labelled] = {}
+        self._touched: dict[str, str] = {}
+        self._layers, self._own = _owners(model)
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Runs the function and its rule (see `torch.overrides.TorchFunctionMode`)."""
+        call = Call(function, args, kwargs or {}, function(*args, **(kwargs or {})))
+        if function in (SHAPE, SIZE, LENGTH):
+            return self._as_sizes(call)
+        if next(tensors_in(call.result), None) is None and call.short_name not in VALUE_READERS:
+            return call.result  # devices, types and the like say nothing about a channel's content
+        tensors = {id(tensor): tensor for tensor in tensors_in([args, kwargs])}
+        inputs = [item for tensor in tensors.values() if (item := self.labelled(tensor))]
+        owners = [owner for tensor in tensors if (owner := self._layers.get(tensor))]
+        if function not in LAYERS:
+            self._touched.update({self.names[owner]: f"its weights are read by {call.name}" for owner in owners})
+        rule = RULES.get(function)
+        if not (inputs or owners) or not getattr(rule, "takes_sizes", False):
+            self.use_sizes(call)
+        if inputs or owners:
+            self.reads.update({id(item.tensor) for item in inputs})
+            if rule is None or not rule(self, call):
+                self._give_up(call, inputs)
+        return call.result
+
+    def _as_sizes(self, call: Call) -> Any:
+        """Returns a tensor's shape, or one number of it, with the number of channels as a `Size`."""
+        shape = self.shape(call.args[0])
+        if not isinstance(call.result, int):
+            return torch.Size(shape)
+        return shape[0 if call.function == LENGTH else call.argument(1, "dim")]
+
+    def shape(self, tensor: torch.Tensor) -> tuple[int, ...]:
+        """Returns a tensor's shape, with the number of channels as a `Size`."""
+        item = self.labelled(tensor)
+        if item is None:
+            return tuple(tensor.shape)
+        size = Size.of(Extent(item.labels), len(item.labels), self.equations.use)
+        return tuple(size if dim == item.dim else number for dim, number in enumerate(tensor.shape))
+
+    def use_sizes(self, call: Call) -> None:
+        """Notes widths that a call uses as numbers."""
+        self.equations.use({symbol for size in sizes_in([call.args, call.kwargs]) for symbol in size.terms})
+
+    def _give_up(self, call: Call, inputs: list[Labelled]) -> None:
+        """Pins what goes into a call that no rule understands."""
+        self.use_sizes(call)
+        if any(self.union.makes_channels(item.labels) for item in inputs):
+            self.unknown[call.name] += 1
+        for item in inputs:
+            self.union.pin(item.labels, f"operation without a rule: {call.name}")
+
+    # What rules call.
+
+    def labelled(self, tensor: Any) -> Labelled | None:
+        """Returns a tensor's labels, or None if it carries none.
+
+        A parameter or buffer with one dimension that is longer than 1, and that belongs to no layer, gets labels of its
+        own when it is first asked for: it may hold a value for each channel.
+        """
+        item = self._labelled.get(id(tensor))
+        name = self._own.get(id(tensor))
+        if item is None and name is not None:
+            self._own[id(tensor)] = None
+            dims = [dim for dim, size in enumerate(tensor.shape) if size > 1]
+            if len(dims) == 1:
+                kind = "Parameter" if isinstance(tensor, nn.Parameter) else "Buffer"
+                labels = self.union.new(tensor.shape[dims[0]], channel=False)
+                self.records[name] = Record(kind, labels, labels)
+                item = self._labelled[id(tensor)] = Labelled(tensor, dims[0], labels)
+        return item
+
+    def put(self, tensor: torch.Tensor, dim: int, labels: np.ndarray, *, silent: bool = True) -> bool:
+        """Gives a tensor of size `len(labels)` at `dim` its labels; True, so that a rule can end with it."""
+        assert tensor.shape[dim] == len(labels), (tuple(tensor.shape), dim, len(labels))
+        self._labelled[id(tensor)] = Labelled(tensor, dim % tensor.ndim, labels, silent)
+        return True
+
+    def sound(self, tensor: torch.Tensor) -> None:
+        """Notes that a tensor was changed in place, so that all its views are no longer zero at removed channels."""
+        memory = tensor.untyped_storage().data_ptr()
+        for key, item in self._labelled.items():
+            if item.silent and item.tensor.untyped_storage().data_ptr() == memory:
+                self._labelled[key] = replace(item, silent=False)
+
+    def layer(self, tensor: Any) -> Any:
+        """Returns the layer that owns a weight or running mean."""
+        return self._layers.get(id(tensor))
+
+    def inputs(self, tensor: torch.Tensor, dim: int, *, silent: bool = True) -> np.ndarray:
+        """Returns the labels of a layer's input, fixed ones where it carries none on its channel dimension.
+
+        Args:
+            tensor: The input.
+            dim: Its channel dimension.
+            silent: Whether the layer needs it to be zero where a channel is removed, as it mixes channels.
+        """
+        item = self.labelled(tensor)
+        if item is None:
+            return np.full(tensor.shape[dim], FIXED)
+        if item.dim != dim:
+            self.union.pin(item.labels, "read along another dimension")
+            return np.full(tensor.shape[dim], FIXED)
+        if silent and not item.silent:
+            self.union.pin(item.labels, "read where a removed channel is not zero")
+        return item.labels
+
+    def record(self, module: Any, inputs: np.ndarray, width: int, outputs: np.ndarray | None = None) -> Record:
+        """Notes one run of a layer.
+
+        Args:
+            module: The layer.
+            inputs: Labels of its input channels.
+            width: Number of its output channels.
+            outputs: Their labels if it passes labels on, as a batch norm does, instead of making channels.
+        """
+        name = self.names[module]
+        known = self.records.get(name)
+        if known is None:
+            kind = next(kind.__name__ for kind in LAYER_TYPES if isinstance(module, kind))
+            known = Record(kind, inputs, self.union.new(width) if outputs is None else outputs, module)
+            self.records[name] = known
+        else:  # a shared layer: one set of filters for all its inputs
+            self.union.unite(known.inputs, inputs)
+            if outputs is not None:
+                self.union.unite(known.outputs, outputs)
+        known.calls += 1
+        return known
+
+    def stored_width(self, attribute: str, labels: np.ndarray) -> None:
+        """Notes an attribute of the running module that holds the number of these channels, if it has that value."""
+        module = self.running[-1] if self.running else None
+        if module is not None and getattr(module, attribute, None) == len(labels):
+            self.widths[Attribute(self.names[module], attribute, len(labels))] = labels
+
+    # The run.
+
+    def run(self, model: nn.Module, image: torch.Tensor) -> Any:
+        """Runs the network on `image` of shape (N, C, H, W) and returns what it returns."""
+
+        def enter(module: nn.Module, _: Any) -> None:
+            self.running.append(module)
+
+        def leave(*_: Any) -> None:
+            self.running.pop()
+
+        channels = self.union.new(image.shape[1], channel=False)
+        self.union.pin(channels, "image")
+        self.put(image, 1, channels)
+        before = nn.modules.module.register_module_forward_pre_hook(enter)
+        after = nn.modules.module.register_module_forward_hook(leave)
+        try:
+            with self:
+                return model(image)
+        finally:
+            before.remove()
+            after.remove()
+
+    def finish(self, outputs: Iterator[torch.Tensor]) -> None:
+        """Pins what goes out, and what a layer gave to others than its rule."""
+        for tensor in outputs:
+            self.reads[id(tensor)] += 1
+            if item := self.labelled(tensor):
+                self.union.pin(item.labels, "output")
+        for name, reason in self._touched.items():
+            if record := self.records.get(name):
+                self.union.pin(np.concatenate([record.inputs, record.outputs]), reason)
+
+
+def _owners(model: nn.Module) -> tuple[dict[int, Any], dict[int, str | None]]:
+    """Returns the layer that owns each weight, by id, and the path of each other parameter and buffer, by id.
+
+    A tensor that two modules share is nobody's (None), so that neither is cut.
+    """
+    layers: dict[int, Any] = {}
+    own: dict[int, str | None] = {}
+    for name, module in model.named_modules():
+        for key, tensor in {**module._parameters, **module._buffers}.items():
+            if tensor is None:
+                continue
+            shared = id(tensor) in layers or id(tensor) in own
+            if isinstance(module, LAYER_TYPES):
+                layers[id(tensor)] = None if shared else module
+            else:
+                own[id(tensor)] = None if shared else f"{name}.{key}".lstrip(".")
+    return layers, own
