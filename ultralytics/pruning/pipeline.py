@@ -101,6 +101,8 @@ def prune_network(
         settings={"criterion": criterion, "imgsz": imgsz, "fold": fold},
     )
     seconds["select"] = time.perf_counter() - start
+    if plan.limits and plan.after == plan.before:
+        raise PruningError(f"nothing would be removed: {plan.limits[0]}")
     return _carried_out(model, channel_map, plan, fold, source or {}, seconds)
 
 

@@ -29,15 +29,12 @@ class Repair:
         self._parts: list[np.ndarray] = []
         self._least: list[int] = []
         self._step: list[int] = []
-        for layer in channel_map.layers.values():
-            self._add(layer.inputs, least=1)
         for outputs in filters(channel_map).values():
             self._add(outputs, least=max(limits.least(len(outputs)).values()), step=limits.round_to)
-        # The parts of a layer's output are rounded such that their sum is: else rounding and balance chase each other.
-        self._balances = [
-            np.array([self._add(part, step=self._part_step(balance.parts)) for part in balance.parts])
-            for balance in channel_map.balances
-        ]
+        self._balances = [self._add_balance(balance.parts) for balance in channel_map.balances]
+        self._inputs = list({layer.inputs.tobytes(): layer.inputs for layer in channel_map.layers.values()}.values())
+        self._input_counts = KeptCounts(self._inputs)
+        self._ranks = ranks
         self._counts = KeptCounts(self._parts)
         self._least_of, self._step_of = np.array(self._least), np.array(self._step)
         self._width = np.array([len(part) for part in self._parts])
@@ -58,11 +55,19 @@ class Repair:
         self._step[index] = math.lcm(self._step[index], step)
         return index
 
-    def _part_step(self, parts: tuple[np.ndarray, ...]) -> int:
-        """Returns the step for each of several equal parts for which their sum has the step of the whole tensor."""
+    def _add_balance(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Notes equal parts; returns their numbers.
+
+        The rule of a layer whose output they are goes over to them, so that it holds for their sum: the layer's own
+        rule would restore channels of one part, which then lifts the others, and so on.
+        """
+        least, step = 0, 1
         whole = self._index.get(np.concatenate(parts).tobytes())
-        step = 1 if whole is None else self._step[whole]
-        return step // math.gcd(step, len(parts))
+        if whole is not None and len(parts) > 1:
+            least = -(-self._least[whole] // len(parts))
+            step = self._step[whole] // math.gcd(self._step[whole], len(parts))
+            self._least[whole], self._step[whole] = 0, 1
+        return np.array([self._add(part, least, step) for part in parts])
 
     def __call__(self, kept: np.ndarray) -> np.ndarray:
         """Returns the choice with what the rules give back, bool of shape (G,); `kept` is left as it is."""
@@ -74,10 +79,10 @@ class Repair:
             for parts in self._balances:
                 wanted[parts] = wanted[parts].max()
             short = np.flatnonzero(counts < wanted)
-            if not len(short):
-                return kept
             for index in short:
                 self._restore(kept, int(index), int(wanted[index]))
+            if not len(short) and not self._fill_inputs(kept):
+                return kept
 
     def _restore(self, kept: np.ndarray, index: int, wanted: int) -> None:
         """Gives back the best groups of a part until `wanted` of its places are kept."""
@@ -87,3 +92,12 @@ class Repair:
         if missing > 0:
             count = int(np.searchsorted(np.cumsum(places[gone]), missing)) + 1
             kept[groups[gone][:count]] = True
+
+    def _fill_inputs(self, kept: np.ndarray) -> bool:
+        """Gives back the best group of each layer's input that is empty, e.g. one part of a split; whether any is."""
+        empty = np.flatnonzero(self._input_counts(kept) == 0)
+        for index in empty:
+            inputs = self._inputs[index]
+            if not kept[inputs].any():
+                kept[inputs[np.argmax(self._ranks[inputs])]] = True
+        return len(empty) > 0

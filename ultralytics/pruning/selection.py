@@ -71,7 +71,7 @@ def choose(
         return repair(kept)
 
     kept = cut(smallest_cut(len(order), lambda count: budget.spent(cut(count)) <= budget.limit))
-    if target.name != "prune_ratio":  # that one is a threshold and nothing else, as in Network Slimming
+    if target.name != "prune_ratio" or limits.round_to > 1:  # else a threshold and nothing else, as in Network Slimming
         kept = use_up(channel_map, kept, order, budget, repair)
     return kept, tuple(findings(channel_map, kept, prunable, limits, budget, own))
 
@@ -133,39 +133,39 @@ def findings(
     own: list[OwnRatio],
 ) -> list[str]:
     """Says in words what kept a choice from its target, and which layers stand at a limit."""
-    standing: dict[str, list[str]] = {"floor": [], "min_channels": [], "max_ratio": []}
-    for name, outputs in filters(channel_map).items():
-        least = limits.least(len(outputs))
-        rule = max(least, key=least.__getitem__)
-        if int(kept[outputs].sum()) <= least[rule] < len(outputs):
-            standing[rule].append(name)
     words = {
         "floor": f"floor of {limits.floor:.0%}",
         "min_channels": f"least of {limits.min_channels} channels",
         "max_ratio": f"largest cut of {limits.max_ratio:.0%}",
     }
+    standing: dict[str, list[str]] = {}
+    reasons: dict[str, None] = {}
+    for name, outputs in filters(channel_map).items():
+        least, width = limits.least(len(outputs)), int(kept[outputs].sum())
+        rule = max(least, key=least.__getitem__)
+        if not prunable[outputs].any():
+            continue
+        if width <= min(_rounded_up(least[rule], limits.round_to), len(outputs)):
+            reasons[f"the {words[rule]} per layer"] = None
+            if width <= least[rule] < len(outputs):
+                standing.setdefault(rule, []).append(name)
     lines = []
-    missed = budget.outcome(kept)
-    if missed and budget.spent(kept) > budget.limit:
-        fixed = 1 - channel_map.channels[prunable].sum() / channel_map.channels.sum()
-        reasons = {
-            f"by the {words['floor']} per layer": True,
-            f"by the {words['min_channels']} per layer": limits.min_channels > 1,
-            f"by the {words['max_ratio']} per layer": limits.max_ratio < 1,
-            f"by rounding to multiples of {limits.round_to}": limits.round_to > 1,
-            "by ratios of single layers": bool(own),
-            "by equal halves": bool(channel_map.balances),
-            f"because {fixed:.0%} of all channels are pinned, ignored or without a score": budget.target.name
-            != "prune_ratio",
-        }
-        lines.append(f"{missed}: the rest is kept {' and '.join(reason for reason, holds in reasons.items() if holds)}")
-    elif missed:
-        step = f"one step of {limits.round_to} channels" if limits.round_to > 1 else "one group of tied channels"
-        why = ", or the ratios of single layers remove that much" if own else ""
-        lines.append(f"{missed}: what lies between is less than {step}{why}")
-    for rule, names in standing.items():
-        if names:
-            lines.append(f"{len(names)} layers stand at their {words[rule]}: {', '.join(names)}")
+    outcome = budget.outcome(kept)
+    if outcome and budget.spent(kept) > budget.limit:
+        reasons.update({f"rounding to multiples of {limits.round_to}": None} if limits.round_to > 1 else {})
+        reasons.update({"own ratios of layers": None} if own else {})
+        reasons.update({"equal halves": None} if channel_map.balances else {})
+        if budget.target.name != "prune_ratio":
+            fixed = 1 - channel_map.channels[prunable].sum() / channel_map.channels.sum()
+            reasons[f"the {fixed:.0%} of all channels that are pinned, ignored or without a score"] = None
+        lines.append(f"{outcome}: the rest is kept by {_and(list(reasons))}")
+    elif outcome:
+        step = f"step of {limits.round_to} channels" if limits.round_to > 1 else "group of tied channels"
+        why = "the own ratios of layers remove that much, or " if own else ""
+        lines.append(f"{outcome}: {why}the next {step} is larger than the difference")
+    lines += [
+        f"{len(names)} layers stand at their {words[rule]}: {', '.join(names)}" for rule, names in standing.items()
+    ]
     for ratio in own:
         back = int(kept[ratio.removed].sum())
         if not len(ratio.claimed):
@@ -173,6 +173,16 @@ def findings(
         elif back:
             lines.append(f"'{ratio.pattern}' keeps {back} of the {len(ratio.removed)} channels that its ratio removes")
     return lines
+
+
+def _rounded_up(count: int, step: int) -> int:
+    """Returns the next multiple of a step."""
+    return -(-count // step) * step
+
+
+def _and(words: list[str]) -> str:
+    """Joins words as in a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def make_plan(

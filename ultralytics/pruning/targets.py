@@ -97,7 +97,9 @@ class Budget:
         """Says in words how a choice misses the target, or goes beyond it by more than `TOLERANCE`, else None."""
         spent = self.spent(kept)
         if self.target.name == "prune_ratio":
-            reached = (self._total - spent) / max(self._total, 1)
+            if not self._total:  # every layer has a ratio of its own
+                return None
+            reached = (self._total - spent) / self._total
             text = f"removed {self.target.said(reached)} of the prunable channels"
         elif self.target.name == "speed_up":
             reached = self._macs / max(spent, 1)
@@ -107,6 +109,6 @@ class Budget:
             text = f"{self.target.said(reached)} parameters are left"
         if spent > self.limit:
             return f"{text} instead of {self.target.said(self.target.value)}"
-        if abs(reached - self.target.value) > TOLERANCE * self.target.value:
+        if spent * (1 + TOLERANCE) < self.limit:
             return f"{text}, beyond the {self.target.said(self.target.value)} asked for"
         return None
