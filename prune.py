@@ -1,43 +1,43 @@
 """Stage 3: cuts the faded channels out and writes the pruned network, its plan and its ONNX."""
 
-import argparse
 import sys
 
 try:
-    from ultralytics.pruning import cutting, stages
+    from ultralytics.pruning import cutting, limits, readers, stages
 except ImportError as error:
     sys.exit(print(f"prune.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
-
-
-def ratio(text: str) -> float:
-    """Reads a pruning ratio."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0 and below 1")
-    return value
-
 
 if __name__ == "__main__":
     options = stages.Parser(
         "Stage 3: removes the channels with the smallest batch-norm scales, by one threshold over the whole network.",
         "python prune.py --weights yolov8n.yaml --prune-ratio 0.5 --dry-run",
     )
-    options.add_argument("--weights", default="runs/train-sparsity/weights/last.pt", help="checkpoint, or a model yaml")
-    options.add_argument("--prune-ratio", "--percent", type=ratio, default=0.7, help="share of the prunable channels")
-    options.add_argument(
-        "--save-dir", default=stages.ROOT / "weights", help="folder for pruned.pt, pruned.json and pruned.onnx"
+    add = options.add_argument
+    add("--weights", default="runs/train-sparsity/weights/last.pt", help="checkpoint, or a model yaml")
+    target = options.add_mutually_exclusive_group()
+    target.add_argument(
+        "--prune-ratio",
+        "--percent",
+        type=readers.ratio,
+        help=f"share of the prunable channels to remove (without a target: {cutting.DEFAULT_RATIO})",
     )
-    options.add_argument("--data", default="coco.yaml", help="data set for --val")
-    options.add_argument("--val", action="store_true", help="measure the accuracy before and after on --data")
-    options.add_argument(
-        "--imgsz", type=stages.positive, help="side of the image for GFLOPs and ONNX; that of the training if empty"
-    )
-    options.add_argument("--cfg", help="model yaml; may be left out, the checkpoint knows")
-    options.add_argument("--model-size", choices=list("nsmlx"), help="model size; may be left out")
-    options.add_argument("--no-fold", dest="fold", action="store_false", help="drop what removed channels still emit")
-    options.add_argument("--no-onnx", dest="onnx", action="store_false", help="write no ONNX")
-    options.add_argument("--dry-run", action="store_true", help="show the plan and write nothing")
+    target.add_argument("--speed-up", type=readers.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
+    target.add_argument("--target-params", type=readers.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
+    target.add_argument("--plan", metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint")
+    step = f"keep multiples of N channels in each layer, or all (without: {limits.DEFAULT_ROUND_TO})"
+    add("--round-to", type=stages.positive, metavar="N", help=step)
+    add("--min-channels", type=stages.positive, metavar="N", help="keep at least N channels in each layer, or all")
+    add("--max-ratio-per-layer", type=readers.share, metavar="R", help="remove at most the share R of each layer")
+    pattern = "layers that match, e.g. model.22 or 'model.*.cv1'; may be repeated"
+    add("--ignore", action="append", metavar="PATTERN", help=f"keep all channels of {pattern}")
+    add("--ratio", action="append", type=readers.pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
+    add("--save-dir", default=stages.ROOT / "weights", help="folder for pruned.pt, pruned.json and pruned.onnx")
+    add("--data", default="coco.yaml", help="data set for --val")
+    add("--val", action="store_true", help="measure the accuracy before and after on --data")
+    add("--imgsz", type=stages.positive, help="side of the image for GFLOPs and ONNX; that of the training if empty")
+    add("--cfg", help="model yaml; may be left out, the checkpoint knows")
+    add("--model-size", choices=list("nsmlx"), help="model size; may be left out")
+    add("--no-fold", dest="fold", action="store_false", help="drop what removed channels still emit")
+    add("--no-onnx", dest="onnx", action="store_false", help="write no ONNX")
+    add("--dry-run", action="store_true", help="show the plan and write nothing")
     stages.run(options, cutting.prune_stage)

@@ -1,7 +1,7 @@
 """Times the pruning engine: `python benchmarks/engine.py`, in the repository's root.
 
-Traces, selects and cuts YOLOv8 of all sizes at a pruning ratio of 0.5, and checks the result against the original
-with silenced channels. The largest must take less than a second.
+Traces, selects and cuts YOLOv8 of all sizes at a pruning ratio of 0.5 (or a speed-up, with rounded widths), and checks
+the result against the original with silenced channels. The largest must take less than a second.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.pruning import prune_network
+from ultralytics.pruning import Limits, prune_network
 from ultralytics.pruning.report import table
 from ultralytics.pruning.stages import say
 
@@ -34,11 +34,12 @@ def randomise(model: nn.Module) -> None:
             module.running_var.uniform_(0.5, 2, generator=generator)
 
 
-def measure(name: str) -> tuple:
+def measure(name: str, speed_up: float | None, round_to: int) -> tuple:
     """Returns a row of the table: the fastest of a few runs."""
+    target = {"speed_up": speed_up} if speed_up else {"prune_ratio": 0.5}
     model = YOLO(f"{name}.yaml").model
     randomise(model)
-    results = [prune_network(model, prune_ratio=0.5, fold=False) for _ in range(REPEATS)]
+    results = [prune_network(model, **target, limits=Limits(round_to=round_to), fold=False) for _ in range(REPEATS)]
     seconds = min((result.plan.seconds for result in results), key=lambda stages: sum(stages.values()))
     plan = results[0].plan
     return (
@@ -54,8 +55,10 @@ def measure(name: str) -> tuple:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"])
-    names = parser.parse_args().models
+    parser.add_argument("--speed-up", type=float, help="cut the multiply-adds by this instead")
+    parser.add_argument("--round-to", type=int, default=1, help="keep multiples of this in each layer")
+    options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     say(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     header = ("model", "parameters", "pruned", "trace s", "select s", "cut s", "together s", "difference")
-    say(table(header, [measure(name) for name in names]))
+    say(table(header, [measure(name, options.speed_up, options.round_to) for name in options.models]))

@@ -14,8 +14,8 @@ from networks import Net, chain, conv, csp_net, image, yolo
 from torch import nn
 
 from ultralytics.nn.modules import C2f
-from ultralytics.pruning import CRITERIA, ChannelMap, PruningError, make_plan, trace
-from ultralytics.pruning.selection import choose
+from ultralytics.pruning import CRITERIA, ChannelMap, Limits, PruningError, make_plan, selection, trace
+from ultralytics.pruning.targets import Target
 
 
 def map_of(net: Net) -> ChannelMap:
@@ -34,6 +34,13 @@ FLOORS = st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])
 DISTINCT = st.permutations(range(GROUPS)).map(lambda order: np.array(order, dtype=float))
 TIED = st.lists(st.integers(0, 2), min_size=GROUPS, max_size=GROUPS).map(lambda scores: np.array(scores, dtype=float))
 SCORES = st.one_of(DISTINCT, TIED)
+
+
+def choose(
+    channel_map: ChannelMap, scores: np.ndarray, ratio: float, floor: float = 0.1
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A share of the channels, with a floor and no other limit."""
+    return selection.choose(channel_map, scores, Target("prune_ratio", ratio), Limits(floor=floor))
 
 
 def least(width: int, floor: float) -> int:

@@ -15,7 +15,8 @@ from .checkpoint import load, plans_of, save
 from .cost import Cost, cost_of
 from .criteria import CRITERIA
 from .errors import PruningError
-from .pipeline import prune, prune_network
+from .limits import Limits
+from .pipeline import prune, prune_network, repeat_plan
 from .plan import PruningPlan
 from .selection import make_plan
 from .surgery import cut
@@ -25,6 +26,7 @@ __all__ = [
     "CRITERIA",
     "ChannelMap",
     "Cost",
+    "Limits",
     "PruningError",
     "PruningPlan",
     "cost_of",
@@ -34,6 +36,7 @@ __all__ = [
     "plans_of",
     "prune",
     "prune_network",
+    "repeat_plan",
     "save",
     "trace",
 ]

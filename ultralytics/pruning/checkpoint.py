@@ -61,7 +61,10 @@ def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[s
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise PruningError(f"'{path}' holds weights that are not finite ({name}); the training diverged")
     if trained_with_bn and not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-        raise PruningError(f"'{path}' is fused: it has no batch norm left; take the checkpoint that training wrote")
+        raise PruningError(
+            f"'{path}' has no batch norm, whose scales tell what to prune: it was fused (take the checkpoint that "
+            f"training wrote), or never had one"
+        )
     return model, checkpoint
 
 

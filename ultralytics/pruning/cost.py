@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .channels import ChannelMap
+from .channels import ChannelMap, Layer
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,52 @@ class Cost:
         return 2 * self.macs / 1e9
 
 
+class KeptCounts:
+    """Counts for many lists of groups at once how many of their places a choice keeps.
+
+    Args:
+        parts: Groups of each list, none of them empty.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self._places = np.concatenate([np.empty(0, dtype=np.int64), *parts])
+        self._starts = np.cumsum([0, *map(len, parts)])[:-1]
+
+    def __call__(self, kept: np.ndarray) -> np.ndarray:
+        """Returns the number of kept places of each list, int64 of shape (len(parts),), for `kept` of shape (G,)."""
+        return np.add.reduceat(kept.astype(np.int64)[self._places], self._starts)
+
+
+class CostModel:
+    """The costs of many choices of one network; what does not depend on the choice is computed once."""
+
+    def __init__(self, channel_map: ChannelMap) -> None:
+        layers = list(channel_map.layers.values())
+        self._counts = KeptCounts([layer.inputs for layer in layers] + [layer.outputs for layer in layers])
+        self._other = channel_map.other_parameters
+        self._filters = np.array([layer.has_filters for layer in layers], dtype=bool)
+        self._kernel = np.array([layer.kernel_cells for layer in layers])
+        self._groups = np.array([layer.conv_groups for layer in layers])
+        self._depthwise = np.array([layer.conv_groups == len(layer.inputs) for layer in layers], dtype=bool)
+        self._per_channel = np.array([_vectors(layer) for layer in layers])
+        self._uses = np.array([layer.cells for layer in layers])
+
+    def __call__(self, kept: np.ndarray) -> Cost:
+        """Returns the cost of the network that keeps the given groups, bool of shape (G,)."""
+        width_in, width_out = np.split(self._counts(kept), 2)
+        groups = np.where(self._depthwise, np.maximum(width_in, 1), self._groups)
+        weights = np.where(self._filters, width_in * width_out * self._kernel // groups, 0)
+        params = self._other + int(weights.sum()) + int((width_out * self._per_channel).sum())
+        return Cost(params=params, macs=int((weights * self._uses).sum()))
+
+
+def _vectors(layer: Layer) -> int:
+    """Returns how many parameters a layer has for each output channel, besides its filters."""
+    if layer.is_norm:
+        return 2 if layer.bias else 0
+    return int(layer.bias if layer.has_filters else layer.kind == "Parameter")
+
+
 def cost_of(channel_map: ChannelMap, kept: np.ndarray | None = None) -> Cost:
     """Costs of a network that keeps the given groups.
 
@@ -36,14 +83,4 @@ def cost_of(channel_map: ChannelMap, kept: np.ndarray | None = None) -> Cost:
     """
     if kept is None:
         kept = np.ones(len(channel_map.channels), dtype=bool)
-    params, macs = channel_map.other_parameters, 0
-    for layer in channel_map.layers.values():
-        width_in, width_out = int(kept[layer.inputs].sum()), int(kept[layer.outputs].sum())
-        if not layer.has_filters:
-            params += (2 * width_out if layer.bias else 0) if layer.is_norm else width_out * (layer.kind == "Parameter")
-            continue
-        groups = width_in if layer.conv_groups == len(layer.inputs) else layer.conv_groups
-        weights = width_in * width_out * layer.kernel_cells // max(groups, 1)
-        params += weights + (width_out if layer.bias else 0)
-        macs += weights * layer.cells
-    return Cost(params=params, macs=macs)
+    return CostModel(channel_map)(kept)

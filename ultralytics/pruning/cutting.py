@@ -1,8 +1,9 @@
-"""The pruning stage: a checkpoint in; the pruned one, its plan and its ONNX out."""
+"""The pruning stage: a checkpoint in, with a target or a plan; the pruned one, its plan and its ONNX out."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import tempfile
@@ -11,9 +12,21 @@ from typing import Any
 
 from . import checkpoint
 from .errors import PruningError
-from .pipeline import Pruned, prune_network
+from .limits import Limits
+from .pipeline import Pruned, prune_network, repeat_plan
+from .plan import PruningPlan
 from .report import cost_table, layer_table, table
 from .stages import located, model_yaml, quiet_release, resolve_data, say, shown, write_folder
+
+DEFAULT_RATIO = 0.7
+LIMITS = {  # option -> field of `Limits`
+    "round_to": "round_to",
+    "min_channels": "min_channels",
+    "max_ratio_per_layer": "max_ratio",
+    "ignore": "ignore",
+    "ratio": "ratios",
+}
+TARGETS = ("prune_ratio", "speed_up", "target_params")
 
 
 def prune_stage(options: argparse.Namespace) -> None:
@@ -28,11 +41,15 @@ def prune_stage(options: argparse.Namespace) -> None:
         raise PruningError("--val measures trained weights, a model yaml has none")
     classes = None if options.settings.get("single_cls") else len(model.names)
     data = resolve_data(options.data, classes=classes) if options.val else None
-    imgsz = options.imgsz or train_args.get("imgsz") or 640
+    plan = plan_for(options, source) if options.plan else None
+    if plan:
+        result = repeat_plan(model, plan, source=source)
+    else:
+        imgsz = options.imgsz or train_args.get("imgsz") or 640
+        result = prune_network(model, imgsz=imgsz, fold=options.fold, source=source, **choice(options))
     folder = Path(options.save_dir)
     if not options.dry_run:
         write_folder(folder)
-    result = prune_network(model, prune_ratio=options.prune_ratio, imgsz=imgsz, fold=options.fold, source=source)
     say(layer_table(result.plan))
     say()
     if options.dry_run:
@@ -49,9 +66,47 @@ def prune_stage(options: argparse.Namespace) -> None:
         say("\nNothing was written (--dry-run).")
         return
     if data:
-        say(accuracy_table(source["file"], folder / "pruned.pt", data, imgsz, options))
+        say(accuracy_table(source["file"], folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
     say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}")
+
+
+def choice(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the target and the limits among the options, as `prune_network` takes them."""
+    limits: dict[str, Any] = {}
+    for option, field in LIMITS.items():
+        value = getattr(options, option)
+        if value is not None:
+            limits[field] = tuple(value) if isinstance(value, list) else value
+    target = {name: getattr(options, name) for name in TARGETS if getattr(options, name) is not None}
+    return {"limits": Limits(**limits), **(target or {"prune_ratio": DEFAULT_RATIO})}
+
+
+def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan:
+    """Reads the plan that `--plan` names, for the checkpoint that it was made for.
+
+    Raises:
+        PruningError: If another option contradicts it, the file is no plan, or the checkpoint is another one.
+    """
+    given = [name for name in (*LIMITS, "imgsz") if getattr(options, name) is not None]
+    given += [] if options.fold else ["no_fold"]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise PruningError(f"--plan repeats a cut with its own settings; leave out {names}")
+    path = located(options.plan)
+    try:
+        plan = PruningPlan.from_json(path.read_text(encoding="utf-8"))
+        expected, file = plan.source["sha256"], plan.source["file"]
+    except json.JSONDecodeError as error:
+        raise PruningError(f"--plan {options.plan} is not JSON ({error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PruningError(f"--plan {options.plan} is no plan of a cut ({type(error).__name__}: {error})") from error
+    if expected != source["sha256"]:
+        raise PruningError(
+            f"--plan {options.plan} was made for '{file}' (sha256 {expected or 'none, a model yaml'}), the weights "
+            f"'{source['file']}' are others (sha256 {source['sha256'] or 'none, a model yaml'})"
+        )
+    return plan
 
 
 def load_source(weights: str) -> tuple[Any, dict[str, Any], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Pruning of a network in memory, from end to end: trace, score, select, check, cut."""
+"""Pruning of a network in memory, from end to end: trace, score, select, check, cut. Or again, by a plan."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,10 +15,11 @@ from .channels import ChannelMap
 from .criteria import CRITERIA
 from .errors import PruningError
 from .folding import fold_constants
+from .limits import Limits
 from .plan import PruningPlan
 from .selection import make_plan
-from .surgery import cut
-from .tracing import image_shape, trace
+from .surgery import PlanMismatchError, cut
+from .tracing import image_shape, quiet, trace
 from .verification import largest_difference, silenced
 
 LARGEST_DIFFERENCE = 1e-8  # in float64, where rounding is below 1e-10
@@ -25,7 +27,7 @@ LARGEST_DIFFERENCE = 1e-8  # in float64, where rounding is below 1e-10
 
 @dataclass(frozen=True)
 class Pruned:
-    """What `prune_network` returns.
+    """What `prune_network` and `repeat_plan` return.
 
     Attributes:
         model: The pruned network.
@@ -58,35 +60,94 @@ def prune(model: nn.Module, plan: PruningPlan, channel_map: ChannelMap | None = 
 
 
 def prune_network(
-    model: nn.Module, *, prune_ratio: float, imgsz: int = 640, fold: bool = True, source: dict[str, str] | None = None
+    model: nn.Module,
+    *,
+    prune_ratio: float | None = None,
+    speed_up: float | None = None,
+    target_params: int | None = None,
+    limits: Limits | None = None,
+    imgsz: int = 640,
+    fold: bool = True,
+    source: dict[str, str] | None = None,
 ) -> Pruned:
-    """Traces, scores, selects, checks and cuts a copy of a network.
+    """Traces, scores, selects, checks and cuts a copy of a network. Exactly one target is given.
 
     Args:
         model: The network; it is left as it is.
         prune_ratio: Share of the prunable channels to remove, in [0, 1).
+        speed_up: Multiply-adds before over after, at least 1.
+        target_params: Number of parameters to leave.
+        limits: What holds for single layers; a floor alone by default.
         imgsz: Side of the image, in pixels, for which the plan gives costs.
         fold: Whether the readers of removed channels absorb what these emit.
         source: Where the network comes from, for the plan.
 
     Raises:
-        PruningError: If nothing can be removed, or the cut network is not the original with silenced channels.
+        PruningError: If the network takes no image or has no batch norm to score by, the target or the limits are
+            wrong, nothing can be removed, or the cut network is not the original with silenced channels.
     """
     criterion = "slim"
-    seconds = {}
     start = time.perf_counter()
-    channel_map = trace(model, imgsz=imgsz)
-    seconds["trace"] = time.perf_counter() - start
+    channel_map = traced(model, imgsz)
+    seconds = {"trace": time.perf_counter() - start}
     start = time.perf_counter()
-    settings = {"criterion": criterion, "imgsz": imgsz, "fold": fold}
-    plan = make_plan(channel_map, CRITERIA[criterion](channel_map, model), prune_ratio=prune_ratio, settings=settings)
+    plan = make_plan(
+        channel_map,
+        scored(channel_map, model, criterion),
+        prune_ratio=prune_ratio,
+        speed_up=speed_up,
+        target_params=target_params,
+        limits=limits,
+        settings={"criterion": criterion, "imgsz": imgsz, "fold": fold},
+    )
     seconds["select"] = time.perf_counter() - start
+    if plan.limits and plan.after == plan.before:
+        raise PruningError(f"nothing would be removed: {plan.limits[0]}")
+    return _carried_out(model, channel_map, plan, fold, source or {}, seconds)
 
+
+def repeat_plan(model: nn.Module, plan: PruningPlan, *, source: dict[str, str] | None = None) -> Pruned:
+    """Cuts a copy of a network as an earlier plan says, with that plan's settings.
+
+    Args:
+        model: The network that the plan was made for; it is left as it is.
+        plan: What to keep.
+        source: Where the network comes from; the plan's own source by default.
+
+    Raises:
+        PruningError: If the plan does not fit the network.
+    """
+    start = time.perf_counter()
+    channel_map = traced(model, plan.settings.get("imgsz", 640))
+    seconds = {"trace": time.perf_counter() - start, "select": 0.0}
+    if channel_map.layers.keys() != plan.layers.keys():
+        raise PlanMismatchError("the plan names other layers than this network runs")
+    try:
+        result = _carried_out(model, channel_map, plan, plan.settings.get("fold", True), source or plan.source, seconds)
+    except PruningError:
+        raise
+    except Exception as error:  # whatever layers of unfitting widths raise
+        raise PlanMismatchError(f"a network cut by this plan does not run ({_first_line(error)})") from error
+    left = sum(p.numel() for p in result.model.parameters())
+    if left != plan.after.params:
+        raise PlanMismatchError(f"the plan leaves {left:,} parameters, but says that it leaves {plan.after.params:,}")
+    return result
+
+
+def _carried_out(
+    model: nn.Module,
+    channel_map: ChannelMap,
+    plan: PruningPlan,
+    fold: bool,
+    source: dict[str, str],
+    seconds: dict[str, float],
+) -> Pruned:
+    """Cuts a copy of a network, checks it, and folds."""
     pruned = copy.deepcopy(model)
     start = time.perf_counter()
     cut(pruned, plan)
     seconds["cut"] = time.perf_counter() - start
-    plan = plan.with_source(source or {}, {stage: round(value, 4) for stage, value in seconds.items()})
+    plan = plan.with_source(source, {stage: round(value, 4) for stage, value in seconds.items()})
 
     difference = check(model, pruned, plan)
     unfolded: list[str] = []
@@ -96,6 +157,50 @@ def prune_network(
     else:
         checkpoint.attach_plan(pruned, plan)
     return Pruned(pruned, plan, difference, unfolded)
+
+
+def traced(model: nn.Module, imgsz: int) -> ChannelMap:
+    """Traces a network; one that does not take an image alone is an error in one line.
+
+    Raises:
+        PruningError: If the forward pass fails on an image, also without the tracer.
+    """
+    try:
+        return trace(model, imgsz=imgsz)
+    except PruningError:
+        raise
+    except Exception:
+        parameter = next(model.parameters())
+        image = torch.zeros(image_shape(model, 2), device=parameter.device, dtype=parameter.dtype)
+        try:
+            with quiet(model):
+                model(image)
+        except Exception as error:  # whatever the model's own code raises
+            raise PruningError(
+                f"the network does not run on an image (1, {', '.join(map(str, image.shape[1:]))}) alone, as it has to "
+                f"for its channels to be followed: {_first_line(error)}"
+            ) from error
+        raise
+
+
+def scored(channel_map: ChannelMap, model: nn.Module, criterion: str) -> np.ndarray:
+    """Returns the score of each group, float64 of shape (G,).
+
+    Raises:
+        PruningError: If the network has no batch norm with scales.
+    """
+    modules = dict(model.named_modules())
+    if not any(modules[layer.name].weight is not None for layer in channel_map.norms()):
+        raise PruningError(
+            f"the criterion {criterion} scores channels by their batch-norm scales, and this network has no batch norm "
+            f"with scales; there is no criterion yet that works without"
+        )
+    return CRITERIA[criterion](channel_map, model)
+
+
+def _first_line(error: Exception) -> str:
+    """Returns an error's type and the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
 
 
 def check(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> float:

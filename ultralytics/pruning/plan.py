@@ -102,7 +102,8 @@ class PruningPlan:
         """Builds a plan from `to_dict()`'s data.
 
         Raises:
-            ValueError: If the data's format is not the one that this version writes.
+            ValueError: If the data's format is not the one that this version writes, or a layer keeps channels that
+                it does not have. Other data that is no plan raises KeyError, TypeError or AttributeError.
         """
         if data.get("format") != FORMAT:
             raise ValueError(f"a plan of format {data.get('format')!r}; this version reads format {FORMAT}")
@@ -112,6 +113,10 @@ class PruningPlan:
             )
             for name, entry in data["layers"].items()
         }
+        for name, layer in layers.items():
+            for kept, width in ((layer.kept_in, layer.in_before), (layer.kept_out, layer.out_before)):
+                if not kept or list(kept) != sorted({*kept} & {*range(width)}):
+                    raise ValueError(f"{name} keeps channels that are not among its {width}, or none, or unsorted")
         return cls(
             layers=layers,
             before=Cost(**data["cost"]["before"]),

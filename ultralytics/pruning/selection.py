@@ -1,72 +1,24 @@
 """From scores to a choice of channels: one global threshold that meets the target, then repairs.
 
-Repairs only ever restore channels, the highest-scored first: a floor for each layer, and equal numbers where the
-network cuts a tensor by position. They are monotone: the fewer channels a threshold leaves, the fewer are left after
-them too, so that the threshold can be found by bisection.
+Repairs only ever restore channels, the highest-scored first (see `repair.py`): the fewer channels a threshold leaves,
+the fewer are left after them too, so that the threshold can be found by bisection.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .channels import ChannelMap
 from .errors import PruningError
+from .limits import Limits, OwnRatio, filters, ignored, own_ratios
 from .plan import PruningPlan, plan_from
+from .repair import Repair
+from .targets import Budget, Target
 
-DEFAULT_FLOOR = 0.1
-
-
-def floors_of(channel_map: ChannelMap, floor: float) -> list[tuple[str, np.ndarray, int]]:
-    """Returns for each layer that has filters: its name, the groups of its outputs, and how many must stay."""
-    return [
-        (layer.name, layer.outputs, max(1, math.ceil(floor * len(layer.outputs))))
-        for layer in channel_map.layers.values()
-        if layer.has_filters
-    ]
-
-
-def _restore(kept: np.ndarray, scores: np.ndarray, part: np.ndarray, count: int) -> bool:
-    """Keeps the highest-scored channels of `part` until `count` of its places are kept; True if it changed `kept`."""
-    missing = count - int(kept[part].sum())
-    if missing <= 0:
-        return False
-    removed, places = np.unique(part[~kept[part]], return_counts=True)
-    for index in np.lexsort((removed, -scores[removed])):
-        kept[removed[index]] = True
-        missing -= int(places[index])
-        if missing <= 0:
-            break
-    return True
-
-
-def repair(channel_map: ChannelMap, scores: np.ndarray, kept: np.ndarray, floor: float) -> np.ndarray:
-    """Restores channels until every floor and every balance holds.
-
-    Args:
-        channel_map: The traced network.
-        scores: Importance of each group, float of shape (G,).
-        kept: Which groups a threshold leaves, bool of shape (G,).
-        floor: Least share of each layer's channels that stay, in 0..1; at least one stays in any case.
-
-    Returns:
-        Which groups stay, bool of shape (G,).
-    """
-    kept = kept.copy()
-    minimums = [(outputs, count) for _, outputs, count in floors_of(channel_map, floor)]
-    minimums += [(layer.inputs, 1) for layer in channel_map.layers.values()]
-    changed = True
-    while changed:
-        changed = False
-        for part, count in minimums:
-            changed |= _restore(kept, scores, part, count)
-        for balance in channel_map.balances:
-            count = max(int(kept[part].sum()) for part in balance.parts)
-            for part in balance.parts:
-                changed |= _restore(kept, scores, part, count)
-    return kept
+CLOSE = 0.005  # part of the budget that may be left over before channels are given back
 
 
 def smallest_cut(candidates: int, reaches: Callable[[int], bool]) -> int:
@@ -79,77 +31,185 @@ def smallest_cut(candidates: int, reaches: Callable[[int], bool]) -> int:
 
 
 def choose(
-    channel_map: ChannelMap, scores: np.ndarray, prune_ratio: float, floor: float = DEFAULT_FLOOR
+    channel_map: ChannelMap, scores: np.ndarray, target: Target, limits: Limits
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Chooses the groups to keep, by one threshold over the whole network.
 
     Args:
         channel_map: The traced network.
         scores: Importance of each group, float of shape (G,); NaN keeps a group.
-        prune_ratio: Share of the prunable channels to remove, in [0, 1).
-        floor: Least share of each layer's channels that stay, in 0..1.
+        target: How much to remove.
+        limits: What holds for single layers.
 
     Returns:
         Which groups stay, bool of shape (G,), and what kept the choice from its target, in words.
 
     Raises:
-        PruningError: If `prune_ratio` is outside [0, 1) or `floor` outside [0, 1], or no group can be removed.
+        PruningError: If no group can be removed, a pattern matches no layer or contradicts another one, the rounding
+            step is larger than every layer, or the network has no more parameters than wanted.
     """
-    if not 0 <= prune_ratio < 1:
-        raise PruningError(f"the pruning ratio is {prune_ratio}; it must be at least 0 and below 1")
-    if not 0 <= floor <= 1:
-        raise PruningError(f"the floor is {floor}; it must be at least 0 and at most 1")
-    prunable = channel_map.free & ~np.isnan(scores)
+    prunable = channel_map.free & ~np.isnan(scores) & ~ignored(channel_map, limits)
     if not prunable.any():
-        raise PruningError("no channel of this network can be removed: all are pinned or have no batch norm")
-    order = np.flatnonzero(prunable)
-    shuffled = np.random.default_rng(0).permutation(len(order))  # ties: spread over the network, the same each time
-    order = order[np.lexsort((shuffled, scores[order]))]
-    ranks = np.full(len(scores), len(scores))
-    ranks[order] = np.arange(len(order))  # repairs follow the very order of the threshold, also between equal scores
-    total = int(channel_map.channels[prunable].sum())
+        why = "pinned, ignored" if limits.ignore else "pinned"
+        raise PruningError(f"no channel of this network can be removed: all are {why} or have no batch norm")
+    _check_step(channel_map, prunable, limits.round_to)
+    ranks = ranked(scores, prunable)
+    own = own_ratios(channel_map, limits, ranks, prunable)
+    repair = Repair(channel_map, limits, ranks)
+    candidates = prunable.copy()
+    for ratio in own:
+        candidates[ratio.claimed] = False
+    order = np.flatnonzero(candidates)
+    order = order[np.argsort(ranks[order])]
+    budget = Budget(target, channel_map, candidates)
 
     def cut(count: int) -> np.ndarray:
         kept = np.ones(len(scores), dtype=bool)
+        for ratio in own:
+            kept[ratio.removed] = False
         kept[order[:count]] = False
-        return repair(channel_map, ranks, kept, floor)
+        return repair(kept)
 
-    def removed(kept: np.ndarray) -> int:
-        return int(channel_map.channels[~kept].sum())
-
-    wanted = round(prune_ratio * total)
-    kept = cut(smallest_cut(len(order), lambda count: removed(cut(count)) >= wanted))
-    return kept, _limits(channel_map, kept, floor, removed(kept), wanted, total)
+    kept = cut(smallest_cut(len(order), lambda count: budget.spent(cut(count)) <= budget.limit))
+    if target.name != "prune_ratio" or limits.round_to > 1:  # else a threshold and nothing else, as in Network Slimming
+        kept = use_up(channel_map, kept, order, budget, repair)
+    return kept, tuple(findings(channel_map, kept, prunable, limits, budget, own))
 
 
-def _limits(
-    channel_map: ChannelMap, kept: np.ndarray, floor: float, removed: int, wanted: int, total: int
-) -> tuple[str, ...]:
-    """Says which layers stand at their floor, and whether that keeps the choice from its target."""
-    at_floor = [
-        name
-        for name, outputs, count in floors_of(channel_map, floor)
-        if int(kept[outputs].sum()) <= count < len(outputs)
-    ]
-    limits = []
-    if removed < wanted:
-        limits.append(
-            f"removed {removed / total:.1%} of the prunable channels instead of {wanted / total:.1%}: the rest is kept "
-            f"by the floor of {floor:.0%} per layer and by equal halves"
+def ranked(scores: np.ndarray, prunable: np.ndarray) -> np.ndarray:
+    """Returns the place of each group in the order of importance, int64 of shape (G,); what must stay comes last.
+
+    Equal scores are spread over the network, the same way each time. Threshold and repairs follow this very order.
+    """
+    order = np.flatnonzero(prunable)
+    shuffled = np.random.default_rng(0).permutation(len(order))
+    ranks = np.full(len(scores), len(scores))
+    ranks[order[np.lexsort((shuffled, scores[order]))]] = np.arange(len(order))
+    return ranks
+
+
+def _check_step(channel_map: ChannelMap, prunable: np.ndarray, step: int) -> None:
+    """Refuses a rounding step that keeps every layer whole."""
+    widths = {name: len(outputs) for name, outputs in filters(channel_map).items() if prunable[outputs].any()}
+    widest = max(widths, key=widths.__getitem__, default=None)
+    if widest and step > widths[widest]:
+        raise PruningError(
+            f"rounding to multiples of {step} keeps every layer whole: the widest that can be pruned, {widest}, has "
+            f"{widths[widest]} channels"
         )
-    if at_floor:
-        limits.append(f"{len(at_floor)} layers stand at their floor of {floor:.0%}: {', '.join(at_floor)}")
-    return tuple(limits)
+
+
+def use_up(channel_map: ChannelMap, kept: np.ndarray, order: np.ndarray, budget: Budget, repair: Repair) -> np.ndarray:
+    """Gives channels back while the target holds: one step of the threshold can remove several rounding steps at once.
+
+    The best removed group is tried first; where it does not fit, its layers are not tried again.
+    """
+    layers = list({outputs.tobytes(): outputs for outputs in filters(channel_map).values()}.values())
+    open_groups = np.zeros(len(kept), dtype=bool)
+    open_groups[order] = True
+    while budget.spent(kept) < (1 - CLOSE) * budget.limit:
+        removed = order[~kept[order] & open_groups[order]]
+        if not len(removed):
+            break
+        best = removed[-1]
+        trial = kept.copy()
+        trial[best] = True
+        trial = repair(trial)
+        if budget.spent(trial) <= budget.limit:
+            kept = trial
+        else:
+            for outputs in layers:
+                if best in outputs:
+                    open_groups[outputs] = False
+    return kept
+
+
+def findings(
+    channel_map: ChannelMap,
+    kept: np.ndarray,
+    prunable: np.ndarray,
+    limits: Limits,
+    budget: Budget,
+    own: list[OwnRatio],
+) -> list[str]:
+    """Says in words what kept a choice from its target, and which layers stand at a limit."""
+    words = {
+        "floor": f"floor of {limits.floor:.0%}",
+        "min_channels": f"least of {limits.min_channels} channels",
+        "max_ratio": f"largest cut of {limits.max_ratio:.0%}",
+    }
+    standing: dict[str, list[str]] = {}
+    reasons: dict[str, None] = {}
+    for name, outputs in filters(channel_map).items():
+        least, width = limits.least(len(outputs)), int(kept[outputs].sum())
+        rule = max(least, key=least.__getitem__)
+        if not prunable[outputs].any():
+            continue
+        if width <= min(_rounded_up(least[rule], limits.round_to), len(outputs)):
+            reasons[f"the {words[rule]} per layer"] = None
+            if width <= least[rule] < len(outputs):
+                standing.setdefault(rule, []).append(name)
+    lines = []
+    outcome = budget.outcome(kept)
+    if outcome and budget.spent(kept) > budget.limit:
+        reasons.update({f"rounding to multiples of {limits.round_to}": None} if limits.round_to > 1 else {})
+        reasons.update({"own ratios of layers": None} if own else {})
+        reasons.update({"equal halves": None} if channel_map.balances else {})
+        if budget.target.name != "prune_ratio":
+            fixed = 1 - channel_map.channels[prunable].sum() / channel_map.channels.sum()
+            reasons[f"the {fixed:.0%} of all channels that are pinned, ignored or without a score"] = None
+        lines.append(f"{outcome}: the rest is kept by {_and(list(reasons))}")
+    elif outcome:
+        step = f"step of {limits.round_to} channels" if limits.round_to > 1 else "group of tied channels"
+        why = "the own ratios of layers remove that much, or " if own else ""
+        lines.append(f"{outcome}: {why}the next {step} is larger than the difference")
+    lines += [
+        f"{len(names)} layers stand at their {words[rule]}: {', '.join(names)}" for rule, names in standing.items()
+    ]
+    for ratio in own:
+        back = int(kept[ratio.removed].sum())
+        if not len(ratio.claimed):
+            lines.append(f"the ratio of '{ratio.pattern}' does nothing: no channel of its layers can be removed")
+        elif back:
+            lines.append(f"'{ratio.pattern}' keeps {back} of the {len(ratio.removed)} channels that its ratio removes")
+    return lines
+
+
+def _rounded_up(count: int, step: int) -> int:
+    """Returns the next multiple of a step."""
+    return -(-count // step) * step
+
+
+def _and(words: list[str]) -> str:
+    """Joins words as in a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def make_plan(
     channel_map: ChannelMap,
     scores: np.ndarray,
     *,
-    prune_ratio: float,
-    floor: float = DEFAULT_FLOOR,
-    settings: dict | None = None,
+    prune_ratio: float | None = None,
+    speed_up: float | None = None,
+    target_params: int | None = None,
+    limits: Limits | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> PruningPlan:
-    """Plans a cut that removes a share of the prunable channels (see `choose` for arguments and errors)."""
-    kept, limits = choose(channel_map, scores, prune_ratio, floor)
-    return plan_from(channel_map, kept, {**(settings or {}), "prune_ratio": prune_ratio, "floor": floor}, limits)
+    """Plans a cut that meets one target.
+
+    Args:
+        channel_map: The traced network.
+        scores: Importance of each group, float of shape (G,); NaN keeps a group.
+        prune_ratio: Share of the prunable channels to remove, in [0, 1).
+        speed_up: Multiply-adds before over after, at least 1.
+        target_params: Number of parameters to leave.
+        limits: What holds for single layers; a floor alone by default.
+        settings: What else led to the plan.
+
+    Raises:
+        PruningError: If not exactly one target is given, it is out of its range, or for what `choose` raises.
+    """
+    target = Target.one_of(prune_ratio=prune_ratio, speed_up=speed_up, target_params=target_params)
+    limits = limits or Limits()
+    kept, lines = choose(channel_map, scores, target, limits)
+    return plan_from(channel_map, kept, {**(settings or {}), target.name: target.value, **limits.settings()}, lines)
