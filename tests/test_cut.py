@@ -176,7 +176,7 @@ def test_a_plan_is_plain_data_in_the_promised_form() -> None:
     plan = plan.with_source({"file": "best.pt", "sha256": "0" * 64}, {"trace": 0.1, "select": 0.2, "cut": 0.3})
     data = json.loads(plan.to_json())
     promised = {"format", "source", "settings", "cost", "seconds", "pinned", "layers"}
-    assert promised <= data.keys() <= promised | {"limits", "widths"}
+    assert promised <= data.keys() <= promised | {"limits", "widths", "blocks"}
     assert data["format"] == 1
     assert data["source"] == {"file": "best.pt", "sha256": "0" * 64}
     assert data["settings"]["prune_ratio"] == 0.5 and data["settings"]["criterion"] == "random"

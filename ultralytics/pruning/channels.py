@@ -66,6 +66,21 @@ class Balance:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A residual block that can be taken out whole (see `blocks.py`).
+
+    Attributes:
+        name: Its name in `model.named_modules()`.
+        inner: The groups that only it has, int64 of shape (n,).
+        layers: Names of its layers.
+    """
+
+    name: str
+    inner: np.ndarray
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ChannelMap:
     """The channels of a network and what ties them.
 
@@ -78,6 +93,7 @@ class ChannelMap:
             `("model.9", "sizes.1")` is the second number of a list.
         unknown: How often each operation without a rule met labelled channels; these are pinned.
         other_parameters: Parameters of the network outside of `layers`.
+        blocks: Residual blocks that go when all of their inner groups go, outer ones before those inside of them.
     """
 
     layers: dict[str, Layer]
@@ -87,6 +103,7 @@ class ChannelMap:
     widths: dict[tuple[str, str], np.ndarray]
     unknown: dict[str, int]
     other_parameters: int
+    blocks: tuple[Block, ...] = ()
 
     @property
     def free(self) -> np.ndarray:
@@ -107,6 +124,19 @@ class ChannelMap:
             if self.channels[group]:
                 counts[reason] = counts.get(reason, 0) + int(self.channels[group])
         return counts
+
+    def taken_out(self, kept: np.ndarray) -> list[Block]:
+        """Returns the blocks of which no inner channel is kept, without those inside of another one of them.
+
+        Args:
+            kept: Which groups stay, bool of shape (G,).
+        """
+        out: list[Block] = []
+        for block in self.blocks:
+            inside = any(block.name.startswith(f"{other.name}.") for other in out)
+            if not inside and not kept[block.inner].any():
+                out.append(block)
+        return out
 
     def norms(self) -> list[Layer]:
         """The batch norms, in the order of their first run."""

@@ -51,6 +51,9 @@ class CostModel:
         layers = list(channel_map.layers.values())
         self._counts = KeptCounts([layer.inputs for layer in layers] + [layer.outputs for layer in layers])
         self._other = channel_map.other_parameters
+        self._inner = KeptCounts([block.inner for block in channel_map.blocks])
+        place = {layer.name: i for i, layer in enumerate(layers)}
+        self._inside = [[place[name] for name in block.layers] for block in channel_map.blocks]
         self._filters = np.array([layer.has_filters for layer in layers], dtype=bool)
         self._kernel = np.array([layer.kernel_cells for layer in layers])
         self._groups = np.array([layer.conv_groups for layer in layers])
@@ -61,6 +64,8 @@ class CostModel:
     def __call__(self, kept: np.ndarray) -> Cost:
         """Returns the cost of the network that keeps the given groups, bool of shape (G,)."""
         width_in, width_out = np.split(self._counts(kept), 2)
+        for block in np.flatnonzero(self._inner(kept) == 0) if self._inside else ():
+            width_in[self._inside[block]] = width_out[self._inside[block]] = 0
         groups = np.where(self._depthwise, np.maximum(width_in, 1), self._groups)
         weights = np.where(self._filters, width_in * width_out * self._kernel // groups, 0)
         params = self._other + int(weights.sum()) + int((width_out * self._per_channel).sum())

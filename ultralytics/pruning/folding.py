@@ -1,26 +1,30 @@
 """Folds what removed channels still emit into the layers that read them.
 
 A channel with gamma = 0 is not silent: it emits the constant act(beta). Dropping it shifts the next layer's input by
-that constant. The shift is followed to its readers by running the network itself once with the removed gammas at
-zero, so that pooling, upsampling, concatenation, additions and any activation on the way need no rules of their own.
-Each reading convolution absorbs sum over the kernel of W[:, removed] * constant: subtracted from the running mean of
-the batch norm behind it, or added to its bias. That is exact for 1x1 and unpadded kernels, and errs at the border
-where a kernel is padded with zeros.
+that constant, and so does a residual block that is taken out. The network itself runs twice, with the removed gammas at
+zero and with the removed channels silent, where every layer of the second run is held at the output that it had in
+the first. What a layer then sees differently is what it has to absorb, whatever lies between: pooling, upsampling,
+concatenation, additions, any activation. It absorbs the sum over its kernel of W * difference: subtracted from the
+running mean of the batch norm behind it, or added to its bias. That is exact for 1x1 and unpadded kernels, and errs at
+the border where a kernel is padded with zeros.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from .channels import ChannelMap, Layer
-from .plan import LayerPlan, PruningPlan
+from .channels import ChannelMap
+from .plan import PruningPlan
 from .tracing import image_shape, quiet
+
+SAME = 1e-3  # two images that differ by no more than this part show a constant
 
 
 def fold_constants(
@@ -37,84 +41,159 @@ def fold_constants(
         side: Side of the square image to run it on, in pixels; by default 4 times the largest stride.
 
     Returns:
-        The layers that read removed channels but have neither a batch norm of their own nor a bias to absorb them.
+        The layers that cannot absorb all that is removed: they have neither a batch norm of their own nor a bias, or
+        what they read is no constant, as behind a gate.
     """
-    readers = {
-        name: layer
-        for name, layer in channel_map.layers.items()
-        if not layer.is_norm and len(plan.layers[name].kept_in) < plan.layers[name].in_before
-    }
+    readers = [name for name, layer in channel_map.layers.items() if layer.has_filters and plan.layers[name].kept_out]
     modules: dict[str, Any] = dict(model.named_modules())
-    constants = _constants(model, modules, plan, readers, side)
     skipped = []
     with torch.no_grad():
-        for name, layer in readers.items():
-            constant, *others = constants[name]
-            if any(not torch.allclose(constant, other) for other in others):  # a shared layer that reads two constants
+        for name, calls in _differences(model, modules, channel_map, plan, readers, side).items():
+            constants = torch.stack([first for first, _ in calls])
+            largest = constants.abs().max()
+            changing = (constants - torch.stack([last for _, last in calls])).abs() > SAME * largest
+            varying = (constants - constants[0]).abs() > SAME * largest  # a shared layer that reads two constants
+            constant = torch.where((changing | varying).any(0), 0, constants[0])
+            if largest > 0 and not torch.equal(constant, constants[0]):
                 skipped.append(name)
-                continue
             shift = _shift(modules[name], constant)
-            if layer.norm and modules[layer.norm].running_mean is not None:
-                modules[layer.norm].running_mean -= shift
+            norm = channel_map.layers[name].norm
+            if norm and modules[norm].running_mean is not None:
+                modules[norm].running_mean -= shift
             elif modules[name].bias is not None:
                 modules[name].bias += shift
-            elif shift.abs().max() > 0:
+            elif shift.abs().max() > 0 and name not in skipped:
                 skipped.append(name)
     return skipped
 
 
-def _constants(
-    model: nn.Module, modules: dict[str, Any], plan: PruningPlan, readers: dict[str, Layer], side: int | None
-) -> dict[str, list[torch.Tensor]]:
-    """Returns what each reader sees of the removed channels, once for each call: (C_in,), zero for kept channels."""
-    constants: dict[str, list[torch.Tensor]] = {name: [] for name in readers}
+def _differences(
+    model: nn.Module,
+    modules: dict[str, Any],
+    channel_map: ChannelMap,
+    plan: PruningPlan,
+    readers: list[str],
+    side: int | None,
+) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    """Returns what each reader sees of what is removed: for each call (C_in,) of a first and of a last image."""
+    removed = _removed(channel_map, plan)
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in readers}
+    made: dict[str, list[Tensor]] = {name: [] for name in readers}
+    differences: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in readers}
 
-    def note(name: str):
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            image = inputs[0].detach()
-            image = image.movedim(-1, 0) if isinstance(module, nn.Linear) else image.movedim(-3, 0)
-            middle = [size // 2 for size in image.shape[2:]]  # where borders reach last; of the first image
-            place: Any = (slice(None), *[0] * (image.ndim > 1), *middle)
-            value = image[place]
-            removed = torch.ones(len(value), dtype=torch.bool, device=value.device)
-            removed[list(plan.layers[name].kept_in)] = False
-            constants[name].append(torch.where(removed, value, 0))
+    def first_run(name: str) -> Callable:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen[name].append(_middle(module, inputs[0]))
+            made[name].append(output.clone())
+
+        return hook
+
+    def second_run(name: str) -> Callable:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            before, now = seen[name].pop(0), _middle(module, inputs[0])
+            differences[name].append((before[0] - now[0], before[1] - now[1]))
+            held = made[name].pop(0)
+            held.movedim(_channel_dim(module, held), 0)[removed[name]] = 0
+            return held
 
         return hook
 
     parameter = next(model.parameters())
-    batch, channels, *sides = image_shape(model, 4)
+    _, channels, *sides = image_shape(model, 4)
     sides = [side, side] if side else sides
-    image = torch.zeros(batch, channels, *sides, device=parameter.device, dtype=parameter.dtype)
-    hooks = [modules[name].register_forward_pre_hook(note(name)) for name in readers]
-    try:
-        with quiet(model), gammas_at_zero(modules, plan):
-            model(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return constants
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, channels, *sides, generator=generator).to(parameter.device, parameter.dtype)
+    image[0] = 0
+    with quiet(model), _hooks(modules, readers, first_run), _values_at_zero(modules, removed, ("weight",)):
+        model(image)
+    with (
+        quiet(model),
+        _hooks(modules, readers, second_run),
+        _values_at_zero(modules, removed, ("weight", "bias")),
+        _tensors_at_zero(model, removed),
+        _passed_by(modules, plan.blocks),
+    ):
+        model(image)
+    return differences
+
+
+def _removed(channel_map: ChannelMap, plan: PruningPlan) -> dict[str, list[int]]:
+    """Returns the output channels of each layer that are made no more; in a block that is taken out, the inner ones."""
+    inner = {name: block.inner for block in channel_map.blocks if block.name in plan.blocks for name in block.layers}
+    removed = {}
+    for name, layer in plan.layers.items():
+        if name in inner:
+            removed[name] = np.flatnonzero(np.isin(channel_map.layers[name].outputs, inner[name])).tolist()
+        else:
+            removed[name] = sorted(set(range(layer.out_before)) - set(layer.kept_out))
+    return removed
+
+
+def _channel_dim(module: Any, tensor: Tensor) -> int:
+    return tensor.ndim - (1 if isinstance(module, nn.Linear) else 3)
+
+
+def _middle(module: Any, tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns a layer's input at the middle, where borders reach last: (C_in,) of the first and of the last image."""
+    values = tensor.detach().movedim(_channel_dim(module, tensor), 0)
+    place: Any = tuple(size // 2 for size in values.shape[2:])
+    images = (0, -1) if values.ndim > 1 else (..., ...)
+    first, last = (values[(slice(None), number, *place)].clone() for number in images)
+    return first, last
 
 
 @contextlib.contextmanager
-def gammas_at_zero(modules: dict[str, Any], plan: PruningPlan) -> Iterator[None]:
-    """Sets gamma of the removed channels to zero, and gives the gammas back at the end."""
-    saved: list[tuple[torch.Tensor, torch.Tensor]] = []
+def _hooks(modules: dict[str, Any], names: list[str], make: Callable[[str], Callable]) -> Iterator[None]:
+    """Lets a hook see the calls of modules."""
+    handles = [modules[name].register_forward_hook(make(name)) for name in names]
     try:
-        for name, layer in plan.layers.items():
-            if layer.type == "BatchNorm2d" and modules[name].weight is not None:
-                gamma = modules[name].weight.data
-                saved.append((gamma, gamma.clone()))
-                gamma[removed_outputs(layer)] = 0
         yield
     finally:
-        for gamma, values in saved:
-            gamma.copy_(values)
+        for handle in handles:
+            handle.remove()
 
 
-def removed_outputs(layer: LayerPlan) -> list[int]:
-    """Returns the output channels that a plan removes from a layer."""
-    return sorted(set(range(layer.out_before)) - set(layer.kept_out))
+@contextlib.contextmanager
+def _values_at_zero(
+    modules: dict[str, Any], removed: dict[str, list[int]], attributes: tuple[str, ...]
+) -> Iterator[None]:
+    """Sets gammas (and betas) of removed channels to zero, and gives them back at the end."""
+    norms = [name for name in removed if isinstance(modules.get(name), nn.BatchNorm2d)]
+    tensors = [(getattr(modules[name], attribute), removed[name]) for name in norms for attribute in attributes]
+    with _at_zero([(tensor, places) for tensor, places in tensors if tensor is not None]):
+        yield
+
+
+@contextlib.contextmanager
+def _tensors_at_zero(model: nn.Module, removed: dict[str, list[int]]) -> Iterator[None]:
+    """Sets the removed values of parameters and buffers with a value for each channel to zero, for a while."""
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    with _at_zero([(tensors[name].view(-1), places) for name, places in removed.items() if name in tensors]):
+        yield
+
+
+@contextlib.contextmanager
+def _at_zero(places: list[tuple[Tensor, list[int]]]) -> Iterator[None]:
+    saved = [(tensor, tensor.detach().clone()) for tensor, _ in places]
+    try:
+        for tensor, indices in places:
+            tensor.data[indices] = 0
+        yield
+    finally:
+        for tensor, values in saved:
+            tensor.data.copy_(values)
+
+
+@contextlib.contextmanager
+def _passed_by(modules: dict[str, Any], blocks: tuple[str, ...]) -> Iterator[None]:
+    """Lets modules return their input."""
+    try:
+        for name in blocks:
+            vars(modules[name])["forward"] = lambda x: x
+        yield
+    finally:
+        for name in blocks:
+            vars(modules[name]).pop("forward", None)
 
 
 def _shift(module: Any, constant: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .channels import ChannelMap
+from .channels import ChannelMap, Layer
 from .cost import Cost, cost_of
 
 FORMAT = 1
@@ -47,6 +47,7 @@ class PruningPlan:
         settings: The settings that led here.
         pinned: Number of channels that could not be removed, by reason.
         limits: In words, where floors or balance kept channels that the score would have removed.
+        blocks: Residual blocks that are taken out; their layers keep nothing.
         widths: New values of attributes that store a width, by module name, then attribute name; `sizes.1` is the
             second number of a list.
         source: The checkpoint: file, sha256, task, release.
@@ -59,6 +60,7 @@ class PruningPlan:
     settings: dict[str, Any]
     pinned: dict[str, int]
     limits: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
     widths: dict[str, dict[str, int]] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class PruningPlan:
             "seconds": dict(self.seconds),
             "pinned": dict(self.pinned),
             "limits": list(self.limits),
+            "blocks": list(self.blocks),
             "widths": {module: dict(values) for module, values in self.widths.items()},
             "layers": {
                 name: {
@@ -113,9 +116,11 @@ class PruningPlan:
             )
             for name, entry in data["layers"].items()
         }
+        blocks = tuple(data.get("blocks", ()))
         for name, layer in layers.items():
+            taken_out = name.startswith(tuple(f"{block}." for block in blocks))
             for kept, width in ((layer.kept_in, layer.in_before), (layer.kept_out, layer.out_before)):
-                if not kept or list(kept) != sorted({*kept} & {*range(width)}):
+                if bool(kept) == taken_out or list(kept) != sorted({*kept} & {*range(width)}):
                     raise ValueError(f"{name} keeps channels that are not among its {width}, or none, or unsorted")
         return cls(
             layers=layers,
@@ -124,6 +129,7 @@ class PruningPlan:
             settings=data["settings"],
             pinned=data["pinned"],
             limits=tuple(data.get("limits", ())),
+            blocks=blocks,
             widths=data.get("widths", {}),
             source=data["source"],
             seconds=data["seconds"],
@@ -147,8 +153,11 @@ def plan_from(
         limits: In words, what kept the choice from its target.
     """
 
-    def places(groups: np.ndarray) -> tuple[int, ...]:
-        return tuple(np.flatnonzero(kept[groups]).tolist())
+    blocks = channel_map.taken_out(kept)
+    taken_out = {name for block in blocks for name in block.layers}
+
+    def places(layer: Layer, groups: np.ndarray) -> tuple[int, ...]:
+        return () if layer.name in taken_out else tuple(np.flatnonzero(kept[groups]).tolist())
 
     widths: dict[str, dict[str, int]] = {}
     for (module, attribute), groups in channel_map.widths.items():
@@ -156,7 +165,11 @@ def plan_from(
     return PruningPlan(
         layers={
             name: LayerPlan(
-                layer.kind, places(layer.inputs), places(layer.outputs), len(layer.inputs), len(layer.outputs)
+                type=layer.kind,
+                kept_in=places(layer, layer.inputs),
+                kept_out=places(layer, layer.outputs),
+                in_before=len(layer.inputs),
+                out_before=len(layer.outputs),
             )
             for name, layer in channel_map.layers.items()
         },
@@ -165,5 +178,6 @@ def plan_from(
         settings=settings,
         pinned=channel_map.pinned_channels(),
         limits=limits,
+        blocks=tuple(block.name for block in blocks),
         widths=widths,
     )

@@ -35,6 +35,8 @@ class Repair:
         self._inputs = list({layer.inputs.tobytes(): layer.inputs for layer in channel_map.layers.values()}.values())
         self._input_counts = KeptCounts(self._inputs)
         self._ranks = ranks
+        whole = limits.min_channels == 1 and limits.max_ratio == 1  # else no layer may go
+        self._blocks = [self._inside(channel_map, block.inner) for block in channel_map.blocks if whole]
         self._counts = KeptCounts(self._parts)
         self._least_of, self._step_of = np.array(self._least), np.array(self._step)
         self._width = np.array([len(part) for part in self._parts])
@@ -69,19 +71,34 @@ class Repair:
             self._least[whole], self._step[whole] = 0, 1
         return np.array([self._add(part, least, step) for part in parts])
 
+    def _inside(self, channel_map: ChannelMap, inner: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Returns a block's inner groups, and the numbers of the parts, balances and inputs that only it has."""
+        own = np.zeros(len(channel_map.channels), dtype=bool)
+        own[inner] = True
+        parts = [index for index, part in enumerate(self._parts) if own[part].all()]
+        balances = [i for i, balance in enumerate(channel_map.balances) if own[np.concatenate(balance.parts)].any()]
+        inputs = [index for index, part in enumerate(self._inputs) if own[part].all()]
+        return inner, np.array(parts, dtype=int), np.array(balances, dtype=int), np.array(inputs, dtype=int)
+
     def __call__(self, kept: np.ndarray) -> np.ndarray:
         """Returns the choice with what the rules give back, bool of shape (G,); `kept` is left as it is."""
         kept = kept.copy()
         while True:
             counts = self._counts(kept)
-            wanted = -(-np.maximum(counts, self._least_of) // self._step_of) * self._step_of
+            gone = [block for block in self._blocks if not kept[block[0]].any()]  # taken out: no rule holds in there
+            least = self._least_of.copy()
+            for _, parts, _, _ in gone:
+                least[parts] = 0
+            wanted = -(-np.maximum(counts, least) // self._step_of) * self._step_of
             wanted = np.minimum(wanted, self._width)
-            for parts in self._balances:
-                wanted[parts] = wanted[parts].max()
+            suspended = {int(index) for _, _, balances, _ in gone for index in balances}
+            for number, parts in enumerate(self._balances):
+                if number not in suspended:
+                    wanted[parts] = wanted[parts].max()
             short = np.flatnonzero(counts < wanted)
             for index in short:
                 self._restore(kept, int(index), int(wanted[index]))
-            if not len(short) and not self._fill_inputs(kept):
+            if not len(short) and not self._fill_inputs(kept, {int(i) for *_, inputs in gone for i in inputs}):
                 return kept
 
     def _restore(self, kept: np.ndarray, index: int, wanted: int) -> None:
@@ -93,9 +110,9 @@ class Repair:
             count = int(np.searchsorted(np.cumsum(places[gone]), missing)) + 1
             kept[groups[gone][:count]] = True
 
-    def _fill_inputs(self, kept: np.ndarray) -> bool:
+    def _fill_inputs(self, kept: np.ndarray, may_be_empty: set[int]) -> bool:
         """Gives back the best group of each layer's input that is empty, e.g. one part of a split; whether any is."""
-        empty = np.flatnonzero(self._input_counts(kept) == 0)
+        empty = [index for index in np.flatnonzero(self._input_counts(kept) == 0) if index not in may_be_empty]
         for index in empty:
             inputs = self._inputs[index]
             if not kept[inputs].any():

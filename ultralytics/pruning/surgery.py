@@ -40,7 +40,7 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
             f"this network has {parameters:,} parameters, the plan was made for one with {plan.before.params:,}"
         )
     for name, layer in plan.layers.items():
-        if len(layer.kept_in) == layer.in_before and len(layer.kept_out) == layer.out_before:
+        if (len(layer.kept_in) == layer.in_before and len(layer.kept_out) == layer.out_before) or not layer.kept_out:
             continue
         if layer.type in _CUTTERS:
             _CUTTERS[layer.type](modules[name], layer.kept_in, layer.kept_out)
@@ -51,9 +51,23 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
     for name, widths in plan.widths.items():
         for attribute, width in widths.items():
             _set_width(modules[name], attribute, width)
-    for module in modules.values():
-        if hasattr(module, "np"):  # the release's models note each layer's number of parameters
-            module.np = sum(p.numel() for p in module.parameters())
+    for block in plan.blocks:
+        modules[block] = _take_out(modules, block)
+    for part in modules.values():
+        if hasattr(part, "np"):  # the release's models note each layer's number of parameters
+            part.np = sum(p.numel() for p in part.parameters())
+
+
+def _take_out(modules: dict[str, Any], name: str) -> nn.Module:
+    """Puts an identity in the place of a residual block, with the numbers that the release's models keep in a layer."""
+    owner, _, last = name.rpartition(".")
+    identity: Any = nn.Identity()
+    identity.training = modules[name].training
+    for attribute in ("i", "f", "type", "np"):
+        if attribute in vars(modules[name]):
+            setattr(identity, attribute, vars(modules[name])[attribute])
+    modules[owner]._modules[last] = identity
+    return identity
 
 
 def _long_dim(tensor: torch.Tensor) -> int:

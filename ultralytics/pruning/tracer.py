@@ -85,6 +85,7 @@ class Tracer(TorchFunctionMode):
         running: The modules that are running, the innermost last.
         made_by: The layer that returned a tensor, by the tensor's id.
         reads: How often a tensor was read, by its id.
+        passed: Modules that returned a tensor with the channels of their input, with that input.
     """
 
     def __init__(self, model: nn.Module, fixed: frozenset[Attribute] = frozenset()) -> None:
@@ -100,6 +101,7 @@ class Tracer(TorchFunctionMode):
         self.running: list[nn.Module] = []
         self.made_by: dict[int, str] = {}
         self.reads: Counter[int] = Counter()
+        self.passed: dict[str, tuple[nn.Module, Labelled]] = {}
         self.names = {module: name for name, module in model.named_modules()}
         self._labelled: dict[int, Labelled] = {}
         self._touched: dict[str, str] = {}
@@ -244,8 +246,9 @@ class Tracer(TorchFunctionMode):
         def enter(module: nn.Module, _: Any) -> None:
             self.running.append(module)
 
-        def leave(*_: Any) -> None:
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
             self.running.pop()
+            self._note_passing(module, inputs, output)
 
         channels = self.union.new(image.shape[1], channel=False)
         self.union.pin(channels, "image")
@@ -258,6 +261,18 @@ class Tracer(TorchFunctionMode):
         finally:
             before.remove()
             after.remove()
+
+    def _note_passing(self, module: nn.Module, inputs: tuple, output: Any) -> None:
+        """Notes a module that returns a tensor with the channels of its input, as a residual block does."""
+        entered, left = (self.labelled(tensor) for tensor in (inputs[0] if len(inputs) == 1 else None, output))
+        name = self.names.get(module)
+        if entered is None or left is None or not name or not (entered.silent and left.silent):
+            return
+        with torch._C.DisableTorchFunction():  # this is no shape that the network's code asks for
+            same = entered.tensor.shape == left.tensor.shape and entered.dim == left.dim
+        roots = [[self.union.find(label) for label in item.labels.tolist()] for item in (entered, left)]
+        if same and roots[0] == roots[1] and next(module.children(), None) is not None:
+            self.passed[name] = (module, entered)
 
     def finish(self, outputs: Iterator[torch.Tensor]) -> None:
         """Pins what goes out, and what a layer gave to others than its rule."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
 
+from .blocks import residual_blocks
 from .channels import Balance, ChannelMap, Layer
 from .counting import cells_at
 from .sizes import Attribute, attributes_as_sizes
@@ -81,11 +83,13 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 6
     with quiet(model):
         tracer = _follow(model, image)
         cells = {name: record.cells for name, record in tracer.records.items() if record.cells}
+        passed = {name: (module, item.tensor) for name, (module, item) in tracer.passed.items()}
         growth = math.prod(wanted[2:]) / math.prod(image.shape[2:])
         if growth != 1:
             at_wanted = cells_at(model, cells, image.new_zeros(()).expand(1, *wanted[1:]))
             cells = at_wanted or {name: round(own * growth) if own > 1 else 1 for name, own in cells.items()}
-    return _channel_map(model, tracer, cells)
+        channel_map = _channel_map(model, tracer, cells)
+        return replace(channel_map, blocks=residual_blocks(passed, channel_map.layers, channel_map.free))
 
 
 def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:

@@ -1,0 +1,72 @@
+"""Residual blocks that can be taken out whole: all that they add to their input is made by channels of their own.
+
+A block whose inner channels all go is replaced by `nn.Identity`, a stock class that leaves the widths around it as they
+are. That works for every module that returns its input when its layers are silent: the Bottlenecks with a shortcut in
+C2f, C3, C3k and C3k2, CIB, PSABlock, ABlock, GhostBottleneck. It does not for a Bottleneck without a shortcut (the
+necks of v8 to 12), nor for C3k (it has no shortcut of its own), nor for ResNetBlock (it ends in an activation).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .channels import Block, Layer
+from .rules import LAYERS
+
+
+class _Silence(TorchFunctionMode):
+    """Lets every layer return zeros."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Runs the function (see `torch.overrides.TorchFunctionMode`)."""
+        result = function(*args, **(kwargs or {}))
+        return torch.zeros_like(result) if function in LAYERS else result
+
+
+def returns_its_input(module: nn.Module, like: Tensor) -> bool:
+    """Whether a module whose layers are silent returns its input, tried on a random tensor like the given one."""
+    x = torch.rand(like.shape, dtype=like.dtype).to(like.device) - 0.5
+    try:
+        with _Silence():
+            found = module(x.clone())
+    except RuntimeError:
+        return False
+    return isinstance(found, Tensor) and torch.equal(found, x)
+
+
+def residual_blocks(
+    candidates: dict[str, tuple[nn.Module, Tensor]], layers: dict[str, Layer], free: np.ndarray
+) -> tuple[Block, ...]:
+    """Finds the blocks that can be taken out.
+
+    Args:
+        candidates: Modules whose output has the channels of their input, with that input; by name.
+        layers: The layers of the network.
+        free: Which groups may go, bool of shape (G,).
+    """
+
+    def places(some: list[Layer]) -> np.ndarray:
+        return np.bincount(np.concatenate([np.r_[layer.inputs, layer.outputs] for layer in some]), minlength=len(free))
+
+    everywhere = places(list(layers.values())) if layers else np.zeros(0)
+    blocks = []
+    for name in sorted(candidates):  # outer ones before those inside of them
+        module, image = candidates[name]
+        own = {key: layer for key, layer in layers.items() if key.startswith(f"{name}.")}
+        made = [layer.outputs for layer in own.values() if layer.has_filters]
+        if not made or not _only_layers(module, name, own):
+            continue
+        inner = np.unique(np.concatenate(made))
+        inner = inner[places(list(own.values()))[inner] == everywhere[inner]]
+        if len(inner) and free[inner].all() and returns_its_input(module, image):
+            blocks.append(Block(name, inner, tuple(own)))
+    return tuple(blocks)
+
+
+def _only_layers(module: nn.Module, name: str, layers: dict[str, Layer]) -> bool:
+    """Whether all parameters of a module are those of known layers."""
+    paths = [f"{name}.{key}" for key, _ in module.named_parameters()]
+    return all(path in layers or path.rpartition(".")[0] in layers for path in paths)
