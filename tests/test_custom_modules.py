@@ -1,11 +1,14 @@
 """Modules of one's own in a model yaml are pruned without a line of code for them."""
 
 import copy
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from custom_modules import PARTS, YAMLS, register
 from networks import difference, image, raw_outputs, set_weights
 from test_grammar import silenced
@@ -95,3 +98,23 @@ def test_pruned_modules_of_ones_own_are_saved_and_loaded(name: str, tmp_path: Pa
     with torch.no_grad():
         boxes = YOLO(tmp_path / "pruned.pt").model.eval()(x)
     assert torch.isfinite(boxes[0] if isinstance(boxes, tuple) else boxes).all()
+
+
+def test_the_documented_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of code in `docs/custom-modules.md`, as they stand."""
+    text = (REPOSITORY / "docs" / "custom-modules.md").read_text()
+    module, pruning, seeing = re.findall(r"```python\n(.*?)```", text, re.S)
+    (rows,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    assert rows.strip().splitlines()[-1] in YAMLS["squeeze and excite"]
+    (tmp_path / "own.py").write_text(module)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "yolov8n-own.yaml").write_text(YAMLS["squeeze and excite"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    monkeypatch.setattr(tasks, "SqueezeExcite", None, raising=False)
+    names: dict = {}
+    exec(pruning + seeing, names)
+    kept = next(m for m in names["model"].modules() if type(m).__name__ == "SqueezeExcite").body[3].out_channels
+    assert names["model"](torch.zeros(1, 3, 64, 64)) and kept < 128
+    assert names["channel_map"].free_share > 0.7 and (tmp_path / "weights" / "pruned.pt").is_file()
