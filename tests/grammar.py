@@ -1,4 +1,4 @@
-"""Random small networks: a recipe of drawn steps, built into a module that runs them (operations: `grammar_steps.py`).
+"""Random small networks: a recipe of drawn steps, built into a module that runs them (operations: `grammar_all.py`).
 
 A recipe is plain data, `Recipe(16, (("conv", 3), ("chunk equal", 0)), "conv", 7)`, so that a failing network can be
 written down and built again: `build(Recipe(...))`. `print(network)` says what each step does.
@@ -246,9 +246,26 @@ class Builder:
             hook.remove()
 
 
+# What pins by its nature is drawn less often, so that most networks keep channels to remove.
+USUAL: dict[str, Callable[[Builder], None]] = {}
+PINNING: dict[str, Callable[[Builder], None]] = {}
+
+
+def usual(operation: Callable[[Builder], None]) -> Callable[[Builder], None]:
+    """Makes a function that adds a step, or a few, an operation of the grammar, under its name."""
+    USUAL[operation.__name__.replace("_", " ")] = operation
+    return operation
+
+
+def pinning(operation: Callable[[Builder], None]) -> Callable[[Builder], None]:
+    """The same for an operation that needs all channels that it reads, in most of its forms."""
+    PINNING[operation.__name__.replace("_", " ")] = operation
+    return operation
+
+
 def build(recipe: Recipe) -> Network:
     """Builds the network of a recipe, in float64, with the same weights each time."""
-    from grammar_steps import OPERATIONS
+    from grammar_all import OPERATIONS
 
     builder = Builder(recipe)
     builder.begin("project", recipe.seed)

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from grammar import Builder
+from grammar import Builder, pinning, usual
 from torch import Tensor, nn
 
 
+@usual
 def squeeze_excite_linear(b: Builder) -> None:
     x = b.node()
     body = nn.Sequential(nn.Linear(x.width, 4), nn.ReLU(), nn.Linear(4, x.width, bias=False), nn.Sigmoid())
@@ -25,6 +26,7 @@ def squeeze_excite_linear(b: Builder) -> None:
     b.add(f"squeeze and excite by linear layers, {name}", run[name], x, pool=nn.AdaptiveAvgPool2d(1), body=body)
 
 
+@usual
 def multi_head_attention(b: Builder) -> None:
     """Heads along the channels, as in YOLO11."""
     heads, key = b.choice(1, 2), b.choice(2, 3)
@@ -68,6 +70,7 @@ def multi_head_attention(b: Builder) -> None:
     b.add(f"attention, {heads} heads of {key}, {name}", run[name], x, **parts)
 
 
+@usual
 def area_attention(b: Builder) -> None:
     """Attention within areas of the image, channels last, as in YOLO12."""
     heads, area = b.choice(1, 2), b.choice(1, 2)
@@ -100,6 +103,7 @@ def area_attention(b: Builder) -> None:
     b.add(f"area attention, {heads} heads, {area} areas", run, x, **parts)
 
 
+@pinning
 def global_context(b: Builder) -> None:
     """One weight for each cell, and the sum of all cells by it."""
     x = b.node()

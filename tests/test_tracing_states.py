@@ -139,13 +139,12 @@ def test_any_state_is_traced_the_same(state: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["small", "yolov8n"])
 def test_a_distributed_model_is_traced_the_same(name: str, process_group) -> None:
-    model = networks()[name]
-    wrapped = nn.parallel.DistributedDataParallel(model)
+    expected = described(trace(networks()[name]))
+    wrapped = nn.parallel.DistributedDataParallel(networks()[name])
     before = state_of(wrapped)
-    assert described(trace(wrapped)) == described(trace(networks()[name]))
+    assert described(trace(wrapped)) == expected
     assert state_of(wrapped) == before
-    compiled = torch.compile(wrapped)
-    assert described(trace(compiled)) == described(trace(networks()[name]))
+    assert described(trace(torch.compile(wrapped))) == expected
 
 
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])
