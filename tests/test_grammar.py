@@ -148,7 +148,7 @@ def check(network: Network, seed: int, seen: Seen) -> None:
     if channel_map.free.any():
         generator = np.random.default_rng(seed)
         scores, ratio = generator.random(len(channel_map.channels)), generator.uniform(0.3, 0.8)
-        plan = make_plan(channel_map, scores, prune_ratio=ratio, floor=0.05)
+        plan = make_plan(channel_map, scores, prune_ratio=ratio)
         pruned = copy.deepcopy(network)
         cut(pruned, plan)
         reference = silenced(network, plan)
