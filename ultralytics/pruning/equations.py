@@ -77,9 +77,9 @@ class Equations:
             if not any(isinstance(symbol, Extent) or symbol in widths for symbol in equation.terms):
                 self._union.pin(equation.labels, FIXED_SIZE)
                 continue
-            left, right = self._sides(equation, widths)
-            if self._roots(left) != self._roots(right):
-                pairs.append((left, right))
+            left, right = map(self._roots, self._sides(equation, widths))
+            if left != right:  # what stands on both sides says nothing
+                pairs.append((_labels(left - right), _labels(right - left)))
         return pairs, widths
 
     def _counts(self, attribute: Attribute, equation: Equation) -> np.ndarray | None:
@@ -113,6 +113,11 @@ class Equations:
 
     def _roots(self, labels: np.ndarray) -> Counter[int]:
         return Counter(self._union.find(label) for label in labels.tolist())
+
+
+def _labels(counts: Counter[int]) -> np.ndarray:
+    """Returns each label as often as it is counted."""
+    return np.array(list(counts.elements()), dtype=np.int64)
 
 
 def free(size: Any, fixed: frozenset[Attribute]) -> bool:

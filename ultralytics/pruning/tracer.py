@@ -105,7 +105,9 @@ class Tracer(TorchFunctionMode):
         self.names = {module: name for name, module in model.named_modules()}
         self._labelled: dict[int, Labelled] = {}
         self._touched: dict[str, str] = {}
+        self._unseen = False  # whether a tensor came up that no function returned, e.g. out of a compiled function
         self._layers, self._own = _owners(model)
+        self._known = {*self._layers, *self._own, *(id(t) for m in model.modules() for t in tensors_in(vars(m)))}
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Runs the function and its rule (see `torch.overrides.TorchFunctionMode`)."""
@@ -115,6 +117,8 @@ class Tracer(TorchFunctionMode):
         if next(tensors_in(call.result), None) is None and call.short_name not in VALUE_READERS:
             return call.result  # devices, types and the like say nothing about a channel's content
         tensors = {id(tensor): tensor for tensor in tensors_in([args, kwargs])}
+        self._unseen |= not self._known.issuperset(tensors)
+        self._known.update(map(id, tensors_in(call.result)))
         inputs = [item for tensor in tensors.values() if (item := self.labelled(tensor))]
         owners = [owner for tensor in tensors if (owner := self._layers.get(tensor))]
         if function not in LAYERS:
@@ -133,7 +137,9 @@ class Tracer(TorchFunctionMode):
         shape = self.shape(call.args[0])
         if not isinstance(call.result, int):
             return torch.Size(shape)
-        return shape[0 if call.function == LENGTH else call.argument(1, "dim")]
+        if call.function == LENGTH:  # Python makes a plain number of it
+            return shape[0].plain() if isinstance(shape[0], Size) else shape[0]
+        return shape[call.argument(1, "dim")]
 
     def shape(self, tensor: torch.Tensor) -> tuple[int, ...]:
         """Returns a tensor's shape, with the number of channels as a `Size`."""
@@ -252,6 +258,7 @@ class Tracer(TorchFunctionMode):
 
         channels = self.union.new(image.shape[1], channel=False)
         self.union.pin(channels, "image")
+        self._known.add(id(image))
         self.put(image, 1, channels)
         before = nn.modules.module.register_module_forward_pre_hook(enter)
         after = nn.modules.module.register_module_forward_hook(leave)
@@ -274,12 +281,21 @@ class Tracer(TorchFunctionMode):
         if same and roots[0] == roots[1] and next(module.children(), None) is not None:
             self.passed[name] = (module, entered)
 
-    def finish(self, outputs: Iterator[torch.Tensor]) -> None:
-        """Pins what goes out, and what a layer gave to others than its rule."""
+    def finish(self, outputs: Iterator[torch.Tensor], others: Iterator[torch.Tensor]) -> None:
+        """Pins what goes out, and what a layer gave to others than its rule.
+
+        Args:
+            outputs: What the network returns.
+            others: What it returns for its shape alone.
+        """
+        self.reads.update(map(id, others))
         for tensor in outputs:
             self.reads[id(tensor)] += 1
             if item := self.labelled(tensor):
                 self.union.pin(item.labels, "output")
+        for key, item in self._labelled.items():
+            if self._unseen and not self.reads[key]:
+                self.union.pin(item.labels, "may be read by a compiled function")
         for name, reason in self._touched.items():
             if record := self.records.get(name):
                 self.union.pin(np.concatenate([record.inputs, record.outputs]), reason)

@@ -43,6 +43,7 @@ def quiet(model: nn.Module) -> Iterator[None]:
     try:
         for module in before:
             module.training = next(module.children(), None) is not None
+            vars(module).pop("_compiled_call_impl", None)  # of model.compile(): the class has None
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
             yield
     finally:
@@ -100,7 +101,7 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
         with attributes_as_sizes(tracer.names, LAYER_TYPES, tracer.equations.use):
             output = tracer.run(model, image)
         pairs, widths = tracer.equations.solve()
-        tracer.finish(tensors_in(output, SHAPE_ONLY_OUTPUTS))
+        tracer.finish(tensors_in(output, SHAPE_ONLY_OUTPUTS), tensors_in(output))
         wrong = tracer.relied & tracer.equations.used
         if not wrong:
             tracer.balances += pairs
