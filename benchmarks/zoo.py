@@ -82,7 +82,7 @@ def measure_torch_pruning(entry: ZooModel, *, replace_c2f: bool) -> dict[str, An
         text=True,
     )
     try:
-        line = process.stdout.readline()
+        line = process.stdout.readline()  # type: ignore[union-attr]  # a pipe, as asked for
         if line == "ready\n":  # the limit is for pruning alone: not for starting Python and building the network
             line, _ = process.communicate(timeout=LIMIT)
         return json.loads(line)

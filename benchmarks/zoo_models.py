@@ -77,12 +77,11 @@ class ZooModel:
             for _, _, module, arguments in config["backbone"]:
                 if module == "TorchVision":
                     arguments[2] = None  # the weights, which would be downloaded
-            model = BY_HEAD[self.head][1](config, nc=classes, verbose=False)
-            if isinstance(model, tasks.YOLOEModel):  # zeros otherwise, which would say nothing of an image
-                embeddings = torch.randn(1, model.model[-1].nc, 512, generator=torch.Generator().manual_seed(0))
-                model.set_classes(
-                    [str(i) for i in range(model.model[-1].nc)], nn.functional.normalize(embeddings, dim=-1)
-                )
+            model: Any = BY_HEAD[self.head][1](config, nc=classes, verbose=False)
+            if self.head.startswith("YOLOE"):  # zeros otherwise, which would say nothing of an image
+                count = model.model[-1].nc
+                embeddings = torch.randn(1, count, 512, generator=torch.Generator().manual_seed(0))
+                model.set_classes([str(i) for i in range(count)], nn.functional.normalize(embeddings, dim=-1))
         return model
 
 
@@ -120,9 +119,9 @@ def zoo() -> list[ZooModel]:
 def randomise(model: nn.Module, seed: int = 0) -> None:
     """Gives every batch norm random scales and statistics, as those of a trained network are not all alike."""
     generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0, 1, generator=generator)
-            module.bias.data.normal_(generator=generator)
-            module.running_mean.normal_(generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
+    norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.weight.data.uniform_(0, 1, generator=generator)
+        norm.bias.data.normal_(generator=generator)
+        norm.running_mean.normal_(generator=generator)
+        norm.running_var.uniform_(0.5, 2, generator=generator)

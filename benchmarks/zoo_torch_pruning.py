@@ -81,7 +81,7 @@ def learned(value: Any) -> list[torch.Tensor]:
     return [tensor for tensor in tensors(value) if tensor.grad_fn is not None]
 
 
-def prune(model: nn.Module, image: torch.Tensor) -> None:
+def prune(model: Any, image: torch.Tensor) -> None:
     """Cuts as Torch-Pruning's YOLOv8 example does, the head left alone, by our criterion and over the whole network."""
     pruner = tp.pruner.BNScalePruner(
         model,
