@@ -186,9 +186,11 @@ def silenced(
 
 def removed_by(plan: Any) -> dict[str, list[int]]:
     """The output channels that a plan removes, by layer."""
+    kept = {name: set(layer.kept_out) for name, layer in plan.layers.items()}
     return {
-        name: [i for i in range(layer.out_before) if i not in set(layer.kept_out)]
+        name: [i for i in range(layer.out_before) if i not in kept[name]]
         for name, layer in plan.layers.items()
+        if len(kept[name]) < layer.out_before
     }
 
 
