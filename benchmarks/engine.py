@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches a script's own folder, not the root's
 
 import torch
-from torch import nn
+from zoo_models import randomise
 
 from ultralytics import YOLO
 from ultralytics.pruning import Limits, prune_network
@@ -21,17 +21,6 @@ from ultralytics.pruning.report import table
 from ultralytics.pruning.stages import say
 
 REPEATS = 3
-
-
-def randomise(model: nn.Module) -> None:
-    """Gives every batch norm random scales and statistics, as those of a trained network are not all alike."""
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.uniform_(0, 1, generator=generator)
-            module.bias.data.normal_(generator=generator)
-            module.running_mean.normal_(generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
 
 
 def measure(name: str, speed_up: float | None, round_to: int) -> tuple:

@@ -49,6 +49,18 @@ def runs(tmp_path, monkeypatch) -> Path:
     return tmp_path / "runs"
 
 
+def stock_environment(folder: Path) -> dict[str, str]:
+    """The environment of a process in `folder` that runs the stock release under its restricted loader."""
+    return {
+        **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "ULTRALYTICS_SAFE_LOAD": "1",
+        "YOLO_CONFIG_DIR": str(folder / "config"),
+        "YOLO_AUTOINSTALL": "0",
+    }
+
+
 def run_python(*words: str | Path, cwd: Path = REPOSITORY, timeout: float = 300, **environment: str):
     """Runs Python in a process of its own, as a person would, and returns its output."""
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}

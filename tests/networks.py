@@ -1,5 +1,6 @@
 """Tiny networks with set weights, and the tests' own measures: they share no code with the engine."""
 
+import contextlib
 import copy
 import functools
 import string
@@ -10,19 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ultralytics.nn.tasks import (
-    BaseModel,
-    ClassificationModel,
-    DetectionModel,
-    OBBModel,
-    PoseModel,
-    SegmentationModel,
-)
+from benchmarks.zoo_models import named
+from ultralytics.nn.tasks import BaseModel
 from ultralytics.pruning import ChannelMap
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
 GAIN = 3.0  # of a layer's variance; about what SiLU takes away, so that a deep network still sees its image
-TASKS = {"seg": SegmentationModel, "pose": PoseModel, "obb": OBBModel, "cls": ClassificationModel}
 
 
 class Net(nn.Module):
@@ -109,8 +103,7 @@ def set_weights(model: nn.Module, seed: int = 0) -> nn.Module:
 
 @functools.cache
 def _yolo(name: str) -> BaseModel:
-    task = TASKS.get(name.split("-")[-1], DetectionModel)
-    return set_weights(task(f"{name}.yaml", nc=10, verbose=False))
+    return set_weights(named(name).build(classes=10))
 
 
 def yolo(name: str) -> BaseModel:
@@ -153,31 +146,51 @@ def raw_outputs(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
         return list(tensors(model(x)))
 
 
+def mute(channels: list[int]) -> Callable:
+    """A forward hook that sets these output channels of a layer to zero."""
+
+    def hook(module: nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:
+        dim = output.ndim - 1 if isinstance(module, nn.Linear) else 1
+        return output.index_fill(dim, torch.tensor(channels, dtype=torch.long), 0)
+
+    return hook
+
+
 def silence(model: nn.Module, removed: Mapping[str, Iterable[int]]) -> nn.Module:
-    """A copy of full width in which the given output channels of each layer are zero, by hooks on its output."""
+    """A copy of full width in which the given channels are zero (see `silenced`)."""
+    with silenced(copy.deepcopy(model), removed) as (copied, undo):
+        undo.pop_all()  # for good
+    return copied
 
-    def mute(channels: list[int]) -> Callable:
-        def hook(module: nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:
-            output = output.clone()
-            if isinstance(module, nn.Linear):
-                output[..., channels] = 0
+
+@contextlib.contextmanager
+def silenced(
+    model: nn.Module, removed: Mapping[str, Iterable[int]]
+) -> Iterator[tuple[nn.Module, contextlib.ExitStack]]:
+    """Sets the given channels of a network to zero while the context lasts: of layers by hooks on their outputs.
+
+    A name that is no layer's is that of a parameter or buffer with one number for each channel.
+    """
+    modules, numbers = dict(model.named_modules()), {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with contextlib.ExitStack() as undo, torch.no_grad():
+        for name, channels in removed.items():
+            if name in modules:
+                undo.callback(modules[name].register_forward_hook(mute(list(channels))).remove)
             else:
-                output[:, channels] = 0
-            return output
-
-        return hook
-
-    model = copy.deepcopy(model)
-    for name, channels in removed.items():
-        model.get_submodule(name).register_forward_hook(mute(list(channels)))
-    return model
+                tensor = numbers[name]
+                undo.callback(tensor.copy_, tensor.clone())
+                assert sum(size > 1 for size in tensor.shape) <= 1, f"{name} is no vector"
+                tensor.view(-1)[list(channels)] = 0
+        yield model, undo
 
 
 def removed_by(plan: Any) -> dict[str, list[int]]:
     """The output channels that a plan removes, by layer."""
+    kept = {name: set(layer.kept_out) for name, layer in plan.layers.items()}
     return {
-        name: [i for i in range(layer.out_before) if i not in set(layer.kept_out)]
+        name: [i for i in range(layer.out_before) if i not in kept[name]]
         for name, layer in plan.layers.items()
+        if len(kept[name]) < layer.out_before
     }
 
 
