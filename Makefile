@@ -1,7 +1,7 @@
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: install demo test lint clean
+.PHONY: install demo zoo test lint clean
 
 install: $(VENV)/.installed
 
@@ -28,6 +28,9 @@ demo: install  ## all stages on the built-in digits, on the CPU
 	@echo "Epochs: normal 30, sparse 18 more, pruned none, fine-tuned 14 more."
 	@echo "Pictures: runs/bn-weights.png, runs/*/results.png, runs/val/*/BoxPR_curve.png"
 	@echo "Files: weights/pruned.pt, .json, .onnx; fine-tuned: $(TUNED) and its .onnx (open one in netron.app)"
+
+zoo: install  ## every model file of the release, and Torch-Pruning beside it: more than an hour
+	$(PYTHON) benchmarks/zoo.py
 
 test: install
 	$(PYTHON) -m pytest

@@ -205,7 +205,8 @@ def difference(expected: list[torch.Tensor], found: list[torch.Tensor]) -> float
         dims = [0, *range(2, tensor.ndim)] if len(tensor) > 1 or tensor.ndim > 2 else [0, 1]
         return (tensor - tensor.mean(dims, keepdim=True)).abs().max()
 
-    return max(float((a - b).abs().max() / spread(a)) for a, b in zip(expected, found, strict=True))
+    # a maximum of tensors, which is NaN if any of them is
+    return float(torch.stack([(a - b).abs().max() / spread(a) for a, b in zip(expected, found, strict=True)]).max())
 
 
 # What a network costs, counted while it runs

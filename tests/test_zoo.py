@@ -26,7 +26,7 @@ from ultralytics.pruning import ChannelMap, PruningPlan, cost_of, cut, make_plan
 
 ZOO = zoo()
 RATIO = 0.5
-FLOAT64 = 1e-10
+FLOAT32, FLOAT64 = 1e-5, 1e-10
 FREE = 0.75  # of a detection model without a text branch
 REFUSED = {"yolo11-cls-resnet18": "the restricted loader refuses classes of torchvision"}  # also when not pruned
 COUNTED = (  # files whose multiply-adds are counted: one of each kind of block and head
@@ -228,15 +228,15 @@ def test_costs_are_those_that_a_run_counts(name: str, strides: int) -> None:
 @pytest.mark.parametrize("name", ["yoloe-v8n", "yoloe-11n-seg", "yoloe-26n"])
 def test_visual_prompts_still_work(name: str) -> None:
     """A YOLOE reads boxes drawn by a person with layers that run only then; they read channels that the cut removes."""
-    model: Any = set_weights(named(name).build(classes=10)).double()
+    model: Any = set_weights(named(name).build(classes=10))  # in float32: the release's mask overflows in float64
     plan = planned(trace(model))
     x = image(model, 128)
-    prompts = torch.zeros(2, 3, 16, 16, dtype=torch.float64)
+    prompts = torch.zeros(2, 3, 16, 16)
     prompts[:, :, 4:9, 3:12] = 1
     with silenced(model, removed_by(plan)):
         expected = model.eval().get_visual_pe(x, prompts)
     cut(model, plan)
-    assert difference([expected], [model.eval().get_visual_pe(x, prompts)]) < FLOAT64
+    assert difference([expected], [model.eval().get_visual_pe(x, prompts)]) < FLOAT32
 
 
 def test_no_layer_is_forgotten() -> None:

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .rules.elementwise import ACTIVATIONS, variants
-from .rules.layers import cells_of
+from .rules.layers import ZEROS, cells_of
+from .rules.reductions import POOLING
 
 KEEP_SHAPE = {F.batch_norm, *variants(*ACTIVATIONS.split(), "clone", "contiguous")}
 BROADCAST = set(variants("add", "sub", "mul", "div")) | {
     getattr(Tensor, f"__{sign}{name}__") for sign in ("", "r", "i") for name in ("add", "sub", "mul", "truediv")
 }
-JOINS = set(variants("cat", "concat"))
+JOINS = set(variants("cat", "concat", "stack"))
+OF_EACH_CHANNEL = set(variants(*POOLING.split()))
 
 
 class _Cells(TorchFunctionMode):
@@ -47,12 +49,13 @@ def _shaped(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Returns what a function returns, with zeros for values wherever that is cheaper."""
     if function in KEEP_SHAPE:
         return args[0]
-    if kwargs and function not in JOINS:
+    if kwargs and function not in JOINS | OF_EACH_CHANNEL:
         return function(*args, **kwargs)
-    if function is F.conv2d:
-        return _convolved(*args)
-    if function is F.linear:
-        return args[0].new_zeros(()).expand(*args[0].shape[:-1], args[1].shape[0])
+    if function in ZEROS:
+        return ZEROS[function](*args)
+    if function in OF_EACH_CHANNEL and args and args[0].ndim == 4:
+        one = function(args[0][:, :1], *args[1:], **kwargs)
+        return one.expand(-1, args[0].shape[1], -1, -1) if isinstance(one, Tensor) else function(*args, **kwargs)
     if function in BROADCAST:
         tensors = [value for value in args if isinstance(value, Tensor) and value.dtype.is_floating_point]
         if tensors:
@@ -60,31 +63,12 @@ def _shaped(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if function in JOINS:
         tensors, dim = args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0)
         shape = list(tensors[0].shape)
-        shape[dim] = sum(tensor.shape[dim] for tensor in tensors)
+        if function is torch.stack:
+            shape.insert(dim % (len(shape) + 1), len(tensors))
+        else:
+            shape[dim] = sum(tensor.shape[dim] for tensor in tensors)
         return tensors[0].new_zeros(()).expand(shape)
     return function(*args, **kwargs)
-
-
-def _convolved(
-    image: Tensor,
-    weight: Tensor,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Returns zeros of the shape of a convolution's output."""
-    if padding == "same":
-        cells = list(image.shape[-2:])
-    else:
-        padding = 0 if padding == "valid" else padding
-        pairs = [value if isinstance(value, (tuple, list)) else (value, value) for value in (stride, padding, dilation)]
-        cells = [
-            (size + 2 * pad - step * (kernel - 1) - 1) // jump + 1
-            for size, kernel, jump, pad, step in zip(image.shape[-2:], weight.shape[-2:], *pairs, strict=True)
-        ]
-    return image.new_zeros(()).expand(*image.shape[:-3], weight.shape[0], *cells)
 
 
 def cells_at(model: nn.Module, names: Collection[str], image: Tensor) -> Counter[str] | None:

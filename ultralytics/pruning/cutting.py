@@ -115,12 +115,15 @@ def load_source(weights: str) -> tuple[Any, dict[str, Any], dict[str, str]]:
     Returns:
         The network, the arguments that it was trained with, and its origin for the plan.
     """
-    from ultralytics.models import YOLO
+    from ultralytics.models import RTDETR, YOLO
 
     release = checkpoint.release_version()
     if weights.endswith((".yaml", ".yml")):
-        model_yaml(weights, "--weights")
-        model: Any = YOLO(weights).model
+        config = model_yaml(weights, "--weights")
+        try:
+            model: Any = (RTDETR if config["head"][-1][2] == "RTDETRDecoder" else YOLO)(weights).model
+        except OSError as error:  # e.g. weights of a torchvision backbone
+            raise PruningError(f"{weights} cannot be built: {error}; give a checkpoint instead") from error
         return model, {}, {"file": weights, "sha256": "", "task": model.task, "release": release}
     path = located(weights)
     model, content = checkpoint.load(path)
@@ -177,10 +180,15 @@ def say_findings(result: Pruned) -> None:
     seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in plan.seconds.items())
     say(f"\nTime: {seconds}, together {sum(plan.seconds.values()):.2f} s")
     say(f"Checked against the original with silenced channels: largest difference {result.difference:.1e} (relative)")
+    if plan.blocks:
+        say(f"Taken out whole, as no inner channel is left: {', '.join(plan.blocks)}")
     for limit in plan.limits:
         say(f"Limit: {limit}")
     if result.unfolded:
-        say(f"Not folded, no batch norm or bias to absorb what removed channels emit: {', '.join(result.unfolded)}")
+        say(
+            "Not folded in full, as there is no batch norm or bias to absorb what removed channels emit, or it is no "
+            f"constant: {', '.join(result.unfolded)}"
+        )
     if plan.pinned:
         say("Pinned channels: " + ", ".join(f"{count} ({reason})" for reason, count in plan.pinned.items()))
 

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .channels import FIXED, Labels
 from .equations import Equations
-from .rules import LAYERS, RULES, Call
+from .rules import LAYERS, RULES, ZEROS, Call
 from .sizes import Attribute, Extent, Size, sizes_in
 
 # Functions that return no tensor, but read or write the values of one.
@@ -85,7 +85,8 @@ class Tracer(TorchFunctionMode):
         running: The modules that are running, the innermost last.
         made_by: The layer that returned a tensor, by the tensor's id.
         reads: How often a tensor was read, by its id.
-        passed: Modules that returned a tensor with the channels of their input, with that input.
+        inputs_of: Labels of the tensors that went into each module that ran.
+        passed: Modules that returned a tensor of their input's shape, with the input, and the result's labels.
     """
 
     def __init__(self, model: nn.Module, fixed: frozenset[Attribute] = frozenset()) -> None:
@@ -101,17 +102,23 @@ class Tracer(TorchFunctionMode):
         self.running: list[nn.Module] = []
         self.made_by: dict[int, str] = {}
         self.reads: Counter[int] = Counter()
-        self.passed: dict[str, tuple[nn.Module, Labelled]] = {}
+        self.inputs_of: dict[nn.Module, list[np.ndarray]] = {}
+        self.passed: dict[str, tuple[nn.Module, Labelled, np.ndarray]] = {}
         self.names = {module: name for name, module in model.named_modules()}
         self._labelled: dict[int, Labelled] = {}
         self._touched: dict[str, str] = {}
         self._unseen = False  # whether a tensor came up that no function returned, e.g. out of a compiled function
         self._layers, self._own = _owners(model)
-        self._known = {*self._layers, *self._own, *(id(t) for m in model.modules() for t in tensors_in(vars(m)))}
+        stored = (value for module in self.names for value in vars(module).values() if not isinstance(value, dict))
+        self._known = {*self._layers, *self._own, *map(id, tensors_in(list(stored)))}
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Runs the function and its rule (see `torch.overrides.TorchFunctionMode`)."""
-        call = Call(function, args, kwargs or {}, function(*args, **(kwargs or {})))
+        if function in ZEROS and not kwargs:  # labels need no values, and the layers are what takes time
+            result = ZEROS[function](*args).contiguous()
+        else:
+            result = function(*args, **(kwargs or {}))
+        call = Call(function, args, kwargs or {}, result)
         if function in (SHAPE, SIZE, LENGTH):
             return self._as_sizes(call)
         if next(tensors_in(call.result), None) is None and call.short_name not in VALUE_READERS:
@@ -249,8 +256,10 @@ class Tracer(TorchFunctionMode):
     def run(self, model: nn.Module, image: torch.Tensor) -> Any:
         """Runs the network on `image` of shape (N, C, H, W) and returns what it returns."""
 
-        def enter(module: nn.Module, _: Any) -> None:
+        def enter(module: nn.Module, inputs: tuple) -> None:
             self.running.append(module)
+            items = (self.labelled(tensor) for tensor in tensors_in(inputs))
+            self.inputs_of.setdefault(module, []).extend(item.labels for item in items if item)
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> None:
             self.running.pop()
@@ -270,16 +279,14 @@ class Tracer(TorchFunctionMode):
             after.remove()
 
     def _note_passing(self, module: nn.Module, inputs: tuple, output: Any) -> None:
-        """Notes a module that returns a tensor with the channels of its input, as a residual block does."""
+        """Notes a module that may return a tensor with the channels of its input, as a residual block does."""
         entered, left = (self.labelled(tensor) for tensor in (inputs[0] if len(inputs) == 1 else None, output))
-        name = self.names.get(module)
-        if entered is None or left is None or not name or not (entered.silent and left.silent):
+        if entered is None or left is None or not module._modules or len(entered.labels) != len(left.labels):
             return
         with torch._C.DisableTorchFunction():  # this is no shape that the network's code asks for
             same = entered.tensor.shape == left.tensor.shape and entered.dim == left.dim
-        roots = [[self.union.find(label) for label in item.labels.tolist()] for item in (entered, left)]
-        if same and roots[0] == roots[1] and next(module.children(), None) is not None:
-            self.passed[name] = (module, entered)
+        if same and entered.silent and left.silent:
+            self.passed[self.names[module]] = (module, entered, left.labels)
 
     def finish(self, outputs: Iterator[torch.Tensor], others: Iterator[torch.Tensor]) -> None:
         """Pins what goes out, and what a layer gave to others than its rule.

@@ -7,12 +7,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
 from .blocks import residual_blocks
 from .channels import Balance, ChannelMap, Layer
 from .counting import cells_at
+from .dormant import read_by_dormant
 from .sizes import Attribute, attributes_as_sizes
 from .tracer import LAYER_TYPES, Record, Tracer, tensors_in
 
@@ -84,13 +86,26 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 6
     with quiet(model):
         tracer = _follow(model, image)
         cells = {name: record.cells for name, record in tracer.records.items() if record.cells}
-        passed = {name: (module, item.tensor) for name, (module, item) in tracer.passed.items()}
         growth = math.prod(wanted[2:]) / math.prod(image.shape[2:])
         if growth != 1:
             at_wanted = cells_at(model, cells, image.new_zeros(()).expand(1, *wanted[1:]))
             cells = at_wanted or {name: round(own * growth) if own > 1 else 1 for name, own in cells.items()}
         channel_map = _channel_map(model, tracer, cells)
-        return replace(channel_map, blocks=residual_blocks(passed, channel_map.layers, channel_map.free))
+        blocks = residual_blocks(_passing(tracer), channel_map.layers, channel_map.free)
+        return replace(channel_map, blocks=blocks)
+
+
+def _passing(tracer: Tracer) -> dict[str, tuple[nn.Module, torch.Tensor]]:
+    """Returns the modules whose output has the channels of their input, with that input."""
+
+    def roots(labels: np.ndarray) -> list[int]:
+        return [tracer.union.find(label) for label in labels.tolist()]
+
+    return {
+        name: (module, item.tensor)
+        for name, (module, item, left) in tracer.passed.items()
+        if name and roots(item.labels) == roots(left)
+    }
 
 
 def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
@@ -101,8 +116,10 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
         with attributes_as_sizes(tracer.names, LAYER_TYPES, tracer.equations.use):
             output = tracer.run(model, image)
         pairs, widths = tracer.equations.solve()
+        for labels in read_by_dormant(model, tracer.inputs_of.keys(), tracer.inputs_of):
+            tracer.union.pin(labels, "may be read by a layer that did not run")
         tracer.finish(tensors_in(output, SHAPE_ONLY_OUTPUTS), tensors_in(output))
-        wrong = tracer.relied & tracer.equations.used
+        wrong = (tracer.relied & tracer.equations.used) - fixed
         if not wrong:
             tracer.balances += pairs
             tracer.widths = {**{key: value for key, value in tracer.widths.items() if key not in widths}, **widths}

@@ -11,10 +11,10 @@ layer that mixes channels may only read it where it is.
 from .call import Call, Rule
 from .contraction import CONTRACTIONS
 from .elementwise import ELEMENTWISE
-from .layers import LAYERS
+from .layers import LAYERS, ZEROS
 from .reductions import REDUCTIONS
 from .structure import STRUCTURE
 
 RULES: dict[object, Rule] = {**ELEMENTWISE, **REDUCTIONS, **STRUCTURE, **CONTRACTIONS, **LAYERS}
 
-__all__ = ["LAYERS", "RULES", "Call", "Rule"]
+__all__ = ["LAYERS", "RULES", "ZEROS", "Call", "Rule"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,6 +74,34 @@ def cells_of(function: Any, image: Tensor, result: Tensor) -> int:
     return height * width
 
 
+def _zeros_of_convolution(
+    image: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Returns zeros of the shape of a convolution's output, without memory."""
+    if padding == "same":
+        cells = list(image.shape[-2:])
+    else:
+        padding = 0 if padding == "valid" else padding
+        pairs = [value if isinstance(value, (tuple, list)) else (value, value) for value in (stride, padding, dilation)]
+        cells = [
+            (size + 2 * pad - step * (kernel - 1) - 1) // jump + 1
+            for size, kernel, jump, pad, step in zip(image.shape[-2:], weight.shape[-2:], *pairs, strict=True)
+        ]
+    return image.new_zeros(()).expand(*image.shape[:-3], weight.shape[0], *cells)
+
+
+def _zeros_of_linear(features: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
+    """Returns zeros of the shape of a linear layer's output, without memory."""
+    return features.new_zeros(()).expand(*features.shape[:-1], weight.shape[0])
+
+
+ZEROS: dict[object, Callable[..., Tensor]] = {F.conv2d: _zeros_of_convolution, F.linear: _zeros_of_linear}
 LAYERS: dict[object, Rule] = {
     F.conv2d: convolution,
     F.conv_transpose2d: convolution,

@@ -1,0 +1,43 @@
+"""Layers that do not run in the trace, but in another mode: YOLOE's visual prompts, for one.
+
+Such a layer is not cut, so what it may read must keep its width: each input of the module around it that is as wide as
+the layer's own input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+from torch import nn
+
+
+def read_by_dormant(
+    model: nn.Module, ran: Collection[nn.Module], inputs: Mapping[nn.Module, list[np.ndarray]]
+) -> Iterator[np.ndarray]:
+    """Yields the labels that layers which did not run may read in another mode.
+
+    Args:
+        model: The network.
+        ran: The modules that ran.
+        inputs: Labels of the tensors that went into each module that ran.
+    """
+    for module in model.modules():
+        if module not in ran:
+            continue
+        dormant = [child for child in module.children() if child not in ran and not isinstance(child, nn.ModuleList)]
+        lists = [child for child in module.children() if isinstance(child, nn.ModuleList)]
+        dormant += [entry for child in lists for entry in child if entry not in ran]
+        widths = {width for child in dormant for width in _entry_widths(child)}
+        yield from (labels for labels in inputs.get(module, ()) if len(labels) in widths)
+
+
+def _entry_widths(module: nn.Module) -> Iterator[int]:
+    """Yields the input widths of the layers that a module's input may reach first."""
+    if isinstance(module, nn.Linear):
+        yield module.in_features
+    elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        yield module.in_channels
+    children = list(module.children())
+    for child in children[:1] if isinstance(module, nn.Sequential) else children:
+        yield from _entry_widths(child)
