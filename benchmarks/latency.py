@@ -1,8 +1,9 @@
 """Times pruned networks in ONNX Runtime: `python benchmarks/latency.py > docs/latency.md`, in the repository's root.
 
 Each model is cut to several speed-ups (multiply-adds before over after) with widths in multiples of several steps, by
-random scores. All networks of one model run in turns, so that a busy moment of the machine hits all alike; the factor
-of a network is the median over the rounds of dense time over own time.
+random scores. All networks of one model run in turns, so that a busy moment of the machine hits all alike, with a
+pause before each, in which the threads of the one before come to rest; the factor of a network is the median over the
+rounds of dense time over own time.
 """
 
 import argparse
@@ -27,9 +28,10 @@ from ultralytics.pruning import Limits, PruningPlan, make_plan, prune, save, tra
 from ultralytics.pruning.stages import quiet_release
 
 SPEED_UPS = (1.5, 2.0, 3.0)
-STEPS = (1, 4, 8, 16)
+STEPS = (1, 4, 8, 16, 32)
 IMGSZ = 640
 WARM_UP = 3
+PAUSE = 0.05  # seconds
 
 
 def note(text: str) -> None:
@@ -81,6 +83,7 @@ def times(sessions: dict[tuple[float, int], tuple[float, object]], rounds: int) 
     taken: dict[tuple[float, int], list[float]] = {key: [] for key in sessions}
     for number in range(WARM_UP + rounds):
         for key, (_, own) in sessions.items():
+            time.sleep(PAUSE)
             start = time.perf_counter()
             own.run(None, {own.get_inputs()[0].name: image})
             if number >= WARM_UP:

@@ -172,7 +172,7 @@ def silenced(
     A name that is no layer's is that of a parameter or buffer with one number for each channel.
     """
     modules, numbers = dict(model.named_modules()), {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    with contextlib.ExitStack() as undo, torch.no_grad():
+    with torch.no_grad(), contextlib.ExitStack() as undo:
         for name, channels in removed.items():
             if name in modules:
                 undo.callback(modules[name].register_forward_hook(mute(list(channels))).remove)

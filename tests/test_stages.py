@@ -185,3 +185,11 @@ def test_a_second_round(stages):
     network, _ = load(stages.root.parent / "twice" / "pruned.pt")  # relative to where it was called
     assert len(plans_of(network)) == 2
     assert YOLO(stages.root.parent / "twice" / "pruned.pt").predict(np.zeros((64, 64, 3), np.uint8), device="cpu")
+
+
+def test_an_rt_detr_yaml_is_built():
+    """The release has a class of its own for these, which `YOLO` does not find."""
+    from ultralytics.pruning.cutting import load_source
+
+    model, _, source = load_source("yolov8n-rtdetr.yaml")
+    assert type(model).__name__ == "RTDETRDetectionModel" and source["task"] == "detect"

@@ -337,3 +337,23 @@ def test_sizes_are_numbers_to_the_network() -> None:
     expected = model(image(model, 16))
     trace(model, image(model, 16))
     assert model(image(model, 16)).equal(expected)
+
+
+def test_what_a_forward_pass_notes_is_gone_after_tracing() -> None:
+    """RT-DETR's head keeps the anchors of the last image size, and would use them for a batch of that size."""
+
+    class Notes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Conv2d(3, 4, 1)
+            self.shapes: list[int] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.shapes = list(x.shape)
+            self.new = x
+            return self.out(x)
+
+    net = nn.Sequential(Notes())
+    before = dict(vars(net[0]))
+    trace(net)
+    assert vars(net[0]) == before

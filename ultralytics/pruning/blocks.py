@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .channels import Block, Layer
-from .rules import LAYERS
+from .rules import LAYERS, ZEROS
 
 
 class _Silence(TorchFunctionMode):
@@ -22,6 +22,8 @@ class _Silence(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Runs the function (see `torch.overrides.TorchFunctionMode`)."""
+        if function in ZEROS and not kwargs:
+            return ZEROS[function](*args).contiguous()
         result = function(*args, **(kwargs or {}))
         return torch.zeros_like(result) if function in LAYERS else result
 

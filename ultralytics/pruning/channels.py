@@ -173,6 +173,8 @@ class Labels:
     def unite(self, first: np.ndarray, second: np.ndarray) -> None:
         """Makes the channels at the same place one: they are kept or removed together."""
         for a, b in zip(first.tolist(), second.tolist(), strict=True):
+            if a == b:
+                continue
             if a == FIXED or b == FIXED:
                 self._reason.setdefault(max(a, b), "tied to what no layer makes")
                 continue

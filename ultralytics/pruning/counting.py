@@ -19,11 +19,12 @@ from .rules.elementwise import ACTIVATIONS, variants
 from .rules.layers import ZEROS, cells_of
 from .rules.reductions import POOLING
 
-KEEP_SHAPE = {F.batch_norm, *variants(*ACTIVATIONS.split(), "clone", "contiguous")}
+KEEP_SHAPE = {F.batch_norm, *variants(*ACTIVATIONS.split(), "clone", "contiguous", "softmax")}
 BROADCAST = set(variants("add", "sub", "mul", "div")) | {
     getattr(Tensor, f"__{sign}{name}__") for sign in ("", "r", "i") for name in ("add", "sub", "mul", "truediv")
 }
 JOINS = set(variants("cat", "concat", "stack"))
+PRODUCTS = {*variants("matmul", "bmm"), Tensor.__matmul__}
 OF_EACH_CHANNEL = set(variants(*POOLING.split()))
 
 
@@ -60,14 +61,17 @@ def _shaped(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         tensors = [value for value in args if isinstance(value, Tensor) and value.dtype.is_floating_point]
         if tensors:
             return tensors[0].new_zeros(()).expand(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
+    if function in PRODUCTS and min(args[0].ndim, args[1].ndim) > 1:
+        shape = (*torch.broadcast_shapes(args[0].shape[:-2], args[1].shape[:-2]), args[0].shape[-2], args[1].shape[-1])
+        return args[0].new_zeros(()).expand(shape)
     if function in JOINS:
         tensors, dim = args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0)
-        shape = list(tensors[0].shape)
+        sizes = list(tensors[0].shape)
         if function is torch.stack:
-            shape.insert(dim % (len(shape) + 1), len(tensors))
+            sizes.insert(dim % (len(sizes) + 1), len(tensors))
         else:
-            shape[dim] = sum(tensor.shape[dim] for tensor in tensors)
-        return tensors[0].new_zeros(()).expand(shape)
+            sizes[dim] = sum(tensor.shape[dim] for tensor in tensors)
+        return tensors[0].new_zeros(()).expand(sizes)
     return function(*args, **kwargs)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import checkpoint
 from .errors import PruningError
-from .limits import Limits
+from .limits import DEFAULT_ROUND_TO, Limits
 from .pipeline import Pruned, prune_network, repeat_plan
 from .plan import PruningPlan
 from .report import cost_table, layer_table, table
@@ -73,7 +73,7 @@ def prune_stage(options: argparse.Namespace) -> None:
 
 def choice(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the target and the limits among the options, as `prune_network` takes them."""
-    limits: dict[str, Any] = {}
+    limits: dict[str, Any] = {"round_to": DEFAULT_ROUND_TO}
     for option, field in LIMITS.items():
         value = getattr(options, option)
         if value is not None:

@@ -35,16 +35,24 @@ class Equations:
     """Collects equations while a network runs, and solves them at the end.
 
     Attributes:
-        used: Attributes whose values matter for more than sizes, so that they must not change.
+        used: Attributes that must not change.
+        valued: Those of them whose values matter for more than sizes.
     """
 
     def __init__(self, union: Labels) -> None:
         self._union = union
         self._equations: list[Equation] = []
         self.used: set[Attribute] = set()
+        self.valued: set[Attribute] = set()
 
     def use(self, symbols: Any) -> None:
         """Notes that numbers were used for something else than a size: the widths in them must not change."""
+        symbols = list(symbols)
+        self.valued.update(symbol for symbol in symbols if isinstance(symbol, Attribute))
+        self.hold(symbols)
+
+    def hold(self, symbols: Any) -> None:
+        """Notes that sizes which no channel decides were given by these numbers: they must not change."""
         for symbol in symbols:
             if isinstance(symbol, Attribute):
                 self.used.add(symbol)

@@ -60,14 +60,14 @@ class Repair:
     def _add_balance(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
         """Notes equal parts; returns their numbers.
 
-        The rule of a layer whose output they are goes over to them, so that it holds for their sum: the layer's own
-        rule would restore channels of one part, which then lifts the others, and so on.
+        The rule of a layer whose output they are goes over to them: the layer's own rule would restore channels of one
+        part, which then lifts the others, and so on. Each part keeps whole steps, as hardware reads the parts alone.
         """
         least, step = 0, 1
         whole = self._index.get(np.concatenate(parts).tobytes())
         if whole is not None and len(parts) > 1:
             least = -(-self._least[whole] // len(parts))
-            step = self._step[whole] // math.gcd(self._step[whole], len(parts))
+            step = self._step[whole]
             self._least[whole], self._step[whole] = 0, 1
         return np.array([self._add(part, least, step) for part in parts])
 

@@ -158,7 +158,7 @@ class Tracer(TorchFunctionMode):
 
     def use_sizes(self, call: Call) -> None:
         """Notes widths that a call uses as numbers."""
-        self.equations.use({symbol for size in sizes_in([call.args, call.kwargs]) for symbol in size.terms})
+        self.equations.use([symbol for size in sizes_in([call.args, call.kwargs]) for symbol in size.terms])
 
     def _give_up(self, call: Call, inputs: list[Labelled]) -> None:
         """Pins what goes into a call that no rule understands."""

@@ -124,7 +124,7 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
             tracer.balances += pairs
             tracer.widths = {**{key: value for key, value in tracer.widths.items() if key not in widths}, **widths}
             return tracer
-        fixed |= wrong
+        fixed |= wrong | tracer.equations.valued
 
 
 def _channel_map(model: nn.Module, tracer: Tracer, cells: dict[str, int]) -> ChannelMap:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..tracer import Labelled, Tracer
 
 
+MANY = 64  # columns from which on it pays to sort out those that are there twice
+
+
 def element_labels(trace: Tracer, tensor: Tensor) -> Tensor:
     """Returns the label of each element of a tensor, without memory for what is repeated."""
     item = trace.labelled(tensor)
@@ -62,8 +65,8 @@ def spread(trace: Tracer, result: Tensor, labels: Tensor, *, silent: bool, prefe
     dim = next((dim for dim in prefer if dim in dims), dims[-1])
     for other in range(labels.ndim):  # what does not differ need not be compared
         labels = labels if other in dims else labels.narrow(other, 0, 1)
-    columns = np.unique(labels.movedim(dim, 0).reshape(labels.shape[dim], -1).numpy(), axis=1).T
-    for column in columns[1:]:
+    columns = labels.movedim(dim, 0).reshape(labels.shape[dim], -1).numpy().T
+    for column in columns[1:] if len(columns) < MANY else np.unique(columns, axis=0):
         trace.union.unite(columns[0], column)
     trace.put(result, dim, np.ascontiguousarray(columns[0]), silent=silent)
     return dim
@@ -77,7 +80,7 @@ def _equate(trace: Tracer, result: Tensor, dim: int | None, sizes: Sequence[Any]
             if int.__index__(size) != -1:
                 trace.equations.equate(size, item.labels)
         else:
-            trace.equations.use(symbols_of(size))
+            trace.equations.hold(symbols_of(size))
 
 
 @takes_sizes
