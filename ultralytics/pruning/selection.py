@@ -138,12 +138,13 @@ def findings(
         "min_channels": f"least of {limits.min_channels} channels",
         "max_ratio": f"largest cut of {limits.max_ratio:.0%}",
     }
+    gone = {name for block in channel_map.taken_out(kept) for name in block.layers}
     standing: dict[str, list[str]] = {}
     reasons: dict[str, None] = {}
     for name, outputs in filters(channel_map).items():
         least, width = limits.least(len(outputs)), int(kept[outputs].sum())
         rule = max(least, key=least.__getitem__)
-        if not prunable[outputs].any():
+        if not prunable[outputs].any() or name in gone:
             continue
         if width <= min(_rounded_up(least[rule], limits.round_to), len(outputs)):
             reasons[f"the {words[rule]} per layer"] = None
