@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,56 +18,13 @@ from torch.overrides import TorchFunctionMode
 
 from .channels import FIXED, Labels
 from .equations import Equations
+from .records import LAYER_TYPES, Labelled, Record, owners_of, tensors_in
 from .rules import LAYERS, RULES, ZEROS, Call
 from .sizes import Attribute, Extent, Size, sizes_in
 
 # Functions that return no tensor, but read or write the values of one.
 VALUE_READERS = {"item", "tolist", "numpy", "__array__", "__bool__", "__float__", "__int__", "__setitem__", "numel"}
-LAYER_TYPES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
 SHAPE, SIZE, LENGTH = torch.Tensor.shape.__get__, torch.Tensor.size, torch.Tensor.__len__  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The labels of one tensor.
-
-    Attributes:
-        tensor: The tensor, kept alive, since tensors are known by their id.
-        dim: The dimension with the channels.
-        labels: The label of each channel, int64 of shape (tensor.shape[dim],).
-        silent: Whether the tensor is zero where a channel is removed. Behind a sigmoid, for one, it is not.
-    """
-
-    tensor: torch.Tensor
-    dim: int
-    labels: np.ndarray
-    silent: bool = True
-
-
-@dataclass
-class Record:
-    """A layer, or a tensor of a module with a value for each channel, while the network runs; becomes a `Layer`."""
-
-    kind: str
-    inputs: np.ndarray
-    outputs: np.ndarray
-    module: Any = None
-    calls: int = 0
-    cells: int = 0
-    norm: str | None = None
-
-
-def tensors_in(value: Any, skip: frozenset[str] | set[str] = frozenset()) -> Iterator[torch.Tensor]:
-    """Yields the tensors in nested lists, tuples and dicts, but for dict entries with a key in `skip`."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if key not in skip:
-                yield from tensors_in(item, skip)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item, skip)
 
 
 class Tracer(TorchFunctionMode):
@@ -108,7 +65,7 @@ class Tracer(TorchFunctionMode):
         self._labelled: dict[int, Labelled] = {}
         self._touched: dict[str, str] = {}
         self._unseen = False  # whether a tensor came up that no function returned, e.g. out of a compiled function
-        self._layers, self._own = _owners(model)
+        self._layers, self._own = owners_of(model)
         stored = (value for module in self.names for value in vars(module).values() if not isinstance(value, dict))
         self._known = {*self._layers, *self._own, *map(id, tensors_in(list(stored)))}
 
@@ -306,22 +263,3 @@ class Tracer(TorchFunctionMode):
         for name, reason in self._touched.items():
             if record := self.records.get(name):
                 self.union.pin(np.concatenate([record.inputs, record.outputs]), reason)
-
-
-def _owners(model: nn.Module) -> tuple[dict[int, Any], dict[int, str | None]]:
-    """Returns the layer that owns each weight, by id, and the path of each other parameter and buffer, by id.
-
-    A tensor that two modules share is nobody's (None), so that neither is cut.
-    """
-    layers: dict[int, Any] = {}
-    own: dict[int, str | None] = {}
-    for name, module in model.named_modules():
-        for key, tensor in {**module._parameters, **module._buffers}.items():
-            if tensor is None:
-                continue
-            shared = id(tensor) in layers or id(tensor) in own
-            if isinstance(module, LAYER_TYPES):
-                layers[id(tensor)] = None if shared else module
-            else:
-                own[id(tensor)] = None if shared else f"{name}.{key}".lstrip(".")
-    return layers, own

@@ -15,8 +15,9 @@ from .blocks import residual_blocks
 from .channels import Balance, ChannelMap, Layer
 from .counting import cells_at
 from .dormant import read_by_dormant
+from .records import LAYER_TYPES, Record, tensors_in
 from .sizes import Attribute, attributes_as_sizes
-from .tracer import LAYER_TYPES, Record, Tracer, tensors_in
+from .tracer import Tracer
 
 # Outputs of which losses and decoders read the shape alone: the release's heads return their inputs under this key.
 SHAPE_ONLY_OUTPUTS = {"feats"}

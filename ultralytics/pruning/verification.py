@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .plan import PruningPlan
-from .tracer import tensors_in
+from .records import tensors_in
 from .tracing import SHAPE_ONLY_OUTPUTS, quiet
 
 

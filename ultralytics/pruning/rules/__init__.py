@@ -12,9 +12,10 @@ from .call import Call, Rule
 from .contraction import CONTRACTIONS
 from .elementwise import ELEMENTWISE
 from .layers import LAYERS, ZEROS
+from .parts import PARTS
 from .reductions import REDUCTIONS
-from .structure import STRUCTURE
+from .views import VIEWS
 
-RULES: dict[object, Rule] = {**ELEMENTWISE, **REDUCTIONS, **STRUCTURE, **CONTRACTIONS, **LAYERS}
+RULES: dict[object, Rule] = {**ELEMENTWISE, **REDUCTIONS, **VIEWS, **PARTS, **CONTRACTIONS, **LAYERS}
 
 __all__ = ["LAYERS", "RULES", "ZEROS", "Call", "Rule"]

@@ -15,7 +15,8 @@ from torch import Tensor
 from .call import Call, Rule
 
 if TYPE_CHECKING:
-    from ..tracer import Labelled, Tracer
+    from ..records import Labelled
+    from ..tracer import Tracer
 
 PROBES = (0.75, -1.25, 2.5, -3.5)  # what an operand that is not zero may be
 
