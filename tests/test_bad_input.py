@@ -239,7 +239,8 @@ def test_a_ratio_that_would_empty_layers_is_repaired_and_reported(good, tmp_path
     monkeypatch.setattr(
         sys,
         "argv",
-        ["prune.py", "--weights", str(good), "--prune-ratio", "0.95", "--save-dir", str(tmp_path), "--no-onnx"],
+        ["prune.py", "--weights", str(good), "--prune-ratio", "0.95", "--round-to", "1"]
+        + ["--save-dir", str(tmp_path), "--no-onnx"],
     )
     runpy.run_path(str(REPOSITORY / "prune.py"), run_name="__main__")
     said = capsys.readouterr().out

@@ -45,7 +45,7 @@ def stages(tmp_path_factory) -> Repository:
     run("train-normal.py", "--weights", "yolov8n.yaml", *data, "--epochs", "2", *QUICK)
     run("train_sparsity.py", *data, "--epochs", "1", "--sr", "0.05", *QUICK)
     run("vis-bn-weight.py")
-    repository.pruned = run("prune.py", "--prune-ratio", "0.5", "--val", *data, "--device", "cpu")
+    repository.pruned = run("prune.py", "--prune-ratio", "0.5", "--round-to", "1", "--val", *data, "--device", "cpu")
     run("finetune.py", *data, "--epochs", "1", *QUICK)
     return repository
 
