@@ -51,6 +51,7 @@ class Extent:
     labels: np.ndarray
 
 
+LAYER_WIDTHS = ("in_channels", "out_channels", "in_features", "out_features", "num_features")
 Symbol = Attribute | Extent
 Terms = dict[Symbol, Fraction]
 
@@ -167,21 +168,21 @@ def sizes_in(value: Any) -> Iterator[Size]:
 
 @contextlib.contextmanager
 def attributes_as_sizes(
-    names: dict[nn.Module, str], skip: tuple[type, ...], used: Callable[[Any], None]
+    names: dict[nn.Module, str], layers: tuple[type, ...], used: Callable[[Any], None]
 ) -> Iterator[None]:
     """Turns the integer attributes of modules, and lists of integers, into sizes; gives them back at the end.
 
     Args:
         names: The modules, with their names.
-        skip: Types of modules to leave alone.
+        layers: Types of modules that are cut themselves: of these only the widths.
         used: Called with the symbols of a size that is used for anything but a size.
     """
     saved: list[tuple[nn.Module, str, Any]] = []
     try:
         for module, name in names.items():
-            if isinstance(module, skip):
-                continue
             for key, value in list(vars(module).items()):
+                if isinstance(module, layers) and key not in LAYER_WIDTHS:
+                    continue
                 if type(value) is int:
                     size: Any = Size.of(Attribute(name, key, value), value, used)
                 elif type(value) in (list, tuple) and value and all(type(item) is int for item in value):

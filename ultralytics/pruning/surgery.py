@@ -54,7 +54,7 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
     for block in plan.blocks:
         modules[block] = _take_out(modules, block)
     for part in modules.values():
-        if hasattr(part, "np"):  # the release's models note each layer's number of parameters
+        if {"i", "f", "np"} <= vars(part).keys():  # the release's models note each layer's number of parameters
             part.np = sum(p.numel() for p in part.parameters())
 
 

@@ -20,10 +20,21 @@ from .channels import FIXED, Labels
 from .equations import Equations
 from .records import LAYER_TYPES, Labelled, Record, owners_of, tensors_in
 from .rules import LAYERS, RULES, ZEROS, Call
-from .sizes import Attribute, Extent, Size, sizes_in
+from .sizes import LAYER_WIDTHS, Attribute, Extent, Size, sizes_in
 
 # Functions that return no tensor, but read or write the values of one.
-VALUE_READERS = {"item", "tolist", "numpy", "__array__", "__bool__", "__float__", "__int__", "__setitem__", "numel"}
+VALUE_READERS = {
+    "item",
+    "tolist",
+    "numpy",
+    "__array__",
+    "__bool__",
+    "__float__",
+    "__int__",
+    "__setitem__",
+    "__set__",
+    "numel",
+}
 SHAPE, SIZE, LENGTH = torch.Tensor.shape.__get__, torch.Tensor.size, torch.Tensor.__len__  # type: ignore[attr-defined]
 
 
@@ -77,6 +88,8 @@ class Tracer(TorchFunctionMode):
             result = function(*args, **(kwargs or {}))
         call = Call(function, args, kwargs or {}, result)
         if function in (SHAPE, SIZE, LENGTH):
+            if owner := self.layer(args[0]):
+                self.touch(owner, "the shape of its weights is read")
             return self._as_sizes(call)
         if next(tensors_in(call.result), None) is None and call.short_name not in VALUE_READERS:
             return call.result  # devices, types and the like say nothing about a channel's content
@@ -86,7 +99,8 @@ class Tracer(TorchFunctionMode):
         inputs = [item for tensor in tensors.values() if (item := self.labelled(tensor))]
         owners = [owner for tensor in tensors if (owner := self._layers.get(tensor))]
         if function not in LAYERS:
-            self._touched.update({self.names[owner]: f"its weights are read by {call.name}" for owner in owners})
+            for owner in owners:
+                self.touch(owner, f"its weights are read by {call.name}")
         rule = RULES.get(function)
         if not (inputs or owners) or not getattr(rule, "takes_sizes", False):
             self.use_sizes(call)
@@ -158,6 +172,14 @@ class Tracer(TorchFunctionMode):
             if item.silent and item.tensor.untyped_storage().data_ptr() == memory:
                 self._labelled[key] = replace(item, silent=False)
 
+    def forget(self, tensor: torch.Tensor) -> None:
+        """Drops the labels of a tensor."""
+        self._labelled.pop(id(tensor), None)
+
+    def touch(self, layer: nn.Module, reason: str) -> None:
+        """Notes that a layer must keep its widths."""
+        self._touched[self.names[layer]] = reason
+
     def layer(self, tensor: Any) -> Any:
         """Returns the layer that owns a weight or running mean."""
         return self._layers.get(id(tensor))
@@ -205,7 +227,8 @@ class Tracer(TorchFunctionMode):
     def stored_width(self, attribute: str, labels: np.ndarray) -> None:
         """Notes an attribute of the running module that holds the number of these channels, if it has that value."""
         module = self.running[-1] if self.running else None
-        if module is not None and getattr(module, attribute, None) == len(labels):
+        value = vars(module).get(attribute) if module is not None else None
+        if module in self.names and isinstance(value, int) and int.__index__(value) == len(labels):
             self.widths[Attribute(self.names[module], attribute, len(labels))] = labels
 
     # The run.
@@ -242,7 +265,7 @@ class Tracer(TorchFunctionMode):
             return
         with torch._C.DisableTorchFunction():  # this is no shape that the network's code asks for
             same = entered.tensor.shape == left.tensor.shape and entered.dim == left.dim
-        if same and entered.silent and left.silent:
+        if same and entered.silent and left.silent and module in self.names:
             self.passed[self.names[module]] = (module, entered, left.labels)
 
     def finish(self, outputs: Iterator[torch.Tensor], others: Iterator[torch.Tensor]) -> None:
@@ -260,6 +283,9 @@ class Tracer(TorchFunctionMode):
         for key, item in self._labelled.items():
             if self._unseen and not self.reads[key]:
                 self.union.pin(item.labels, "may be read by a compiled function")
+        for attribute in self.equations.valued:
+            if attribute.name in LAYER_WIDTHS:
+                self._touched[attribute.module] = "its width enters the calculation"
         for name, reason in self._touched.items():
             if record := self.records.get(name):
                 self.union.pin(np.concatenate([record.inputs, record.outputs]), reason)

@@ -58,7 +58,8 @@ def quiet(model: nn.Module) -> Iterator[None]:
 def image_shape(model: nn.Module, strides: int) -> tuple[int, int, int, int]:
     """Returns the shape (1, C, side, side) of an image whose side is `strides` times the network's largest stride."""
     side = strides * _stride(model)
-    return 1, getattr(model, "yaml", {}).get("channels", 3), side, side
+    stem = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+    return 1, getattr(model, "yaml", {}).get("channels", stem), side, side
 
 
 def _stride(model: nn.Module) -> int:
@@ -86,7 +87,7 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 6
         image = torch.zeros(image_shape(model, 2), device=parameter.device, dtype=parameter.dtype)
     with quiet(model):
         tracer = _follow(model, image)
-        cells = {name: record.cells for name, record in tracer.records.items() if record.cells}
+        cells = {name: record.cells // len(image) for name, record in tracer.records.items() if record.cells}
         growth = math.prod(wanted[2:]) / math.prod(image.shape[2:])
         if growth != 1:
             at_wanted = cells_at(model, cells, image.new_zeros(()).expand(1, *wanted[1:]))
@@ -123,7 +124,8 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
         wrong = (tracer.relied & tracer.equations.used) - fixed
         if not wrong:
             tracer.balances += pairs
-            tracer.widths = {**{key: value for key, value in tracer.widths.items() if key not in widths}, **widths}
+            stored = {key: value for key, value in tracer.widths.items() if key not in tracer.equations.used}
+            tracer.widths = {**stored, **widths}
             return tracer
         fixed |= wrong | tracer.equations.valued
 

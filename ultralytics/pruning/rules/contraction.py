@@ -47,6 +47,7 @@ def contract(trace: Tracer, operands: Sequence[tuple[Tensor, str]], result: Tens
         for labels in equal[1:]:
             trace.union.unite(equal[0], labels)
         loud = letter not in out and letter not in silent
+        constant |= letter in out and result.shape[out.index(letter)] != width
         if constant or loud or len(equal) < len(vectors) or (letter in out and put):
             for labels in vectors:
                 trace.union.pin(labels, "tied to a constant" if constant else "several dimensions of channels")
@@ -88,7 +89,7 @@ def einsum(trace: Tracer, call: Call) -> bool:
 def attention(trace: Tracer, call: Call) -> bool:
     """softmax(q k^T / sqrt(E)) v; the default scale depends on E, the width of q and k."""
     query, key, value = (call.argument(i, name) for i, name in enumerate(("query", "key", "value")))
-    if query.ndim < 2 or not query.ndim == key.ndim == value.ndim:
+    if query.ndim < 2 or not query.ndim == key.ndim == value.ndim or call.argument(3, "attn_mask") is not None:
         return False
     if call.argument(6, "scale") is None:
         for item in (trace.labelled(query), trace.labelled(key)):
@@ -97,6 +98,10 @@ def attention(trace: Tracer, call: Call) -> bool:
     batch = string.ascii_lowercase[: query.ndim - 2]
     scores = torch.empty((*call.result.shape[:-1], key.shape[-2]))
     contract(trace, [(query, batch + "LE"), (key, batch + "SE")], scores, batch + "LS")
+    if item := trace.labelled(scores):  # behind the softmax, over S, nothing is zero
+        if item.dim == scores.ndim - 1:
+            trace.union.pin(item.labels, "normalised together")
+        trace.put(scores, item.dim, item.labels, silent=False)
     return contract(trace, [(scores, batch + "LS"), (value, batch + "SV")], call.result, batch + "LV")
 
 

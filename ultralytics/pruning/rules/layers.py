@@ -61,7 +61,7 @@ def batch_norm(trace: Tracer, call: Call) -> bool:
 
 
 def cells_of(function: Any, image: Tensor, result: Tensor) -> int:
-    """Returns how often a convolution or linear layer uses each of its weights in one call, for one image.
+    """Returns how often a convolution or linear layer uses each of its weights in one call, for the whole batch.
 
     Args:
         function: `conv2d`, `conv_transpose2d` or `linear` of `torch.nn.functional`.
@@ -69,9 +69,9 @@ def cells_of(function: Any, image: Tensor, result: Tensor) -> int:
         result: Its output.
     """
     if function is F.linear:
-        return result[:1].numel() // result.shape[-1] if result.ndim > 1 else 1
-    height, width = (image if function is F.conv_transpose2d else result).shape[-2:]
-    return height * width
+        return result.numel() // result.shape[-1]
+    counted = image if function is F.conv_transpose2d else result
+    return counted.numel() // counted.shape[-3]
 
 
 def _zeros_of_convolution(

@@ -19,7 +19,10 @@ def same(trace: Tracer, call: Call) -> bool:
     """Pooling and resampling behind the channel dimension: the channels stay where they are."""
     tensor, result = call.tensor, call.result
     item = trace.labelled(tensor)
-    if item is None or not isinstance(result, Tensor) or result.shape[: item.dim + 1] != tensor.shape[: item.dim + 1]:
+    space = 2 if "2d" in call.short_name else 1 if "1d" in call.short_name else tensor.ndim - 2
+    if item is None or item.dim >= tensor.ndim - space or not isinstance(result, Tensor):
+        return False
+    if result.shape[: item.dim + 1] != tensor.shape[: item.dim + 1]:
         return False
     return trace.put(result, item.dim, item.labels, silent=item.silent)
 
@@ -28,7 +31,7 @@ def pad(trace: Tracer, call: Call) -> bool:
     """Padding behind the channel dimension: with zeros or with copies."""
     constant = call.argument(2, "mode", "constant") == "constant"
     item = trace.labelled(call.tensor)
-    if item is None or not same(trace, call):
+    if item is None or item.dim >= call.tensor.ndim - len(call.argument(1, "pad")) // 2:
         return False
     silent = item.silent and not (constant and call.argument(3, "value"))
     return trace.put(call.result, item.dim, item.labels, silent=silent)
@@ -46,7 +49,7 @@ def reduce(trace: Tracer, call: Call) -> bool:
     """Mean, sum, maximum over other dimensions; over the channels, only a sum, to which zeros add nothing."""
     tensor, item = call.tensor, trace.labelled(call.tensor)
     dims = call.argument(2 if call.short_name == "norm" else 1, "dim")
-    if item is None or isinstance(dims, (Tensor, str)):
+    if item is None or isinstance(dims, (Tensor, str, bool)):
         return False
     given = range(tensor.ndim) if dims is None else (dims,) if isinstance(dims, int) else dims
     reduced = {dim % tensor.ndim for dim in given}

@@ -6,6 +6,7 @@ of the result the labels differ. Sizes that the code names become equations (see
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ def _equate(trace: Tracer, result: Tensor, dim: int | None, sizes: Sequence[Any]
     for place, size in enumerate(sizes):
         item = trace.labelled(result)
         if place == dim and item is not None:
-            if int.__index__(size) != -1:
+            if int.__index__(operator.index(size)) != -1:
                 trace.equations.equate(size, item.labels)
         else:
             trace.equations.hold(symbols_of(size))
@@ -129,6 +130,9 @@ def moving(trace: Tracer, call: Call) -> bool:
     item = trace.labelled(call.tensor)
     if item is None or (call.short_name == "unbind" and call.argument(1, "dim", 0) % call.tensor.ndim == item.dim):
         return False
+    if call.in_place and call.short_name.endswith("_"):  # its shape is another one already
+        trace.forget(call.tensor)
+        return False
     labels = element_labels(trace, call.tensor)
     if call.short_name == "flatten":
         labels = labels.reshape(call.result.shape)
@@ -153,7 +157,7 @@ def getitem(trace: Tracer, call: Call) -> bool:
     for bound, is_stop in ((part.start, False), (part.stop, True)):
         if bound is None:
             continue
-        number = int.__index__(bound)
+        number = int.__index__(operator.index(bound))
         before = item.labels[:number] if number >= 0 else item.labels[number:]
         if len(before) and (symbols_of(bound) or not is_stop or len(before) < len(item.labels)):
             trace.equations.equate(bound if number >= 0 else -bound, before)
