@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,8 @@ def tensors_in(value: Any, skip: frozenset[str] | set[str] = frozenset()) -> Ite
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from tensors_in(item, skip)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield from tensors_in(vars(value), skip)
 
 
 def owners_of(model: nn.Module) -> tuple[dict[int, Any], dict[int, str | None]]:

@@ -23,18 +23,8 @@ from .rules import LAYERS, RULES, ZEROS, Call
 from .sizes import LAYER_WIDTHS, Attribute, Extent, Size, sizes_in
 
 # Functions that return no tensor, but read or write the values of one.
-VALUE_READERS = {
-    "item",
-    "tolist",
-    "numpy",
-    "__array__",
-    "__bool__",
-    "__float__",
-    "__int__",
-    "__setitem__",
-    "__set__",
-    "numel",
-}
+VALUE_READERS = {"item", "tolist", "numpy", "__array__", "__bool__", "__float__", "__int__", "numel"}
+VALUE_READERS |= {"__setitem__", "__set__"}
 SHAPE, SIZE, LENGTH = torch.Tensor.shape.__get__, torch.Tensor.size, torch.Tensor.__len__  # type: ignore[attr-defined]
 
 
@@ -54,7 +44,8 @@ class Tracer(TorchFunctionMode):
         made_by: The layer that returned a tensor, by the tensor's id.
         reads: How often a tensor was read, by its id.
         inputs_of: Labels of the tensors that went into each module that ran.
-        passed: Modules that returned a tensor of their input's shape, with the input, and the result's labels.
+        passed: Modules that returned a tensor of their input's shape, with the input, and the result.
+        written: Ids of tensors that were changed in place.
     """
 
     def __init__(self, model: nn.Module, fixed: frozenset[Attribute] = frozenset()) -> None:
@@ -71,7 +62,8 @@ class Tracer(TorchFunctionMode):
         self.made_by: dict[int, str] = {}
         self.reads: Counter[int] = Counter()
         self.inputs_of: dict[nn.Module, list[np.ndarray]] = {}
-        self.passed: dict[str, tuple[nn.Module, Labelled, np.ndarray]] = {}
+        self.passed: dict[str, tuple[nn.Module, Labelled, Labelled]] = {}
+        self.written: set[int] = set()
         self.names = {module: name for name, module in model.named_modules()}
         self._labelled: dict[int, Labelled] = {}
         self._touched: dict[str, str] = {}
@@ -87,6 +79,8 @@ class Tracer(TorchFunctionMode):
         else:
             result = function(*args, **(kwargs or {}))
         call = Call(function, args, kwargs or {}, result)
+        if call.writes:
+            self.written.add(id(call.tensor))
         if function in (SHAPE, SIZE, LENGTH):
             if owner := self.layer(args[0]):
                 self.touch(owner, "the shape of its weights is read")
@@ -241,22 +235,23 @@ class Tracer(TorchFunctionMode):
             items = (self.labelled(tensor) for tensor in tensors_in(inputs))
             self.inputs_of.setdefault(module, []).extend(item.labels for item in items if item)
 
-        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        def leave(module: nn.Module, inputs: Any, kwargs: Any, output: Any) -> None:
             self.running.pop()
-            self._note_passing(module, inputs, output)
+            self._note_passing(module, () if kwargs else inputs, output)
 
         channels = self.union.new(image.shape[1], channel=False)
         self.union.pin(channels, "image")
         self._known.add(id(image))
         self.put(image, 1, channels)
         before = nn.modules.module.register_module_forward_pre_hook(enter)
-        after = nn.modules.module.register_module_forward_hook(leave)
+        after = nn.modules.module.register_module_forward_hook(leave, with_kwargs=True)
         try:
             with self:
                 return model(image)
         finally:
             before.remove()
             after.remove()
+            nn.modules.module._global_forward_hooks_with_kwargs.pop(after.id, None)  # torch forgets this one
 
     def _note_passing(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         """Notes a module that may return a tensor with the channels of its input, as a residual block does."""
@@ -266,7 +261,7 @@ class Tracer(TorchFunctionMode):
         with torch._C.DisableTorchFunction():  # this is no shape that the network's code asks for
             same = entered.tensor.shape == left.tensor.shape and entered.dim == left.dim
         if same and entered.silent and left.silent and module in self.names:
-            self.passed[self.names[module]] = (module, entered, left.labels)
+            self.passed[self.names[module]] = (module, entered, left)
 
     def finish(self, outputs: Iterator[torch.Tensor], others: Iterator[torch.Tensor]) -> None:
         """Pins what goes out, and what a layer gave to others than its rule.

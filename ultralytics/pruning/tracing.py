@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -42,6 +43,9 @@ def quiet(model: nn.Module) -> Iterator[None]:
     that batch norms keep their statistics and dropout does nothing.
     """
     before = {module: dict(vars(module)) for module in model.modules()}
+    lists = [(value, list(value)) for own in before.values() for value in own.values() if type(value) is list]
+    registered = [(module._buffers, dict(module._buffers)) for module in before]
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
         for module in before:
@@ -53,6 +57,13 @@ def quiet(model: nn.Module) -> Iterator[None]:
         for module, attributes in before.items():
             vars(module).clear()
             vars(module).update(attributes)
+        for value, items in lists:
+            value[:] = items
+        for own, saved in registered:
+            own.clear()
+            own.update(saved)
+        for buffer, numbers in values:
+            buffer.data.copy_(numbers)
 
 
 def image_shape(model: nn.Module, strides: int) -> tuple[int, int, int, int]:
@@ -93,12 +104,25 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 6
             at_wanted = cells_at(model, cells, image.new_zeros(()).expand(1, *wanted[1:]))
             cells = at_wanted or {name: round(own * growth) if own > 1 else 1 for name, own in cells.items()}
         channel_map = _channel_map(model, tracer, cells)
-        blocks = residual_blocks(_passing(tracer), channel_map.layers, channel_map.free)
+        blocks = residual_blocks(_passing(model, tracer), channel_map.layers, channel_map.free)
         return replace(channel_map, blocks=blocks)
 
 
-def _passing(tracer: Tracer) -> dict[str, tuple[nn.Module, torch.Tensor]]:
+def _inside(layer: str, module: str) -> bool:
+    """Whether a layer lies in a module, by their names."""
+    return layer.startswith(f"{module}.")
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """Returns the modules that a module holds, registered or in plain lists, as often as it holds them."""
+    plain = [item for value in vars(module).values() if isinstance(value, (list, tuple)) for item in value]
+    return [part for part in [*module._modules.values(), *plain] if isinstance(part, nn.Module)]
+
+
+def _passing(model: nn.Module, tracer: Tracer) -> dict[str, tuple[nn.Module, torch.Tensor]]:
     """Returns the modules whose output has the channels of their input, with that input."""
+
+    places = Counter(id(part) for module in model.modules() for part in _parts(module))
 
     def roots(labels: np.ndarray) -> list[int]:
         return [tracer.union.find(label) for label in labels.tolist()]
@@ -106,7 +130,11 @@ def _passing(tracer: Tracer) -> dict[str, tuple[nn.Module, torch.Tensor]]:
     return {
         name: (module, item.tensor)
         for name, (module, item, left) in tracer.passed.items()
-        if name and roots(item.labels) == roots(left)
+        if name
+        and places[id(module)] == 1
+        and roots(item.labels) == roots(left.labels)
+        and not {id(item.tensor), id(left.tensor)} & tracer.written  # an identity returns the very tensor
+        and all(record.calls == 1 for key, record in tracer.records.items() if record.module and _inside(key, name))
     }
 
 
@@ -117,6 +145,10 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
         tracer = Tracer(model, fixed)
         with attributes_as_sizes(tracer.names, LAYER_TYPES, tracer.equations.use):
             output = tracer.run(model, image)
+        kept = [value for module in tracer.names for value in vars(module).values() if not isinstance(value, dict)]
+        for tensor in tensors_in(kept):
+            if item := tracer.labelled(tensor):
+                tracer.union.pin(item.labels, "kept in an attribute")
         pairs, widths = tracer.equations.solve()
         for labels in read_by_dormant(model, tracer.inputs_of.keys(), tracer.inputs_of):
             tracer.union.pin(labels, "may be read by a layer that did not run")

@@ -58,6 +58,13 @@ class Call:
         """Whether the function changes its first argument."""
         return self.result is self.tensor
 
+    @property
+    def writes(self) -> bool:
+        """Whether the function changes the values of its first argument."""
+        own = self.short_name
+        named = own in ("__setitem__", "__set__") or own.startswith("__i") or (own[-1:] == "_" and own[-2:] != "__")
+        return named or (self.in_place and (self.kwargs.get("inplace", False) or True in self.args[1:]))
+
 
 Rule = Callable[["Tracer", Call], bool]
 

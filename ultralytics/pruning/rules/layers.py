@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .call import Call, Rule
 
@@ -15,11 +15,25 @@ if TYPE_CHECKING:
     from ..tracer import Tracer
 
 
+def owner(trace: Tracer, call: Call) -> Any:
+    """Returns the layer that a call runs, None if its tensors are not all of one layer."""
+    tensors = [value for value in [*call.args[1:], *call.kwargs.values()] if isinstance(value, Tensor)]
+    owners = {trace.layer(tensor) for tensor in tensors if tensor is not call.tensor}
+    if len(owners) == 1:
+        return owners.pop()
+    for layer in owners - {None}:
+        trace.touch(layer, "its weights are used with those of others")
+    return None
+
+
 def convolution(trace: Tracer, call: Call) -> bool:
     """Each output channel gets a label; a depthwise convolution passes labels on; groups must stay equally wide."""
     image, result = call.tensor, call.result
-    module = trace.layer(call.argument(1, "weight"))
+    module = owner(trace, call)
     if module is None:
+        return False
+    if getattr(module, "transposed", None) != (call.function is F.conv_transpose2d):
+        trace.touch(module, "its weights are used by another kind of layer")
         return False
     dim = image.ndim - 3
     width, groups, made = image.shape[dim], module.groups, result.shape[dim]
@@ -37,8 +51,10 @@ def convolution(trace: Tracer, call: Call) -> bool:
 def linear(trace: Tracer, call: Call) -> bool:
     """Each output feature gets a label; the input's labels must lie on the last dimension."""
     features, result = call.tensor, call.result
-    module = trace.layer(call.argument(1, "weight"))
-    if module is None:
+    module = owner(trace, call)
+    if not isinstance(module, nn.Linear):
+        if module is not None:
+            trace.touch(module, "its weights are used by another kind of layer")
         return False
     record = trace.record(module, trace.inputs(features, features.ndim - 1), result.shape[-1])
     record.cells += cells_of(call.function, features, result)
@@ -49,7 +65,7 @@ def linear(trace: Tracer, call: Call) -> bool:
 def batch_norm(trace: Tracer, call: Call) -> bool:
     """Passes labels on; each channel's gamma, beta and statistics belong to it."""
     image = call.tensor
-    module = trace.layer(call.argument(3, "weight")) or trace.layer(call.argument(1, "running_mean"))
+    module = owner(trace, call)
     if module is None:
         return False
     inputs = trace.inputs(image, 1, silent=False)
