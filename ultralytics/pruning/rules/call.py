@@ -63,7 +63,9 @@ class Call:
         """Whether the function changes the values of its first argument."""
         own = self.short_name
         named = own in ("__setitem__", "__set__") or own.startswith("__i") or (own[-1:] == "_" and own[-2:] != "__")
-        return named or (self.in_place and (self.kwargs.get("inplace", False) or True in self.args[1:]))
+        return named or (
+            self.in_place and (self.kwargs.get("inplace") is True or any(value is True for value in self.args[1:]))
+        )
 
 
 Rule = Callable[["Tracer", Call], bool]
