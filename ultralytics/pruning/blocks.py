@@ -8,13 +8,16 @@ necks of v8 to 12), nor for C3k (it has no shortcut of its own), nor for ResNetB
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .channels import Block, Layer
+from .channels import Block, ChannelMap, Layer
 from .rules import LAYERS, ZEROS
+from .tracer import Tracer
 
 
 class _Silence(TorchFunctionMode):
@@ -40,33 +43,56 @@ def returns_its_input(module: nn.Module, like: Tensor) -> bool:
     return isinstance(found, Tensor) and torch.equal(found, x)
 
 
-def residual_blocks(
-    candidates: dict[str, tuple[nn.Module, Tensor]], layers: dict[str, Layer], free: np.ndarray
-) -> tuple[Block, ...]:
-    """Finds the blocks that can be taken out.
+def residual_blocks(model: nn.Module, tracer: Tracer, channel_map: ChannelMap) -> tuple[Block, ...]:
+    """Finds the blocks that can be taken out, outer ones before those inside of them.
 
     Args:
-        candidates: Modules whose output has the channels of their input, with that input; by name.
-        layers: The layers of the network.
-        free: Which groups may go, bool of shape (G,).
+        model: The network.
+        tracer: What was noted while it ran.
+        channel_map: Its channels.
     """
+    layers, free = channel_map.layers, channel_map.free
 
     def places(some: list[Layer]) -> np.ndarray:
         return np.bincount(np.concatenate([np.r_[layer.inputs, layer.outputs] for layer in some]), minlength=len(free))
 
     everywhere = places(list(layers.values())) if layers else np.zeros(0)
     blocks = []
-    for name in sorted(candidates):  # outer ones before those inside of them
-        module, image = candidates[name]
+    for name, (module, image) in sorted(_passing(model, tracer).items()):
         own = {key: layer for key, layer in layers.items() if key.startswith(f"{name}.")}
         made = [layer.outputs for layer in own.values() if layer.has_filters]
         if not made or not _only_layers(module, name, own):
+            continue
+        if any(tracer.records[key].calls != 1 for key in own if tracer.records[key].module):
             continue
         inner = np.unique(np.concatenate(made))
         inner = inner[places(list(own.values()))[inner] == everywhere[inner]]
         if len(inner) and free[inner].all() and returns_its_input(module, image):
             blocks.append(Block(name, inner, tuple(own)))
     return tuple(blocks)
+
+
+def _passing(model: nn.Module, tracer: Tracer) -> dict[str, tuple[nn.Module, Tensor]]:
+    """Returns the modules, each in one place, whose output has the channels of their input, with that input."""
+    held = Counter(id(part) for module in model.modules() for part in _parts(module))
+
+    def roots(labels: np.ndarray) -> list[int]:
+        return [tracer.union.find(label) for label in labels.tolist()]
+
+    return {
+        name: (module, item.tensor)
+        for name, (module, item, left) in tracer.passed.items()
+        if name
+        and held[id(module)] == 1
+        and roots(item.labels) == roots(left.labels)
+        and not {id(item.tensor), id(left.tensor)} & tracer.written  # an identity returns the very tensor
+    }
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """Returns the modules that a module holds, registered or in plain lists, as often as it holds them."""
+    plain = [item for value in vars(module).values() if isinstance(value, (list, tuple)) for item in value]
+    return [part for part in [*module._modules.values(), *plain] if isinstance(part, nn.Module)]
 
 
 def _only_layers(module: nn.Module, name: str, layers: dict[str, Layer]) -> bool:

@@ -8,6 +8,7 @@ arithmetic and need neither the network nor a forward pass.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,6 +181,11 @@ class Labels:
                 continue
             root_a, root_b = self.find(a), self.find(b)
             self._parent[max(root_a, root_b)] = min(root_a, root_b)
+
+    def unite_all(self, vectors: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Makes the channels at the same place of all vectors, or rows of an array, one."""
+        for vector in vectors[1:]:
+            self.unite(vectors[0], vector)
 
     def pin(self, labels: np.ndarray, reason: str) -> None:
         """Marks channels that must be kept; the last reason stands."""

@@ -26,6 +26,7 @@ BROADCAST = set(variants("add", "sub", "mul", "div")) | {
 JOINS = set(variants("cat", "concat", "stack"))
 PRODUCTS = {*variants("matmul", "bmm"), Tensor.__matmul__}
 OF_EACH_CHANNEL = set(variants(*POOLING.split()))
+TAKES_NAMES = JOINS | OF_EACH_CHANNEL  # whose arguments by name are understood
 
 
 class _Cells(TorchFunctionMode):
@@ -50,7 +51,7 @@ def _shaped(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Returns what a function returns, with zeros for values wherever that is cheaper."""
     if function in KEEP_SHAPE:
         return args[0]
-    if kwargs and function not in JOINS | OF_EACH_CHANNEL:
+    if kwargs and function not in TAKES_NAMES:
         return function(*args, **kwargs)
     if function in ZEROS:
         return ZEROS[function](*args)

@@ -6,30 +6,27 @@ the layer's own input.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from torch import nn
 
 
-def read_by_dormant(
-    model: nn.Module, ran: Collection[nn.Module], inputs: Mapping[nn.Module, list[np.ndarray]]
-) -> Iterator[np.ndarray]:
+def read_by_dormant(model: nn.Module, inputs: Mapping[nn.Module, list[np.ndarray]]) -> Iterator[np.ndarray]:
     """Yields the labels that layers which did not run may read in another mode.
 
     Args:
         model: The network.
-        ran: The modules that ran.
         inputs: Labels of the tensors that went into each module that ran.
     """
     for module in model.modules():
-        if module not in ran:
+        if module not in inputs:
             continue
-        dormant = [child for child in module.children() if child not in ran and not isinstance(child, nn.ModuleList)]
-        lists = [child for child in module.children() if isinstance(child, nn.ModuleList)]
-        dormant += [entry for child in lists for entry in child if entry not in ran]
-        widths = {width for child in dormant for width in _entry_widths(child)}
-        yield from (labels for labels in inputs.get(module, ()) if len(labels) in widths)
+        parts = [
+            part for child in module.children() for part in (child if isinstance(child, nn.ModuleList) else [child])
+        ]
+        widths = {width for part in parts if part not in inputs for width in _entry_widths(part)}
+        yield from (labels for labels in inputs[module] if len(labels) in widths)
 
 
 def _entry_widths(module: nn.Module) -> Iterator[int]:

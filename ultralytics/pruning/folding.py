@@ -104,13 +104,12 @@ def _differences(
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(2, channels, *sides, generator=generator).to(parameter.device, parameter.dtype)
     image[0] = 0
-    with quiet(model), _hooks(modules, readers, first_run), _values_at_zero(modules, removed, ("weight",)):
+    with quiet(model), _hooks(modules, readers, first_run), _at_zero(_of_norms(modules, removed, ("weight",))):
         model(image)
     with (
         quiet(model),
         _hooks(modules, readers, second_run),
-        _values_at_zero(modules, removed, ("weight", "bias")),
-        _tensors_at_zero(model, removed),
+        _at_zero(_of_norms(modules, removed, ("weight", "bias")) + _of_tensors(model, removed)),
         _passed_by(modules, plan.blocks),
     ):
         model(image)
@@ -125,7 +124,7 @@ def _removed(channel_map: ChannelMap, plan: PruningPlan) -> dict[str, list[int]]
         if name in inner:
             removed[name] = np.flatnonzero(np.isin(channel_map.layers[name].outputs, inner[name])).tolist()
         else:
-            removed[name] = sorted(set(range(layer.out_before)) - set(layer.kept_out))
+            removed[name] = layer.removed_out
     return removed
 
 
@@ -153,27 +152,24 @@ def _hooks(modules: dict[str, Any], names: list[str], make: Callable[[str], Call
             handle.remove()
 
 
-@contextlib.contextmanager
-def _values_at_zero(
+def _of_norms(
     modules: dict[str, Any], removed: dict[str, list[int]], attributes: tuple[str, ...]
-) -> Iterator[None]:
-    """Sets gammas (and betas) of removed channels to zero, and gives them back at the end."""
+) -> list[tuple[Tensor, list[int]]]:
+    """Returns the gammas (and betas) of the batch norms, with the places of the removed channels."""
     norms = [name for name in removed if isinstance(modules.get(name), nn.BatchNorm2d)]
     tensors = [(getattr(modules[name], attribute), removed[name]) for name in norms for attribute in attributes]
-    with _at_zero([(tensor, places) for tensor, places in tensors if tensor is not None]):
-        yield
+    return [(tensor, places) for tensor, places in tensors if tensor is not None]
 
 
-@contextlib.contextmanager
-def _tensors_at_zero(model: nn.Module, removed: dict[str, list[int]]) -> Iterator[None]:
-    """Sets the removed values of parameters and buffers with a value for each channel to zero, for a while."""
+def _of_tensors(model: nn.Module, removed: dict[str, list[int]]) -> list[tuple[Tensor, list[int]]]:
+    """Returns the parameters and buffers with a value for each channel, with the places of the removed ones."""
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
-    with _at_zero([(tensors[name].view(-1), places) for name, places in removed.items() if name in tensors]):
-        yield
+    return [(tensors[name].view(-1), places) for name, places in removed.items() if name in tensors]
 
 
 @contextlib.contextmanager
 def _at_zero(places: list[tuple[Tensor, list[int]]]) -> Iterator[None]:
+    """Sets values at places of tensors to zero, and gives them back at the end."""
     saved = [(tensor, tensor.detach().clone()) for tensor, _ in places]
     try:
         for tensor, indices in places:

@@ -35,6 +35,11 @@ class LayerPlan:
     in_before: int
     out_before: int
 
+    @property
+    def removed_out(self) -> list[int]:
+        """The output channels that go, ascending."""
+        return sorted(set(range(self.out_before)) - set(self.kept_out))
+
 
 @dataclass(frozen=True)
 class PruningPlan:

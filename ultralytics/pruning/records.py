@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,12 @@ def tensors_in(value: Any, skip: frozenset[str] | set[str] = frozenset()) -> Ite
             yield from tensors_in(item, skip)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from tensors_in(vars(value), skip)
+
+
+def stored_in(modules: Iterable[nn.Module]) -> Iterator[torch.Tensor]:
+    """Yields the tensors that modules keep in plain attributes: no parameters, no buffers."""
+    for module in modules:
+        yield from tensors_in([value for value in vars(module).values() if not isinstance(value, dict)])
 
 
 def owners_of(model: nn.Module) -> tuple[dict[int, Any], dict[int, str | None]]:

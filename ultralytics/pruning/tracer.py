@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .channels import FIXED, Labels
 from .equations import Equations
-from .records import LAYER_TYPES, Labelled, Record, owners_of, tensors_in
+from .records import LAYER_TYPES, Labelled, Record, owners_of, stored_in, tensors_in
 from .rules import LAYERS, RULES, ZEROS, Call
 from .sizes import LAYER_WIDTHS, Attribute, Extent, Size, sizes_in
 
@@ -69,8 +69,7 @@ class Tracer(TorchFunctionMode):
         self._touched: dict[str, str] = {}
         self._unseen = False  # whether a tensor came up that no function returned, e.g. out of a compiled function
         self._layers, self._own = owners_of(model)
-        stored = (value for module in self.names for value in vars(module).values() if not isinstance(value, dict))
-        self._known = {*self._layers, *self._own, *map(id, tensors_in(list(stored)))}
+        self._known = {*self._layers, *self._own, *map(id, stored_in(self.names))}
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Runs the function and its rule (see `torch.overrides.TorchFunctionMode`)."""

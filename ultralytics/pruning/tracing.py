@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +14,7 @@ from .blocks import residual_blocks
 from .channels import Balance, ChannelMap, Layer
 from .counting import cells_at
 from .dormant import read_by_dormant
-from .records import LAYER_TYPES, Record, tensors_in
+from .records import LAYER_TYPES, Record, stored_in, tensors_in
 from .sizes import Attribute, attributes_as_sizes
 from .tracer import Tracer
 
@@ -104,38 +102,7 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 6
             at_wanted = cells_at(model, cells, image.new_zeros(()).expand(1, *wanted[1:]))
             cells = at_wanted or {name: round(own * growth) if own > 1 else 1 for name, own in cells.items()}
         channel_map = _channel_map(model, tracer, cells)
-        blocks = residual_blocks(_passing(model, tracer), channel_map.layers, channel_map.free)
-        return replace(channel_map, blocks=blocks)
-
-
-def _inside(layer: str, module: str) -> bool:
-    """Whether a layer lies in a module, by their names."""
-    return layer.startswith(f"{module}.")
-
-
-def _parts(module: nn.Module) -> list[nn.Module]:
-    """Returns the modules that a module holds, registered or in plain lists, as often as it holds them."""
-    plain = [item for value in vars(module).values() if isinstance(value, (list, tuple)) for item in value]
-    return [part for part in [*module._modules.values(), *plain] if isinstance(part, nn.Module)]
-
-
-def _passing(model: nn.Module, tracer: Tracer) -> dict[str, tuple[nn.Module, torch.Tensor]]:
-    """Returns the modules whose output has the channels of their input, with that input."""
-
-    places = Counter(id(part) for module in model.modules() for part in _parts(module))
-
-    def roots(labels: np.ndarray) -> list[int]:
-        return [tracer.union.find(label) for label in labels.tolist()]
-
-    return {
-        name: (module, item.tensor)
-        for name, (module, item, left) in tracer.passed.items()
-        if name
-        and places[id(module)] == 1
-        and roots(item.labels) == roots(left.labels)
-        and not {id(item.tensor), id(left.tensor)} & tracer.written  # an identity returns the very tensor
-        and all(record.calls == 1 for key, record in tracer.records.items() if record.module and _inside(key, name))
-    }
+        return replace(channel_map, blocks=residual_blocks(model, tracer, channel_map))
 
 
 def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
@@ -145,12 +112,11 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
         tracer = Tracer(model, fixed)
         with attributes_as_sizes(tracer.names, LAYER_TYPES, tracer.equations.use):
             output = tracer.run(model, image)
-        kept = [value for module in tracer.names for value in vars(module).values() if not isinstance(value, dict)]
-        for tensor in tensors_in(kept):
+        for tensor in stored_in(tracer.names):
             if item := tracer.labelled(tensor):
                 tracer.union.pin(item.labels, "kept in an attribute")
         pairs, widths = tracer.equations.solve()
-        for labels in read_by_dormant(model, tracer.inputs_of.keys(), tracer.inputs_of):
+        for labels in read_by_dormant(model, tracer.inputs_of):
             tracer.union.pin(labels, "may be read by a layer that did not run")
         tracer.finish(tensors_in(output, SHAPE_ONLY_OUTPUTS), tensors_in(output))
         wrong = (tracer.relied & tracer.equations.used) - fixed

@@ -35,8 +35,7 @@ def silenced(model: nn.Module, plan: PruningPlan) -> nn.Module:
                 module.weight *= mask.view(-1, *[1] * (module.weight.ndim - 1))
         for name, tensor in [*masked.named_parameters(), *masked.named_buffers()]:
             if layer := plan.layers.get(name):  # a tensor with a value for each channel
-                removed = sorted(set(range(layer.out_before)) - set(layer.kept_out))
-                tensor.view(-1)[removed] = 0
+                tensor.view(-1)[layer.removed_out] = 0
     return masked
 
 

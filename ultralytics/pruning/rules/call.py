@@ -55,7 +55,7 @@ class Call:
 
     @property
     def in_place(self) -> bool:
-        """Whether the function changes its first argument."""
+        """Whether the function returned its first argument itself."""
         return self.result is self.tensor
 
     @property

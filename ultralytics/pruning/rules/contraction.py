@@ -44,8 +44,7 @@ def contract(trace: Tracer, operands: Sequence[tuple[Tensor, str]], result: Tens
             if letter in places
         )
         equal = [labels for labels in vectors if len(labels) == width]
-        for labels in equal[1:]:
-            trace.union.unite(equal[0], labels)
+        trace.union.unite_all(equal)
         loud = letter not in out and letter not in silent
         constant |= letter in out and result.shape[out.index(letter)] != width
         if constant or loud or len(equal) < len(vectors) or (letter in out and put):

@@ -91,8 +91,7 @@ def _unite(trace: Tracer, call: Call, operands: list[Tensor], result: Any, zero:
     for item in items:
         if len(item.labels) < width:  # one channel that reaches every other
             trace.union.pin(item.labels, "broadcast over channels")
-    for labels in wide[1:]:
-        trace.union.unite(wide[0], labels)
+    trace.union.unite_all(wide)
     if call.in_place and not silent:
         trace.sound(result)
     if not wide:

@@ -116,8 +116,7 @@ def _blocks(trace: Tracer, call: Call, block: int, *, shrinks: bool) -> bool:
     if not shrinks:
         return trace.put(call.result, dim, np.repeat(item.labels, block), silent=item.silent)
     columns = item.labels.reshape(-1, block).T
-    for column in columns[1:]:
-        trace.union.unite(columns[0], column)
+    trace.union.unite_all(columns)
     return trace.put(call.result, dim, columns[0], silent=item.silent)
 
 
@@ -127,8 +126,7 @@ def channel_shuffle(trace: Tracer, call: Call) -> bool:
     if item is None or item.dim != call.tensor.ndim - 3:
         return False
     rows = item.labels.reshape(groups, -1)
-    for row in rows[1:]:
-        trace.union.unite(rows[0], row)
+    trace.union.unite_all(rows)
     return trace.put(call.result, item.dim, np.repeat(rows[0], groups), silent=item.silent)
 
 

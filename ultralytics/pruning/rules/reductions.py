@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -79,7 +78,7 @@ POOLING = """max_pool2d avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d lp_po
 SILENT = ("mean", "sum", "amax", "amin", "max", "min", "norm", "prod", "std", "var", "median")
 REDUCTIONS: dict[object, Rule] = {
     **dict.fromkeys(variants(*POOLING.split()), same),
-    **dict.fromkeys([F.pad, torch.nn.functional.pad], pad),
+    F.pad: pad,
     **dict.fromkeys(variants("grid_sample"), grid_sample),
     **dict.fromkeys(variants(*SILENT, "argmax", "argmin", "logsumexp"), reduce),
     **dict.fromkeys(variants("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"), constant),

@@ -67,8 +67,7 @@ def spread(trace: Tracer, result: Tensor, labels: Tensor, *, silent: bool, prefe
     for other in range(labels.ndim):  # what does not differ need not be compared
         labels = labels if other in dims else labels.narrow(other, 0, 1)
     columns = labels.movedim(dim, 0).reshape(labels.shape[dim], -1).numpy().T
-    for column in columns[1:] if len(columns) < MANY else np.unique(columns, axis=0):
-        trace.union.unite(columns[0], column)
+    trace.union.unite_all(columns if len(columns) < MANY else np.unique(columns, axis=0))
     trace.put(result, dim, np.ascontiguousarray(columns[0]), silent=silent)
     return dim
 
