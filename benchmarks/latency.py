@@ -25,6 +25,7 @@ from zoo_models import randomise
 
 from ultralytics import YOLO
 from ultralytics.pruning import Limits, PruningPlan, make_plan, prune, save, trace
+from ultralytics.pruning.exporting import run_release
 from ultralytics.pruning.stages import quiet_release
 
 SPEED_UPS = (1.5, 2.0, 3.0)
@@ -53,7 +54,7 @@ def session(model: torch.nn.Module, folder: Path, threads: int) -> onnxruntime.I
     file = folder / "network.pt"
     save(model, file)
     with quiet_release():
-        onnx = YOLO(file).export(format="onnx", imgsz=IMGSZ, device="cpu")
+        onnx = run_release(file, {"format": "onnx", "imgsz": IMGSZ, "device": "cpu"})
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])

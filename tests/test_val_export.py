@@ -17,6 +17,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import agreement, checkpoint, exporting, measuring, stages
 from ultralytics.pruning.agreement import Agreement, compare, match, raw_difference, same_outputs
 from ultralytics.pruning.errors import PruningError
+from ultralytics.pruning.softmax import attribute
 from ultralytics.utils import LOGGER
 
 BOXES = np.array(  # x0, y0, x1, y1, score, class
@@ -158,7 +159,9 @@ def exported(weights, digits) -> Path:
 
 def test_export_writes_the_onnx_beside_the_checkpoint_and_nothing_else(exported, weights):
     assert sorted(file.name for file in weights.parent.iterdir()) == ["best.onnx", "best.pt"]
-    assert [node.op_type for node in onnx.load(exported).graph.node].count("BatchNormalization") == 0
+    nodes = onnx.load(exported).graph.node
+    assert [node.op_type for node in nodes].count("BatchNormalization") == 0
+    assert [attribute(node, "axis") for node in nodes if node.op_type == "Softmax"] == [-1]  # the fast one
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import checkpoint
 from .errors import PruningError
+from .exporting import run_release
 from .limits import DEFAULT_ROUND_TO, Limits
 from .pipeline import Pruned, prune_network, repeat_plan
 from .plan import PruningPlan
@@ -156,8 +157,6 @@ def write(result: Pruned, folder: Path, *, onnx: bool, train_args: dict[str, Any
     Returns:
         The files written.
     """
-    from ultralytics.models import YOLO
-
     temporary = Path(tempfile.mkdtemp(prefix=".pruning-", dir=folder))
     try:
         checkpoint.save(result.model, temporary / "pruned.pt", train_args=train_args)
@@ -165,7 +164,8 @@ def write(result: Pruned, folder: Path, *, onnx: bool, train_args: dict[str, Any
         if onnx:
             say(f"Exporting to ONNX at {result.plan.settings['imgsz']} pixels ...")
             with quiet_release():
-                YOLO(temporary / "pruned.pt").export(format="onnx", imgsz=result.plan.settings["imgsz"], device="cpu")
+                settings = {"format": "onnx", "imgsz": result.plan.settings["imgsz"], "device": "cpu"}
+                run_release(temporary / "pruned.pt", settings)
         made = sorted(temporary.iterdir(), key=lambda file: file.suffix == ".pt")  # the .pt, which is read on, last
         for file in made:
             os.replace(file, folder / file.name)

@@ -15,6 +15,7 @@ import numpy as np
 from . import checkpoint, stages
 from .agreement import check_agreement
 from .errors import PruningError
+from .softmax import bins_last
 
 
 def export(options: argparse.Namespace) -> None:
@@ -130,6 +131,8 @@ def val_images(data: str) -> list[Path]:
 def run_release(weights: Path, settings: dict[str, Any]) -> Path:
     """Exports by the release, beside the weights, and returns the product: a file or a folder.
 
+    An ONNX file gets its box branch's softmax along the last axis, which computes the same faster.
+
     Raises:
         PruningError: If it fails.
     """
@@ -137,13 +140,16 @@ def run_release(weights: Path, settings: dict[str, Any]) -> Path:
 
     name = f"format {settings['format']}"
     try:
-        return Path(YOLO(weights).export(**settings))
+        product = Path(YOLO(weights).export(**settings))
     except ModuleNotFoundError as error:
         package = (error.name or str(error)).split(".")[0]
         raise PruningError(f"{name} needs the package '{package}', which is not installed") from error
     except Exception as error:  # each format raises what its converter raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PruningError(f"{name}: {reason.removeprefix('ERROR ❌️ ')}") from error
+    if product.suffix == ".onnx":
+        bins_last(product)
+    return product
 
 
 def keep(folder: Path, copy: Path, product: Path, target: Path) -> list[Path]:
