@@ -162,15 +162,16 @@ def test_folding_errs_only_at_a_padded_border(layer: nn.Module) -> None:
 
 
 def test_a_transposed_convolution_is_exact_on_average() -> None:
-    """Each of its output cells sees another cell of the kernel, one bias has to serve them all."""
+    """Each of its output cells sees another cell of the kernel, one bias has to serve them all: it is named."""
     net = Net(lambda n, x: n.t(n.a(x)), a=block(3, 4, 1), t=nn.ConvTranspose2d(4, 2, 2, 2))
     faded = {"a.1": [1, 3]}
     fade(net, faded)
     x = image(net, SIDE)
     expected = [F.avg_pool2d(t, 2) for t in raw_outputs(net, x)]
-    folded, plain = (pruned(net, faded, fold=fold)[0] for fold in (True, False))
+    (folded, unfolded), (plain, _) = (pruned(net, faded, fold=fold) for fold in (True, False))
     assert difference(expected, [F.avg_pool2d(t, 2) for t in raw_outputs(folded, x)]) < EXACT
     assert difference(expected, [F.avg_pool2d(t, 2) for t in raw_outputs(plain, x)]) > 1e-2
+    assert unfolded == ["t"]
 
 
 @pytest.mark.parametrize(("beta", "reported"), [(1.0, ["out"]), (0.0, [])])

@@ -13,6 +13,7 @@ from networks import Net, block, conv, difference, image, layers_run, raw_output
 from torch import Tensor, nn
 
 from ultralytics.pruning import cost_of, cut, make_plan, trace
+from ultralytics.pruning.pipeline import check
 
 
 class Residual(nn.Module):
@@ -158,3 +159,14 @@ def test_windows_that_are_merged_with_the_batch_all_count() -> None:
     x = image(net, 8, batch=1)
     assert cost_of(trace(net, x)).macs == 64 * (4 * 3 * 9 + 4 * 2)
     assert layers_run(net, x)["a"] == 64 * 4 * 3 * 9
+
+
+def test_a_norm_without_scales_is_compared_as_well() -> None:
+    norm = nn.BatchNorm2d(8, affine=False)
+    norm.running_mean += 0.7
+    net = nn.Sequential(conv(3, 8), norm, nn.ReLU(), conv(8, 2)).double().eval()
+    channel_map = trace(net)
+    plan = make_plan(channel_map, np.arange(len(channel_map.channels)), prune_ratio=0.5)
+    pruned = copy.deepcopy(net)
+    cut(pruned, plan)
+    assert plan.layers["1"].removed_out and check(net, pruned, plan) < 1e-10

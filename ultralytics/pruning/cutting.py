@@ -187,7 +187,7 @@ def say_findings(result: Pruned) -> None:
     if result.unfolded:
         say(
             "Not folded in full, as there is no batch norm or bias to absorb what removed channels emit, or it is no "
-            f"constant: {', '.join(result.unfolded)}"
+            f"constant there: {', '.join(result.unfolded)}"
         )
     if plan.pinned:
         say("Pinned channels: " + ", ".join(f"{count} ({reason})" for reason, count in plan.pinned.items()))

@@ -42,7 +42,8 @@ def fold_constants(
 
     Returns:
         The layers that cannot absorb all that is removed: they have neither a batch norm of their own nor a bias, or
-        what they read is no constant, as behind a gate.
+        what they read is no constant, as behind a gate, or they make no constant of it, as a transposed convolution
+        with a stride, which absorbs the mean over its output cells.
     """
     readers = [name for name, layer in channel_map.layers.items() if layer.has_filters and plan.layers[name].kept_out]
     modules: dict[str, Any] = dict(model.named_modules())
@@ -54,7 +55,8 @@ def fold_constants(
             changing = (constants - torch.stack([last for _, last in calls])).abs() > SAME * largest
             varying = (constants - constants[0]).abs() > SAME * largest  # a shared layer that reads two constants
             constant = torch.where((changing | varying).any(0), 0, constants[0])
-            if largest > 0 and not torch.equal(constant, constants[0]):
+            uneven = getattr(modules[name], "transposed", False) and max(modules[name].stride) > 1
+            if largest > 0 and (uneven or not torch.equal(constant, constants[0])):
                 skipped.append(name)
             shift = _shift(modules[name], constant)
             norm = channel_map.layers[name].norm
@@ -196,7 +198,7 @@ def _shift(module: Any, constant: torch.Tensor) -> torch.Tensor:
     """Returns what a layer makes of a constant input (C_in,) away from borders, without its bias: (C_out,)."""
     if isinstance(module, nn.Linear):
         return F.linear(constant, module.weight)
-    if module.transposed:  # each output cell sees one phase of the kernel: the mean over the phases
+    if module.transposed:  # each output cell sees one phase of the kernel
         weight = module.weight.reshape(module.groups, -1, *module.weight.shape[1:]).sum((3, 4))  # (g, C_in/g, C_out/g)
         phases = module.stride[0] * module.stride[1]
         return torch.einsum("gi,gio->go", constant.view(module.groups, -1), weight).flatten() / phases

@@ -24,8 +24,15 @@ def silenced(model: nn.Module, plan: PruningPlan) -> nn.Module:
             layer = plan.layers.get(name)
             if layer is None:
                 continue
-            mask = torch.zeros(layer.out_before, dtype=module.weight.dtype, device=module.weight.device)
+            tensors = (module.weight, getattr(module, "running_mean", None))
+            like = next((tensor for tensor in tensors if tensor is not None), None)
+            if like is None:  # a norm without weights and statistics: zero where its input is
+                continue
+            mask = torch.zeros(layer.out_before, dtype=like.dtype, device=like.device)
             mask[list(layer.kept_out)] = 1
+            if module.weight is None:  # (0 - mean) / deviation
+                module.running_mean *= mask
+                continue
             if module.bias is not None:
                 module.bias *= mask
             if isinstance(module, nn.ConvTranspose2d):  # (C_in, C_out / groups, kH, kW)
