@@ -75,16 +75,13 @@ def residual_blocks(model: nn.Module, tracer: Tracer, channel_map: ChannelMap) -
 def _passing(model: nn.Module, tracer: Tracer) -> dict[str, tuple[nn.Module, Tensor]]:
     """Returns the modules, each in one place, whose output has the channels of their input, with that input."""
     held = Counter(id(part) for module in model.modules() for part in _parts(module))
-
-    def roots(labels: np.ndarray) -> list[int]:
-        return [tracer.union.find(label) for label in labels.tolist()]
-
+    roots = tracer.union.roots()
     return {
         name: (module, item.tensor)
         for name, (module, item, left) in tracer.passed.items()
         if name
         and held[id(module)] == 1
-        and roots(item.labels) == roots(left.labels)
+        and np.array_equal(roots[item.labels], roots[left.labels])
         and not {id(item.tensor), id(left.tensor)} & tracer.written  # an identity returns the very tensor
     }
 

@@ -171,6 +171,13 @@ class Labels:
             label = parent[label]
         return label
 
+    def roots(self) -> np.ndarray:
+        """Returns the representative of each label's group, int64 of shape (L,)."""
+        roots = np.array(self._parent, dtype=np.int64)
+        while (roots != (further := roots[roots])).any():
+            roots = further
+        return roots
+
     def unite(self, first: np.ndarray, second: np.ndarray) -> None:
         """Makes the channels at the same place one: they are kept or removed together."""
         for a, b in zip(first.tolist(), second.tolist(), strict=True):
@@ -197,8 +204,7 @@ class Labels:
         Returns:
             The group of each label (L,), the number of channels in each group (G,), and the reason by pinned group.
         """
-        roots = np.array([self.find(label) for label in range(len(self._parent))], dtype=np.int64)
-        _, group_of = np.unique(roots, return_inverse=True)
+        _, group_of = np.unique(self.roots(), return_inverse=True)
         channels = np.bincount(group_of, weights=np.array(self._channel, dtype=np.int64)).astype(np.int64)
         pinned: dict[int, str] = {}
         for label, reason in self._reason.items():

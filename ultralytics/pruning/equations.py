@@ -42,6 +42,7 @@ class Equations:
     def __init__(self, union: Labels) -> None:
         self._union = union
         self._equations: list[Equation] = []
+        self._root_of = np.zeros(0, dtype=np.int64)
         self.used: set[Attribute] = set()
         self.valued: set[Attribute] = set()
 
@@ -72,6 +73,7 @@ class Equations:
         Returns:
             Pairs of label vectors of which equally many must be kept, and the labels that each attribute counts.
         """
+        self._root_of = self._union.roots()
         widths: dict[Attribute, np.ndarray] = {}
         attributes = {s for e in self._equations for s in e.terms if isinstance(s, Attribute)} - self.used
         for attribute in sorted(attributes, key=lambda a: (a.module, a.name, a.index or 0)):
@@ -120,7 +122,7 @@ class Equations:
         return np.concatenate(left), np.concatenate(right)
 
     def _roots(self, labels: np.ndarray) -> Counter[int]:
-        return Counter(self._union.find(label) for label in labels.tolist())
+        return Counter(self._root_of[labels].tolist())
 
 
 def _labels(counts: Counter[int]) -> np.ndarray:

@@ -14,6 +14,9 @@ from torch import nn
 LAYER_TYPES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
 
 
+HOLD_NONE = {bool, int, float, str, type(None)}  # of most attributes
+
+
 @dataclass(frozen=True)
 class Labelled:
     """The labels of one tensor.
@@ -46,6 +49,8 @@ class Record:
 
 def tensors_in(value: Any, skip: frozenset[str] | set[str] = frozenset()) -> Iterator[torch.Tensor]:
     """Yields the tensors in nested lists, tuples and dicts, but for dict entries with a key in `skip`."""
+    if type(value) in HOLD_NONE:
+        return
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):
@@ -62,7 +67,8 @@ def tensors_in(value: Any, skip: frozenset[str] | set[str] = frozenset()) -> Ite
 def stored_in(modules: Iterable[nn.Module]) -> Iterator[torch.Tensor]:
     """Yields the tensors that modules keep in plain attributes: no parameters, no buffers."""
     for module in modules:
-        yield from tensors_in([value for value in vars(module).values() if not isinstance(value, dict)])
+        values = [value for value in vars(module).values() if type(value) not in HOLD_NONE]
+        yield from tensors_in([value for value in values if not isinstance(value, dict)])
 
 
 def owners_of(model: nn.Module) -> tuple[dict[int, Any], dict[int, str | None]]:

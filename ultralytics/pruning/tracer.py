@@ -28,6 +28,10 @@ VALUE_READERS |= {"__setitem__", "__set__"}
 SHAPE, SIZE, LENGTH = torch.Tensor.shape.__get__, torch.Tensor.size, torch.Tensor.__len__  # type: ignore[attr-defined]
 
 
+class Mistaken(Exception):
+    """A rule has counted on a width of which the network's code then made a number."""
+
+
 class Tracer(TorchFunctionMode):
     """Sees every torch function that the network calls, and lets that function's rule move the labels.
 
@@ -227,7 +231,11 @@ class Tracer(TorchFunctionMode):
     # The run.
 
     def run(self, model: nn.Module, image: torch.Tensor) -> Any:
-        """Runs the network on `image` of shape (N, C, H, W) and returns what it returns."""
+        """Runs the network on `image` of shape (N, C, H, W) and returns what it returns.
+
+        Raises:
+            Mistaken: As soon as there are `mistakes`.
+        """
 
         def enter(module: nn.Module, inputs: tuple) -> None:
             self.running.append(module)
@@ -237,6 +245,8 @@ class Tracer(TorchFunctionMode):
         def leave(module: nn.Module, inputs: Any, kwargs: Any, output: Any) -> None:
             self.running.pop()
             self._note_passing(module, () if kwargs else inputs, output)
+            if self.mistakes():
+                raise Mistaken
 
         channels = self.union.new(image.shape[1], channel=False)
         self.union.pin(channels, "image")
@@ -251,6 +261,10 @@ class Tracer(TorchFunctionMode):
             before.remove()
             after.remove()
             nn.modules.module._global_forward_hooks_with_kwargs.pop(after.id, None)  # torch forgets this one
+
+    def mistakes(self) -> set[Attribute]:
+        """Returns the attributes of which a rule supposed that they can change, and which turned out not to."""
+        return (self.relied & self.equations.used) - self.fixed
 
     def _note_passing(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         """Notes a module that may return a tensor with the channels of its input, as a residual block does."""

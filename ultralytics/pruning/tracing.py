@@ -16,7 +16,7 @@ from .counting import cells_at
 from .dormant import read_by_dormant
 from .records import LAYER_TYPES, Record, stored_in, tensors_in
 from .sizes import Attribute, attributes_as_sizes
-from .tracer import Tracer
+from .tracer import Mistaken, Tracer
 
 # Outputs of which losses and decoders read the shape alone: the release's heads return their inputs under this key.
 SHAPE_ONLY_OUTPUTS = {"feats"}
@@ -110,8 +110,12 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
     fixed: frozenset[Attribute] = frozenset()
     while True:
         tracer = Tracer(model, fixed)
-        with attributes_as_sizes(tracer.names, LAYER_TYPES, tracer.equations.use):
-            output = tracer.run(model, image)
+        try:
+            with attributes_as_sizes(tracer.names, LAYER_TYPES, tracer.equations.use):
+                output = tracer.run(model, image)
+        except Mistaken:
+            fixed |= _alike(model, tracer.mistakes()) | tracer.equations.valued
+            continue
         for tensor in stored_in(tracer.names):
             if item := tracer.labelled(tensor):
                 tracer.union.pin(item.labels, "kept in an attribute")
@@ -119,13 +123,27 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
         for labels in read_by_dormant(model, tracer.inputs_of):
             tracer.union.pin(labels, "may be read by a layer that did not run")
         tracer.finish(tensors_in(output, SHAPE_ONLY_OUTPUTS), tensors_in(output))
-        wrong = (tracer.relied & tracer.equations.used) - fixed
-        if not wrong:
+        if not tracer.mistakes():
             tracer.balances += pairs
             stored = {key: value for key, value in tracer.widths.items() if key not in tracer.equations.used}
             tracer.widths = {**stored, **widths}
             return tracer
-        fixed |= wrong | tracer.equations.valued
+        fixed |= tracer.mistakes() | tracer.equations.valued
+
+
+def _alike(model: nn.Module, attributes: set[Attribute]) -> set[Attribute]:
+    """Returns these attributes and their like in modules of the same class, whose code does the same with them."""
+    modules = dict(model.named_modules())
+    found = set(attributes)
+    for own in attributes:
+        for name, module in modules.items():
+            if type(module) is type(modules[own.module]) and not isinstance(module, LAYER_TYPES):
+                value = vars(module).get(own.name)
+                if own.index is not None:
+                    value = value[own.index] if isinstance(value, (list, tuple)) and len(value) > own.index else None
+                if isinstance(value, int):
+                    found.add(replace(own, module=name, value=int.__index__(value)))
+    return found
 
 
 def _channel_map(model: nn.Module, tracer: Tracer, cells: dict[str, int]) -> ChannelMap:
