@@ -23,6 +23,7 @@ if __name__ == "__main__":
     )
     target.add_argument("--speed-up", type=readers.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
     target.add_argument("--target-params", type=readers.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
+    target.add_argument("--zeros", action="store_true", default=None, help="remove what training left at exactly zero")
     target.add_argument("--plan", metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint")
     step = f"keep multiples of N channels in each layer, or all (without: {limits.DEFAULT_ROUND_TO})"
     add("--round-to", type=stages.positive, metavar="N", help=step)

@@ -1,25 +1,38 @@
-"""Stage 2: trains on with an L1 pull on the batch-norm scales (gamma), so that unimportant channels fade."""
+"""Stage 2: trains on so that unimportant channels fade: by a pull on the batch-norm scales (gamma), or to a target."""
 
 import sys
 
 try:
-    from ultralytics.pruning import stages, training
+    from ultralytics.pruning import sparsity, stages, training
 except ImportError as error:
     sys.exit(print(f"train_sparsity.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 STAGE = training.Stage(
     name=stages.SPARSITY,
-    settings={"lr0": 1e-3, "optimizer": "SGD", "patience": 50},
+    settings={"lr0": 1e-3, "optimizer": "SGD", "patience": 0},
     next_command="python vis-bn-weight.py, then python prune.py --weights {last}",
+    sparsity=True,
 )
 
 if __name__ == "__main__":
     options = training.training_parser(
-        "Stage 2: trains on with an L1 pull on the batch-norm scales, so that unimportant channels fade.",
+        "Stage 2: trains on so that unimportant channels fade: by a pull on the batch-norm scales, or to a target.",
         "python train_sparsity.py --data digits --imgsz 160 --epochs 30 --batch 16 --sr 0.03 lr0=0.01",
         name=stages.SPARSITY,
         weights="runs/train-norm/weights/best.pt",
         epochs=50,
     )
-    options.add_argument("--sr", type=float, default=1e-2, help="strength of the pull, decaying to a tenth of it")
+    add = options.add_argument
+    add(
+        "--sparsity",
+        choices=list(sparsity.MODES),
+        help="mode (subgradient if empty; the README says when to use which)",
+    )
+    add(
+        "--sr",
+        type=float,
+        help=f"strength of the pull (subgradient: {training.DEFAULT_SR}; proximal, group: 2 / epochs)",
+    )
+    add("--target-speed-up", type=float, metavar="X", help="X times fewer multiply-adds, instead of --sr")
+    add("--target-sparsity", type=float, metavar="R", help="share R of the prunable channels at zero, instead of --sr")
     stages.run(options, lambda chosen: training.train(STAGE, chosen))

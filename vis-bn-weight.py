@@ -1,11 +1,11 @@
-"""Shows the batch-norm scales (gamma) of one checkpoint, or of two for comparison: a table and a picture."""
+"""Shows the batch-norm scales (gamma) of one checkpoint, or of two for comparison, to pick the pruning ratio by."""
 
 import argparse
 import sys
 from pathlib import Path
 
 try:
-    from ultralytics.pruning import PruningError, checkpoint, plots, stages
+    from ultralytics.pruning import PruningError, checkpoint, plots, ratios, stages
 except ImportError as error:
     sys.exit(print(f"vis-bn-weight.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
@@ -40,6 +40,8 @@ def look(options: argparse.Namespace) -> None:
     with checkpoint.whole_file(options.save) as temporary:
         plots.overview_figure(networks).savefig(temporary)
     stages.say(plots.gamma_table(networks))
+    for network in networks:
+        stages.say(f"\n{ratios.ratio_table(network.title, network.cuts)}")
     stages.say(f"\nWrote {stages.shown(options.save.resolve())}")
 
 

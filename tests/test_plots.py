@@ -12,9 +12,12 @@ from PIL import Image
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.pruning import PruningError, plots, save, stages, trace
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.pruning import PruningError, plots, prune_network, save, stages, trace
+from ultralytics.pruning.criteria import bn_scale
 from ultralytics.pruning.gammas import gammas_of
 from ultralytics.pruning.plots import NetworkGammas, bin_edges, count, gamma_table
+from ultralytics.pruning.ratios import ratio_cuts, ratio_table
 
 SCRIPT = REPOSITORY / "vis-bn-weight.py"
 
@@ -121,6 +124,42 @@ def test_gammas_of_refuses_a_network_without_prunable_gammas() -> None:
         gammas_of(channel_map, net)
 
 
+def test_ratios_are_what_prune_would_do() -> None:
+    net = DetectionModel("yolov8n.yaml", verbose=False)
+    scales = np.random.default_rng(0).random(10_000)
+    start = 0
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data = torch.tensor(scales[start : start + len(module.weight)], dtype=torch.float32)
+            start += len(module.weight)
+    net.model[0].bn.weight.data *= 1e-6  # falls to its floor at once
+    channel_map = trace(net)
+    cuts = ratio_cuts(channel_map, net)
+    for cut in cuts:
+        plan = prune_network(net, prune_ratio=cut.ratio).plan
+        assert cut.macs == plan.after.macs / plan.before.macs
+        assert cut.at_floor == sum(
+            len(layer.kept_out) == -(-layer.out_before // 10)
+            for layer in plan.layers.values()
+            if layer.type == "Conv2d"
+        )
+        scores = bn_scale(channel_map, net)[channel_map.free]
+        below = channel_map.channels[channel_map.free][scores < cut.threshold].sum()
+        assert below / channel_map.channels[channel_map.free].sum() == pytest.approx(cut.ratio, abs=0.01)
+    assert cuts[0].at_floor >= 1
+    rows = ratio_table("x.pt", cuts).splitlines()
+    assert rows[-1].split()[0] == "0.8" and f"{cuts[-1].macs:.0%}" in rows[-1]
+
+
+def test_the_epochs_are_columns_from_left_to_right() -> None:
+    edges = plots.fixed_edges()
+    epochs = [plots.count(np.array(values), edges) for values in ([1.0, 1.0, 0.5, 0.5], [1.0, 0.5, 1e-4, 0.0])]
+    figure = plots.history_figure([3, 4], np.array(epochs), network(a=[1.0, 0.0]))
+    zeros, rest = (mesh.get_array() for mesh in figure.axes[0].collections[:2])
+    assert zeros.tolist() == [[0, 0.25]] and rest.sum(0).tolist() == [1, 0.75]
+    assert figure.axes[0].get_xlim() == (2.5, 4.5)
+
+
 def test_histogram_draws_the_shares() -> None:
     figure = plots.histogram_figure([network(a=[0, 0, 0, 1]), network(a=[0, 1e-4, 1e-4, 1e-4])])
     axes = figure.axes[0]
@@ -151,7 +190,8 @@ def test_long_titles_keep_their_end() -> None:
 
 def test_one_checkpoint(checkpoints, tmp_path, monkeypatch, capsys) -> None:
     look(monkeypatch, checkpoints[0], "--save", tmp_path / "new" / "bn.png")
-    *_, row, _, wrote = capsys.readouterr().out.splitlines()
+    _, _, row, *ratios, _, wrote = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in ratios[-4:]] == ["0.2", "0.4", "0.6", "0.8"]
     assert row.split()[0] == str(checkpoints[0]) and row.split()[2:] == ["0.0%", "0.0%", "0.0%", "0.5"]
     assert wrote == f"Wrote {tmp_path / 'new' / 'bn.png'}"
     assert size(tmp_path / "new" / "bn.png") == (1600, 800) and ink(tmp_path / "new" / "bn.png") > 0.02
@@ -179,7 +219,7 @@ def test_default_checkpoints(checkpoints, tmp_path, monkeypatch, capsys) -> None
         (tmp_path / folder).parent.mkdir(parents=True)
         (tmp_path / folder).symlink_to(source)
         look(monkeypatch)
-        rows = capsys.readouterr().out.splitlines()[2:-2]
+        rows = [line for line in capsys.readouterr().out.splitlines() if ".pt  " in line and "0.0%" in line]
         assert len(rows) == 1 + folder.startswith("train-sparsity")
         assert size(tmp_path / "bn-weights.png") == (1600, 700)
 

@@ -1,6 +1,5 @@
 """The edits of the trainer: the pull on the gammas, and that a pruned network stays as it is."""
 
-import math
 from pathlib import Path
 
 import cv2
@@ -17,7 +16,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import PruningError, load, plans_of, prune_network, save, trace
 from ultralytics.pruning.rebuild import differing_layer, is_pruned
-from ultralytics.pruning.sparsity import SubgradientPenalty
+from ultralytics.pruning.sparsity import SparsityRun
 
 
 def write_images(folder: Path, count: int = 4) -> list[Path]:
@@ -63,19 +62,19 @@ def test_one_step_moves_the_gammas_as_computed_by_hand(task, tmp_path, monkeypat
     sr, lr, momentum = 0.5, 0.01, 0.8
     seen = {}
 
-    def before_pull(self, epoch, epochs):
-        seen["strength"] = self.strength(epoch, epochs)
-        seen["loss_gradients"] = [gamma.grad.clone() for gamma in self.gammas]
-        seen["before"] = [gamma.detach().clone() for gamma in self.gammas]
-        seen["masks"] = list(self.gammas.values())
-        pull(self, epoch, epochs)
+    def before_pull(self, optimizer):
+        seen["strength"] = self.strength
+        seen["loss_gradients"] = [gamma.grad.clone() for gamma in self.scales.gammas]
+        seen["before"] = [gamma.detach().clone() for gamma in self.scales.gammas]
+        seen["masks"] = self.scales.masks
+        pull(self, optimizer)
 
     def after_step(trainer):
-        seen["after"] = [gamma.detach().clone() for gamma in trainer.sparsity.gammas]
+        seen["after"] = [gamma.detach().clone() for gamma in trainer.sparsity.scales.gammas]
         seen["trainer"] = trainer
 
-    pull = SubgradientPenalty.add_to_gradients
-    monkeypatch.setattr(SubgradientPenalty, "add_to_gradients", before_pull)
+    pull = SparsityRun.add_to_gradients
+    monkeypatch.setattr(SparsityRun, "add_to_gradients", before_pull)
     model = YOLO(f"yolov8n{SUFFIX[task]}.yaml")
     for module in model.model.modules():
         if isinstance(module, nn.BatchNorm2d):  # signs of both kinds
@@ -98,33 +97,6 @@ def test_one_step_moves_the_gammas_as_computed_by_hand(task, tmp_path, monkeypat
         moved += int(mask.sum())
     channel_map = trace(seen["trainer"].model)
     assert moved == sum(int(channel_map.free[layer.outputs].sum()) for layer in channel_map.norms())
-
-
-def test_strength_decays_to_a_tenth():
-    penalty = SubgradientPenalty(YOLO("yolov8n.yaml").model, 0.01)
-    assert penalty.strength(0, 50) == 0.01
-    assert math.isclose(penalty.strength(25, 50), 0.01 * 0.55)
-    assert math.isclose(penalty.strength(50, 50), 0.001)
-
-
-class PinnedNorm(nn.Module):
-    """The first batch norm can be pruned, the second is the output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))
-        self.second = nn.Sequential(nn.Conv2d(4, 2, 1, bias=False), nn.BatchNorm2d(2))
-
-    def forward(self, x):
-        return self.second(self.first(x))
-
-
-def test_pinned_gammas_are_not_pulled():
-    model = PinnedNorm()
-    assert set(SubgradientPenalty(model, 0.1).gammas) == {model.first[1].weight}
-    model.first = nn.Conv2d(3, 4, 1)
-    with pytest.raises(PruningError, match="no batch-norm scale"):
-        SubgradientPenalty(model, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -253,8 +225,9 @@ def test_sparsity_warns_under_adam_and_says_what_it_does(quick, tmp_path, caplog
     caplog.set_level("INFO", logger="ultralytics")
     YOLO("yolov8n.yaml").train(sr=0.01, project=str(tmp_path), name="run", **{**quick, "optimizer": "AdamW"})
     text = caplog.text
-    assert "AMP, gradient scaler and gradient clipping are off" in text
+    assert "sr=0.01 (linear)" in text and "prunable gammas of 57 batch norms" in text
     assert "Use optimizer=SGD" in text
+    assert "amp: false" in (tmp_path / "run" / "args.yaml").read_text()
 
 
 def test_edits_stand_in_the_class_all_trainers_share():

@@ -93,14 +93,21 @@ import math
 from ultralytics import cfg as release_cfg
 
 TRAINING_ARGUMENTS = {
-    # name: (default, the release's set of keys with this type, accepted, in words)
+    # name: (default, the release's set of keys with this type if it has one, accepted, in words)
+    "sparsity": (None, None, lambda value: isinstance(value, str), "a mode: subgradient, proximal, group or steered"),
     "sr": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
+    "sr_bias": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
+    "sr_schedule": ("linear", None, lambda value: isinstance(value, str), "linear, constant, cosine or ramp"),
+    "target_speed_up": (0.0, "CFG_FLOAT_KEYS", lambda value: not value or 1 < value < math.inf, "a number above 1"),
+    "target_sparsity": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    "round_to": (16, "CFG_INT_KEYS", lambda value: value >= 1, "a whole number of at least 1"),
     "finetune": (False, "CFG_BOOL_KEYS", lambda value: True, "True or False"),
 }
 for _name, (_default, _typed_keys, _, _) in TRAINING_ARGUMENTS.items():
     release_utils.DEFAULT_CFG_DICT[_name] = _default
     setattr(release_utils.DEFAULT_CFG, _name, _default)
-    setattr(release_cfg, _typed_keys, getattr(release_cfg, _typed_keys) | {_name})
+    if _typed_keys:
+        setattr(release_cfg, _typed_keys, getattr(release_cfg, _typed_keys) | {_name})
 
 
 def check_training_arguments(cfg: dict, hard: bool = True, release_check=release_cfg.check_cfg) -> None:

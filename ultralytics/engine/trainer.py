@@ -11,7 +11,7 @@ import shutil
 from ultralytics.pruning import resuming
 from ultralytics.pruning.errors import PruningError
 from ultralytics.pruning.rebuild import differing_layer, is_pruned
-from ultralytics.pruning.sparsity import SubgradientPenalty
+from ultralytics.pruning.sparsity import Settings, SparsityRun
 
 
 def _instead_of(owner, name):
@@ -32,48 +32,108 @@ def _instead_of(owner, name):
 
 # =====
 
-# ===== sparsity training: gamma.grad += s(e) * sign(gamma) between backward and the optimizer's step =====
+# ===== sparsity training: a pull or a fade at each step, on the gammas that can be pruned (see pruning/sparsity) =====
 
 
-def _network(trainer):
+def _network(model):
     """Returns the network that is trained, without its wrappers; of a distillation, the student."""
-    model = unwrap_model(trainer.model)
+    model = unwrap_model(model)
     return getattr(model, "student_model", model)
 
 
+@_instead_of(BaseTrainer, "__init__")
+def _read_sparsity(self, release, cfg=DEFAULT_CFG, overrides=None, _callbacks=None):
+    asked = Settings.of(get_cfg(cfg, overrides))  # before the run's folder is made
+    if asked and asked.mode == "subgradient":
+        overrides = {**(overrides or {}), "amp": False}  # with it go autocast and the gradient scaler
+    release(cfg, overrides, _callbacks)
+
+
 @_instead_of(BaseTrainer, "_setup_train")
-def _pull_on_gammas(self, release):
-    automatic = str(self.args.optimizer).lower() == "auto"
-    if self.args.sr:
-        self.args.amp = False  # with it go autocast and the gradient scaler
+def _start_sparsity(self, release):
     release()
-    if not self.args.sr:
+    self.sparsity, settings = None, Settings.of(self.args)
+    if not settings:
         return
-    self.sparsity = SubgradientPenalty(_network(self), self.args.sr)
-    if RANK in {-1, 0}:
-        count = int(sum(mask.sum() for mask in self.sparsity.gammas.values()))
-        LOGGER.info(
-            f"{colorstr('sparsity:')} sr={self.args.sr:g} pulls on {count} prunable gammas of "
-            f"{len(self.sparsity.gammas)} batch norms; AMP, gradient scaler and gradient clipping are off"
+    self.sparsity = SparsityRun(_network(self.model), settings)
+    self.sparsity.attach(self.optimizer, lambda: self.accumulate / len(self.train_loader))
+    self.sparsity.check(self.optimizer, len(self.train_loader) / self.accumulate, self.epochs)
+    self.add_callback(
+        "on_train_epoch_start", lambda trainer: trainer.sparsity.epoch_starts(trainer.epoch, trainer.epochs)
+    )
+    self.add_callback("on_train_epoch_end", lambda trainer: trainer.sparsity.copy_zeros(_network(trainer.ema.ema)))
+    self.stopper.patience = math.inf  # the accuracy falls on the way to a target: no reason to stop
+    if RANK not in {-1, 0}:
+        return
+    LOGGER.info(f"{colorstr('sparsity:')} {self.sparsity}")
+    for limit in self.sparsity.limits:
+        LOGGER.warning(f"the target will be missed: {limit}")
+    if settings.mode == "subgradient" and not isinstance(self.optimizer, (optim.SGD, MuSGD)):
+        LOGGER.warning(
+            f"{type(self.optimizer).__name__} divides the pull of sr by its own running size, so that gammas move "
+            f"by about lr per step whatever sr is. Use optimizer=SGD, or sparsity=proximal."
         )
-        if not isinstance(self.optimizer, (optim.SGD, MuSGD)):
-            LOGGER.warning(
-                f"{type(self.optimizer).__name__} divides the pull of sr by its own running size, so that gammas move "
-                f"by about lr per step whatever sr is. Use optimizer=SGD for sparsity training."
-            )
-        if automatic:
-            LOGGER.warning("optimizer=auto ignores lr0, which the pull is multiplied by. Use optimizer=SGD.")
+    if settings.mode == "subgradient" and str(self.args.optimizer).lower() == "auto":
+        LOGGER.warning("optimizer=auto ignores lr0, which the pull is multiplied by. Use optimizer=SGD.")
 
 
 @_instead_of(BaseTrainer, "optimizer_step")
-def _sparse_step(self, release):
-    if not self.args.sr:
+def _pull(self, release):
+    if not self.sparsity or self.sparsity.settings.mode != "subgradient":
         return release()
-    self.sparsity.add_to_gradients(self.epoch, self.epochs)
-    self.optimizer.step()
+    self.sparsity.add_to_gradients(self.optimizer)
+    self.optimizer.step()  # without clipping, which would rescale the pull
     self.optimizer.zero_grad()
     if self.ema:
         self.ema.update(self.model)
+
+
+# =====
+
+# ===== what a person sees of it: in the progress line, results.csv, results.png, TensorBoard, gamma.png =====
+
+
+class TQDM(TQDM):
+    """The release's progress bar, with one more column behind the losses during a sparsity training."""
+
+    more = ""
+
+    def set_description(self, text):
+        """Shows the release's columns and the one more."""
+        super().set_description(text + TQDM.more)
+
+
+@_instead_of(BaseTrainer, "_setup_train")
+def _show_sparsity(self, release):
+    release()
+    TQDM.more = ""
+    if not self.sparsity:
+        return
+    columns = self.progress_string
+    self.progress_string = lambda: columns() + f"{'sparsity':>11}"
+
+    def show(trainer):
+        TQDM.more = f"{trainer.sparsity.scales.sparsity():11.4g}"
+
+    self.add_callback("on_train_epoch_start", show)
+    self.add_callback("on_train_epoch_end", show)
+
+
+@_instead_of(BaseTrainer, "save_metrics")
+def _note_sparsity(self, release, metrics):
+    if self.sparsity:
+        self.sparsity.history.epoch_ends(self.epoch, self.sparsity.strength, self.sparsity.scales, self.save_dir)
+        metrics = {**metrics, "metrics/sparsity": self.sparsity.history.epochs[-1].sparsity}
+    release(metrics=metrics)
+
+
+@_instead_of(BaseTrainer, "final_eval")
+def _conclude_sparsity(self, release):
+    if self.sparsity and RANK in {-1, 0}:
+        self.sparsity.history.ends(self.sparsity.scales, self.save_dir)
+        if shortfall := self.sparsity.shortfall():
+            LOGGER.warning(f"SPARSITY: {shortfall}.")
+    release()
 
 
 # =====
@@ -147,8 +207,7 @@ def _save_whole(self, release):
         saved = release()
     finally:
         self.wdir, self.last, self.best = folder, last, best
-    if RANK == -1:
-        resuming.save_state(self)
+    resuming.save_state(self)
     # last.pt at the end: a run that is resumed from it finds all that belongs to its epoch
     for file in sorted(temporary.iterdir(), key=lambda file: file.name == last.name):
         os.replace(file, folder / file.name)
@@ -162,8 +221,18 @@ def _go_on_exactly(self, release):
     release()
     if self.resume and RANK in {-1, 0}:
         resuming.forget_unsaved_epochs(self.csv, self.start_epoch)
+    if self.resume and self.sparsity:
+        resuming.load_sparsity(self, self.start_epoch - 1)
     if self.resume and RANK in {-1, 0} and (RANK == 0 or not resuming.load_state(self)):
         LOGGER.warning("there is no exact state of this epoch: going on from the averaged weights of last.pt")
+
+
+@_instead_of(BaseTrainer, "_handle_nan_recovery")
+def _recover_sparsity(self, release, epoch):
+    recovered = release(epoch)
+    if recovered and self.sparsity:
+        resuming.load_sparsity(self, epoch - 1)
+    return recovered
 
 
 @_instead_of(BaseTrainer, "final_eval")

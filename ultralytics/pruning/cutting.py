@@ -14,10 +14,11 @@ from . import checkpoint
 from .errors import PruningError
 from .exporting import run_release
 from .limits import DEFAULT_ROUND_TO, Limits
-from .pipeline import Pruned, prune_network, repeat_plan
+from .pipeline import Pruned, prune_network, repeat_plan, traced
 from .plan import PruningPlan
 from .report import cost_table, layer_table, table
 from .stages import located, model_yaml, quiet_release, resolve_data, say, shown, write_folder
+from .zeros import LEAST_SHARE, share_at_zero
 
 DEFAULT_RATIO = 0.7
 LIMITS = {  # option -> field of `Limits`
@@ -27,7 +28,7 @@ LIMITS = {  # option -> field of `Limits`
     "ignore": "ignore",
     "ratio": "ratios",
 }
-TARGETS = ("prune_ratio", "speed_up", "target_params")
+TARGETS = ("prune_ratio", "speed_up", "target_params", "zeros")
 
 
 def prune_stage(options: argparse.Namespace) -> None:
@@ -47,7 +48,7 @@ def prune_stage(options: argparse.Namespace) -> None:
         result = repeat_plan(model, plan, source=source)
     else:
         imgsz = options.imgsz or train_args.get("imgsz") or 640
-        result = prune_network(model, imgsz=imgsz, fold=options.fold, source=source, **choice(options))
+        result = prune_network(model, imgsz=imgsz, fold=options.fold, source=source, **choice(options, model))
     folder = Path(options.save_dir)
     if not options.dry_run:
         write_folder(folder)
@@ -72,15 +73,27 @@ def prune_stage(options: argparse.Namespace) -> None:
     say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}")
 
 
-def choice(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the target and the limits among the options, as `prune_network` takes them."""
-    limits: dict[str, Any] = {"round_to": DEFAULT_ROUND_TO}
-    for option, field in LIMITS.items():
-        value = getattr(options, option)
-        if value is not None:
-            limits[field] = tuple(value) if isinstance(value, list) else value
+def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
+    """Returns the target and the limits among the options, as `prune_network` takes them.
+
+    Without a target, a network that holds a set of channels at exactly zero loses just these; another one, a share.
+    """
+    given = {
+        field: getattr(options, option) for option, field in LIMITS.items() if getattr(options, option) is not None
+    }
+    limits: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     target = {name: getattr(options, name) for name in TARGETS if getattr(options, name) is not None}
-    return {"limits": Limits(**limits), **(target or {"prune_ratio": DEFAULT_RATIO})}
+    by_layer = "ratios" in limits or "ignore" in limits
+    if not target and not by_layer and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
+        say(f"{share:.0%} of the prunable channels have scales of exactly zero: cutting just these (--zeros)\n")
+        target = {"zeros": True}
+    if "zeros" in target:
+        if by_layer:
+            raise PruningError(
+                "--zeros removes what is at zero: leave out --ratio and --ignore, or name another target"
+            )
+        return {"limits": Limits(**{"floor": 0, **limits}), **target}
+    return {"limits": Limits(**{"round_to": DEFAULT_ROUND_TO, **limits}), **(target or {"prune_ratio": DEFAULT_RATIO})}
 
 
 def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +17,12 @@ from .criteria import CRITERIA
 from .errors import PruningError
 from .folding import fold_constants
 from .limits import Limits
-from .plan import PruningPlan
+from .plan import PruningPlan, plan_from
 from .selection import make_plan
 from .surgery import PlanMismatchError, cut
 from .tracing import image_shape, quiet, trace
 from .verification import largest_difference, silenced
+from .zeros import keep_the_rest
 
 LARGEST_DIFFERENCE = 1e-8  # in float64, where rounding is below 1e-10
 
@@ -65,6 +67,7 @@ def prune_network(
     prune_ratio: float | None = None,
     speed_up: float | None = None,
     target_params: int | None = None,
+    zeros: bool | None = None,
     limits: Limits | None = None,
     imgsz: int = 640,
     fold: bool = True,
@@ -77,6 +80,7 @@ def prune_network(
         prune_ratio: Share of the prunable channels to remove, in [0, 1).
         speed_up: Multiply-adds before over after, at least 1.
         target_params: Number of parameters to leave.
+        zeros: True: just the channels go whose scales are exactly zero.
         limits: What holds for single layers; a floor alone by default.
         imgsz: Side of the image, in pixels, for which the plan gives costs.
         fold: Whether the readers of removed channels absorb what these emit.
@@ -91,15 +95,17 @@ def prune_network(
     channel_map = traced(model, imgsz)
     seconds = {"trace": time.perf_counter() - start}
     start = time.perf_counter()
-    plan = make_plan(
-        channel_map,
-        scored(channel_map, model, criterion),
-        prune_ratio=prune_ratio,
-        speed_up=speed_up,
-        target_params=target_params,
-        limits=limits,
-        settings={"criterion": criterion, "imgsz": imgsz, "fold": fold},
-    )
+    settings = {"criterion": criterion, "imgsz": imgsz, "fold": fold}
+    targets: dict[str, Any] = {"prune_ratio": prune_ratio, "speed_up": speed_up, "target_params": target_params}
+    if zeros:
+        if given := [name for name, value in targets.items() if value is not None]:
+            raise PruningError(f"zeros and {given[0]}: one target is needed")
+        limits = limits or Limits(floor=0)
+        kept, lines = keep_the_rest(channel_map, model, limits)
+        plan = plan_from(channel_map, kept, {**settings, "zeros": True, **limits.settings()}, lines)
+    else:
+        scores = scored(channel_map, model, criterion)
+        plan = make_plan(channel_map, scores, **targets, limits=limits, settings=settings)
     seconds["select"] = time.perf_counter() - start
     if plan.limits and plan.after == plan.before:
         raise PruningError(f"nothing would be removed: {plan.limits[0]}")

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from . import checkpoint
 from .gammas import gammas_of
+from .ratios import RatioCut, ratio_cuts
 from .report import table
 from .tracing import trace
 
@@ -37,10 +38,12 @@ class NetworkGammas:
     Attributes:
         title: What to call the network, e.g. its checkpoint.
         layers: |gamma| of each batch norm's prunable channels (K_i,), by name, in network order; K_i may be 0.
+        cuts: What some pruning ratios would do.
     """
 
     title: str
     layers: dict[str, np.ndarray]
+    cuts: tuple[RatioCut, ...] = ()
 
     @property
     def values(self) -> np.ndarray:
@@ -55,8 +58,10 @@ def network_gammas(path: Path, title: str) -> NetworkGammas:
         PruningError: If it is no checkpoint, or none of its scales can be pruned.
     """
     model, _ = checkpoint.load(path)
-    gammas = gammas_of(trace(model), model)
-    return NetworkGammas(title, {name: gamma.prunable() for name, gamma in gammas.items()})
+    channel_map = trace(model)
+    gammas = gammas_of(channel_map, model)
+    layers = {name: gamma.prunable() for name, gamma in gammas.items()}
+    return NetworkGammas(title, layers, ratio_cuts(channel_map, model))
 
 
 def bin_edges(networks: Sequence[NetworkGammas]) -> np.ndarray:
@@ -64,6 +69,11 @@ def bin_edges(networks: Sequence[NetworkGammas]) -> np.ndarray:
     largest = max([2.0, *(float(values.max()) for net in networks for values in net.layers.values() if values.size)])
     last = int(np.floor(np.log10(largest) * BINS_PER_DECADE)) + 1
     return 10.0 ** (np.arange(LOWEST * BINS_PER_DECADE, last + 1) / BINS_PER_DECADE)
+
+
+def fixed_edges() -> np.ndarray:
+    """Returns edges for any network, up to 2; larger values are to be clipped."""
+    return bin_edges([])
 
 
 def count(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -130,12 +140,51 @@ def draw_histogram(axes: Axes, networks: Sequence[NetworkGammas], size: float = 
         axes.stairs(shares[1:], edges, color=colour, lw=1.2)
         small = f"{np.mean(values < 1e-2):.1%} below $10^{{-2}}$, {np.mean(values == 0):.1%} exactly 0"
         axes.text(0.5 * place, 1.04, f"{title}\n{small}", color=colour, size=size, transform=axes.transAxes)
-    for threshold in (1e-3, 1e-2):
+    for place, cut in enumerate(networks[-1].cuts):
+        threshold = max(cut.threshold, ZERO_BIN[0])
         axes.axvline(threshold, color=FAINT, lw=1, zorder=0)
+        height = 0.96 - 0.06 * size / 9 * (place % 4)  # thresholds lie close together in a network without sparsity
+        axes.text(
+            threshold, height, f" {cut.ratio:.0%}", size=0.8 * size, color=INK, transform=axes.get_xaxis_transform()
+        )
     scale_axis(axes.xaxis, edges)
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set(xlabel="|gamma|", ylabel="share of prunable channels")
     tidy(axes, size)
+
+
+def draw_epochs(axes: Axes, epochs: Sequence[int], counts: np.ndarray, size: float) -> None:
+    """Draws how |gamma| is distributed at the end of each epoch: one column each.
+
+    Args:
+        axes: Where to.
+        epochs: Their numbers, (E,).
+        counts: How many gammas lie in each of `fixed_edges()`' bins, (E, 1 + B), the exact zeros first.
+        size: Text size in points.
+    """
+    columns = np.array([*epochs, epochs[-1] + 1]) - 0.5
+    edges = fixed_edges()
+    draw_shares(axes, columns, (counts / counts.sum(1, keepdims=True)).T, edges, AFTER, size, "share of the gammas")
+    axes.axhline(1e-3, color=FAINT, lw=1)
+    axes.set(xlim=(columns[0], columns[-1]), xlabel="epoch", ylabel="|gamma|")
+    axes.set_title("all prunable gammas, over the epochs", loc="left", size=size, color=AFTER)
+    tidy(axes, size)
+
+
+def draw_shares(
+    axes: Axes, columns: np.ndarray, shares: np.ndarray, edges: np.ndarray, colour: str, size: float, label: str
+) -> None:
+    """Draws shares (1 + B, N) in columns with the given N + 1 edges, the exact zeros apart, with a colour bar."""
+    colours = LinearSegmentedColormap.from_list("shares", ["white", colour, "black"])
+    norm = PowerNorm(0.5, vmin=0, vmax=1)  # the root: a few channels out of hundreds can still be seen
+    axes.pcolormesh(columns, np.array(ZERO_BIN), shares[:1], cmap=colours, norm=norm)
+    mesh = axes.pcolormesh(columns, edges, shares[1:], cmap=colours, norm=norm)
+    scale_axis(axes.yaxis, edges)
+    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=25, ticks=[0, 0.1, 0.5, 1])
+    bar.ax.set_yticklabels(["0%", "10%", "50%", "100%"], size=size, color=INK)
+    bar.set_label(label, size=size, color=INK)
+    bar.outline.set_visible(False)
+    bar.minorticks_off()
 
 
 def draw_layers(axes: Axes, network: NetworkGammas, edges: np.ndarray, title: str, colour: str, size: float) -> None:
@@ -150,11 +199,8 @@ def draw_layers(axes: Axes, network: NetworkGammas, edges: np.ndarray, title: st
         size: Text size in points.
     """
     shares = np.stack([count(values, edges) / max(len(values), 1) for values in network.layers.values()], axis=1)
-    colours = LinearSegmentedColormap.from_list("shares", ["white", colour, "black"])
-    norm = PowerNorm(0.5, vmin=0, vmax=1)  # the root: a few channels out of hundreds can still be seen
     columns = np.arange(shares.shape[1] + 1) - 0.5
-    axes.pcolormesh(columns, np.array(ZERO_BIN), shares[:1], cmap=colours, norm=norm)
-    mesh = axes.pcolormesh(columns, edges, shares[1:], cmap=colours, norm=norm)
+    draw_shares(axes, columns, shares, edges, colour, size, "share of the layer")
     for column, values in enumerate(network.layers.values()):
         if not values.size:
             axes.axvspan(column - 0.5, column + 0.5, facecolor="none", edgecolor=FAINT, hatch="////", lw=0)
@@ -168,20 +214,30 @@ def draw_layers(axes: Axes, network: NetworkGammas, edges: np.ndarray, title: st
     axes.set(xlim=(columns[0], columns[-1]), ylabel="|gamma|")
     axes.set_xticks(places, names)
     axes.tick_params(axis="x", length=0)
-    scale_axis(axes.yaxis, edges)
     axes.set_title(title, loc="left", size=size, color=colour)
     tidy(axes, size)
-    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.01, aspect=25, ticks=[0, 0.1, 0.5, 1])
-    bar.ax.set_yticklabels(["0%", "10%", "50%", "100%"], size=size, color=INK)
-    bar.set_label("share of the layer", size=size, color=INK)
-    bar.outline.set_visible(False)
-    bar.minorticks_off()
 
 
 def histogram_figure(networks: Sequence[NetworkGammas]) -> Figure:
     """Returns the histogram alone, 1600 x 700 pixels, with text that can be read at half that size."""
     figure = Figure(figsize=(8, 3.5), dpi=200, layout="constrained")
     draw_histogram(figure.add_subplot(), networks, size=9)
+    return figure
+
+
+def history_figure(epochs: Sequence[int], counts: np.ndarray, network: NetworkGammas) -> Figure:
+    """Returns the gammas over the epochs of a training, and below them each layer's at its end; 1600 pixels wide.
+
+    Args:
+        epochs: Numbers of the epochs, (E,).
+        counts: See `draw_epochs`.
+        network: The scales at the end.
+    """
+    figure = Figure(figsize=(16, 9), dpi=100, layout="constrained")
+    above, below = figure.subplots(2)
+    draw_epochs(above, epochs, counts, size=12)
+    draw_layers(below, network, bin_edges([network]), "each batch norm at the end", AFTER, size=12)
+    below.set_xlabel("layer of the network, by its number in the model's yaml; one column for each batch norm")
     return figure
 
 

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from .checkpoint import whole_file
+from .errors import PruningError
 
 
 def state_file(folder: Path, epoch: int) -> Path:
@@ -28,17 +30,33 @@ def state_file(folder: Path, epoch: int) -> Path:
 
 
 def save_state(trainer: Any) -> None:
-    """Writes what the checkpoint of this epoch lacks beside it."""
-    state = {
-        "model": unwrap_model(trainer.model).state_dict(),
-        "ema": trainer.ema.ema.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "random": {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()},
-        "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
-        "recent_images": list(getattr(trainer.train_loader.dataset, "buffer", [])),  # mosaic draws from these
-    }
+    """Writes what the checkpoint of this epoch lacks beside it; of several processes, only the state of sparsity."""
+    state: dict[str, Any] = {"sparsity": trainer.sparsity.state() if trainer.sparsity else None}
+    if RANK == -1:
+        state |= {
+            "model": unwrap_model(trainer.model).state_dict(),
+            "ema": trainer.ema.ema.state_dict(),
+            "optimizer": trainer.optimizer.state_dict(),
+            "random": {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()},
+            "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
+            "recent_images": list(getattr(trainer.train_loader.dataset, "buffer", [])),  # mosaic draws from these
+        }
     with whole_file(state_file(trainer.wdir, trainer.epoch)) as temporary:
         torch.save(state, temporary)
+
+
+def load_sparsity(trainer: Any, epoch: int) -> None:
+    """Brings a sparsity training to where it was at the end of an epoch, counted from 0.
+
+    Raises:
+        PruningError: If that state is not there, and the run cannot go on without.
+    """
+    path = state_file(trainer.wdir, epoch)
+    if path.is_file():
+        state = torch.load(path, map_location="cpu", weights_only=False)  # written by `save_state`, on this machine
+        trainer.sparsity.load(state["sparsity"])
+    elif trainer.sparsity.settings.target:
+        raise PruningError(f"'{path}' is missing: without it nobody knows which channels were chosen; start anew")
 
 
 def load_state(trainer: Any) -> bool:
@@ -51,6 +69,8 @@ def load_state(trainer: Any) -> bool:
     if not path.is_file():
         return False
     state = torch.load(path, map_location="cpu", weights_only=False)  # written by `save_state`, on this machine
+    if "model" not in state:
+        return False
     unwrap_model(trainer.model).load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["ema"])
     for saved, group in zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups, strict=True):

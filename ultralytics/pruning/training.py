@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import numpy as np
 
 from . import checkpoint
 from .cost import cost_of
+from .criteria import bn_scale
 from .errors import PruningError
 from .gammas import prunable_values
 from .rebuild import is_pruned
 from .report import table
+from .sparsity import FADED, Settings
+from .sparsity.penalties import PROXIMAL_STEPS
 from .stages import (
     RUNS,
     Parser,
@@ -31,6 +35,10 @@ from .stages import (
     write_folder,
 )
 from .tracing import trace
+from .zeros import LEAST_SHARE, share_at_zero
+
+DEFAULT_SR = 1e-2  # of the subgradient mode
+SPARSITY_OPTIONS = ("sparsity", "sr", "target_speed_up", "target_sparsity")
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Stage:
         next_command: What to run afterwards; `{best}` and `{last}` stand for the checkpoints.
         keeps_network: Whether it trains the loaded network on, with its classes, and its widths if it is pruned.
         from_yaml: Whether `--weights` may be a model yaml.
+        sparsity: Whether it makes channels fade.
     """
 
     name: str
@@ -50,6 +59,7 @@ class Stage:
     next_command: str
     keeps_network: bool = True
     from_yaml: bool = False
+    sparsity: bool = False
 
 
 def training_parser(what: str, example: str, *, name: str, weights: str, epochs: int, batch: int = 48) -> Parser:
@@ -81,12 +91,11 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         YOLO(last).train(resume=True, device=options.device)
     else:
         settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
-        if "sr" in options:
-            settings["sr"] = options.sr
+        settings |= {name: value for name in SPARSITY_OPTIONS if (value := getattr(options, name, None)) is not None}
         settings |= {"device": options.device, **options.settings}
         check_settings(settings)
-        if "sr" in options and not settings["sr"]:
-            raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
+        if stage.sparsity:
+            settings |= sparsity_settings(settings)
         weights = find_weights(options.weights, stage)
         classes = None
         if weights.suffix not in {".yaml", ".yml"}:
@@ -102,10 +111,49 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
             raise PruningError(f"'{weights}' lies in the run that would be overwritten; choose another --name")
         clear_run(folder, overwrite=options.overwrite)
         write_folder(RUNS)
-        YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
+        try:
+            YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
+        except PruningError:
+            if not (folder / "weights" / "last.pt").is_file():
+                shutil.rmtree(folder, ignore_errors=True)  # refused before the first epoch
+            raise
+        except subprocess.CalledProcessError as error:
+            raise PruningError("a process of this training on several GPUs failed; its message stands above") from error
     say(summary(folder))
     files = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
-    say(f"\nNext: {stage.next_command.format(**files)}")
+    say(f"\nNext: {stage.next_command.format(**files)}{prune_options(folder) if stage.sparsity else ''}")
+
+
+def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a sparsity training needs beside what was said: a strength, where there is no target.
+
+    Raises:
+        PruningError: If what was said contradicts itself, or nothing would fade.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    more: dict[str, Any] = {}
+    if not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
+        in_proximal = settings.get("sparsity") in PROXIMAL_STEPS  # an idle gamma of 1 reaches zero behind the middle
+        more = {"sr": 2 / settings["epochs"]} if in_proximal else {"sr": DEFAULT_SR}
+        more = {} if settings.get("sparsity") == "steered" else more
+    if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
+        raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
+    return more
+
+
+def prune_options(folder: Path) -> str:
+    """Returns what to tell prune.py after a sparsity training: the largest cut that removes only faded channels."""
+    model, _ = checkpoint.load(folder / "weights" / "last.pt")
+    channel_map = trace(model)
+    if share_at_zero(channel_map, model) >= LEAST_SHARE:
+        return "  (cuts just the channels that are at exactly zero)"
+    scores, channels = bn_scale(channel_map, model), channel_map.channels
+    scored = channel_map.free & ~np.isnan(scores)
+    ratio = np.floor(100 * channels[scored & (scores < FADED)].sum() / channels[scored].sum()) / 100
+    if ratio < 0.01:
+        return "  (hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first)"
+    return f" --prune-ratio {ratio:g}  (removes only channels that have faded)"
 
 
 def find_weights(weights: str, stage: Stage) -> Path:

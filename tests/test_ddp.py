@@ -1,0 +1,81 @@
+"""Sparsity training in two real processes: the replicas stay equal, and it is as sparse as in one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY, run_python
+
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.pruning import load, save, trace
+from ultralytics.pruning.sparsity import FADED
+from ultralytics.pruning.zeros import share_at_zero
+from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+
+EPOCHS = 4
+ASKED = {
+    "subgradient": {"sr": 2.0, "lr0": 0.01},
+    "group": {"sr": 0.4},
+    "proximal": {"target_sparsity": 0.4},
+    "steered": {"target_speed_up": 1.5},
+}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    """A network of ten classes whose gammas differ."""
+    torch.manual_seed(0)
+    model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.2, 1)
+    model.task = "detect"
+    file = tmp_path_factory.mktemp("start") / "start.pt"
+    save(model, file)
+    return file
+
+
+def settings(quick: dict, start: Path, folder: Path, mode: str, name: str) -> dict:
+    own = {
+        "epochs": EPOCHS,
+        "batch": 8,
+        "nbs": 8,
+        "optimizer": "SGD",
+        "warmup_epochs": 0,
+        "sparsity": mode,
+        "val": False,
+    }
+    return {**quick, **own, **ASKED[mode], "model": str(start), "project": str(folder), "name": name, "round_to": 4}
+
+
+@pytest.mark.parametrize("mode", ASKED)
+def test_two_processes_end_with_equal_gammas_and_the_sparsity_of_one(mode, start, quick, tmp_path):
+    trainer = DetectionTrainer(overrides=settings(quick, start, tmp_path, mode, "two"))
+    trainer.model = trainer.get_model(weights=load(start)[0], cfg="yolov8n.yaml")
+    file = generate_ddp_file(trainer)
+    try:
+        done = run_python(
+            *("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d"),
+            *("--rdzv_endpoint", "localhost:0", REPOSITORY / "tests" / "ddp_launcher.py", file),
+            cwd=tmp_path,
+            PYTHONPATH=str(REPOSITORY),
+            YOLO_CONFIG_DIR=str(REPOSITORY / ".ultralytics"),
+            OMP_NUM_THREADS="1",
+        )
+    finally:
+        ddp_cleanup(trainer, file)
+    assert done.returncode == 0, done.stderr[:6000]
+    ranks = [torch.load(tmp_path / "two" / f"gammas-{rank}.pt") for rank in (0, 1)]
+    assert torch.equal(*ranks)
+
+    alone = DetectionTrainer(overrides=settings(quick, start, tmp_path, mode, "one"))
+    alone.train()
+    small = FADED if mode != "subgradient" else 0.1  # in 8 steps: it only swings around zero
+    shares = [float((gammas.abs() < small).float().mean()) for gammas in (ranks[0], alone.sparsity.scales.values())]
+    assert shares[0] == pytest.approx(shares[1], abs=0.05)
+    assert shares[0] > 0.2
+    networks = [load(tmp_path / run / "weights" / "last.pt")[0] for run in ("two", "one")]
+    zeros = [share_at_zero(trace(network), network) for network in networks]
+    assert zeros[0] == pytest.approx(zeros[1], abs=0.05)
+    assert (zeros[0] > 0.1) == (mode != "subgradient")

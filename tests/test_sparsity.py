@@ -1,0 +1,365 @@
+"""Sparsity training, without a trainer: what each mode does to which gammas, and what it is asked for."""
+
+import argparse
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from networks import Net, block, conv, difference, image, raw_outputs, yolo
+from torch import nn
+
+from ultralytics.pruning import Limits, PruningError, cut, trace
+from ultralytics.pruning.limits import DEFAULT_ROUND_TO
+from ultralytics.pruning.pipeline import prune_network
+from ultralytics.pruning.selection import choose
+from ultralytics.pruning.sparsity import MODES, SCHEDULES, Scales, Settings, SparsityRun
+from ultralytics.pruning.sparsity.penalties import add_subgradient, shrink, shrink_groups
+from ultralytics.pruning.sparsity.steering import erasable
+from ultralytics.pruning.targets import Target
+from ultralytics.pruning.zeros import share_at_zero, zero_groups
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+
+def residual() -> Net:
+    """Two convolutions that a shortcut ties, and an inner one; the last norm is the output, so pinned."""
+    return Net(
+        lambda n, x: n.out(n.a(x) + n.c(n.b(n.a(x)))), a=block(3, 4), b=block(4, 6), c=block(6, 4), out=block(4, 2)
+    )
+
+
+def scales_of(net: nn.Module) -> Scales:
+    return Scales.of(net, trace(net, image(net, 16)))
+
+
+def set_gammas(net: nn.Module, **values: list[float]) -> None:
+    for name, own in values.items():
+        net.get_submodule(name)[1].weight.data = torch.tensor(own, dtype=next(net.parameters()).dtype)
+
+
+def gammas(net: nn.Module, name: str) -> list[float]:
+    return net.get_submodule(name)[1].weight.tolist()
+
+
+A, B, C = [0.5, -0.2, 0.05, 0.0], [0.3, -0.3, 0.1, 1.0, -0.01, 0.2], [0.1, -0.4, 0.0, 0.0]
+
+
+def set_all(net: nn.Module) -> nn.Module:
+    set_gammas(net, a=A, b=B, c=C, out=[0.01, 0.02])
+    return net
+
+
+def test_the_subgradient_is_added_to_prunable_gammas_alone():
+    net = set_all(residual())
+    for parameter in net.parameters():
+        parameter.grad = torch.full_like(parameter, 0.25)
+    net.b[1].weight.grad = None  # not reached by the loss
+    scales = scales_of(net)
+    add_subgradient(scales, 0.1, bias_strength=0.01)
+    assert net.a[1].weight.grad.tolist() == pytest.approx([0.35, 0.15, 0.35, 0.25])
+    assert net.b[1].weight.grad is None
+    assert net.out[1].weight.grad.tolist() == [0.25, 0.25]
+    sign = net.a[1].bias.sign()
+    torch.testing.assert_close(net.a[1].bias.grad, 0.25 + 0.01 * sign)
+    assert (net.out[1].bias.grad == 0.25).all() and (net.a[0].weight.grad == 0.25).all()
+
+
+def test_the_proximal_step_shrinks_each_gamma_to_exact_zeros():
+    net = set_all(residual())
+    betas = net.a[1].bias.tolist()
+    shrink(scales_of(net), 0.1)
+    assert gammas(net, "a") == pytest.approx([0.4, -0.1, 0.0, 0.0])
+    assert gammas(net, "b") == pytest.approx([0.2, -0.2, 0.0, 0.9, 0.0, 0.1])
+    assert gammas(net, "b").count(0.0) == 2
+    assert gammas(net, "out") == pytest.approx([0.01, 0.02])
+    assert net.a[1].bias.tolist() == betas
+
+
+def test_the_group_step_moves_the_root_mean_square_and_takes_members_to_zero_together():
+    net = set_all(residual())
+    shrink_groups(scales_of(net), 0.1, bias_step=0.05)
+    for place, (a, c) in enumerate(zip(A, C, strict=True)):
+        size = math.sqrt((a * a + c * c) / 2)
+        factor = max(1 - 0.1 / size, 0) if size else 0
+        assert gammas(net, "a")[place] == pytest.approx(a * factor)
+        assert gammas(net, "c")[place] == pytest.approx(c * factor)
+    assert gammas(net, "a")[2] == gammas(net, "c")[2] == 0.0
+    assert gammas(net, "b") == pytest.approx([0.2, -0.2, 0.0, 0.9, 0.0, 0.1])  # alone in their groups: as before
+    assert gammas(net, "out") == pytest.approx([0.01, 0.02])
+
+
+def arguments(**changes) -> argparse.Namespace:
+    return argparse.Namespace(**{**DEFAULT_CFG_DICT, **changes})
+
+
+def run_of(net: nn.Module, **changes) -> SparsityRun:
+    changes.setdefault("round_to", 1)
+    return SparsityRun(net, Settings.of(arguments(**changes)))
+
+
+def idle(net: nn.Module) -> None:
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+
+OPTIMIZERS = {
+    "SGD": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
+    "Adam": lambda p: torch.optim.Adam(p, lr=0.001),
+    "AdamW": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.0),
+    "RMSProp": lambda p: torch.optim.RMSprop(p, lr=0.01),
+}
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("mode", ["proximal", "group"])
+def test_an_idle_gamma_moves_by_sr_in_an_epoch_whatever_the_optimizer_and_batch(mode, name, steps):
+    net = residual()
+    set_gammas(net, a=[1.0] * 4, b=[1.0] * 6, c=[1.0] * 4)
+    optimizer = OPTIMIZERS[name](net.parameters())
+    run = run_of(net, sparsity=mode, sr=0.1, sr_schedule="constant")
+    run.attach(optimizer, lambda: 1 / steps)
+    run.epoch_starts(0, 10)
+    for _ in range(steps):
+        idle(net)
+        optimizer.step()
+    for layer in "abc":
+        assert gammas(net, layer) == pytest.approx([0.9] * len(gammas(net, layer)), abs=1e-6)
+    assert run.travel == pytest.approx(0.1)
+
+
+def test_musgd_is_as_good_as_any():
+    from ultralytics.optim.muon import MuSGD
+
+    net = residual()
+    set_gammas(net, a=[1.0] * 4, b=[1.0] * 6, c=[1.0] * 4)
+    scalars = [p for p in net.parameters() if p.ndim == 1]
+    optimizer = MuSGD([{"params": scalars, "lr": 0.01, "momentum": 0.9, "use_muon": False}])
+    run = run_of(net, sparsity="proximal", sr=0.1, sr_schedule="constant")
+    run.attach(optimizer, lambda: 1.0)
+    run.epoch_starts(0, 10)
+    idle(net)
+    optimizer.step()
+    assert gammas(net, "b") == pytest.approx([0.9] * 6)
+
+
+@pytest.mark.parametrize("mode", ["proximal", "group", "steered"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_nothing_moves_where_the_gradient_scaler_skips_a_step(mode, fused):
+    net = set_all(residual()).float()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, fused=fused)
+    asked = {"target_sparsity": 0.5} if mode == "steered" else {"sr": 0.1}
+    run = run_of(net, sparsity=mode, **asked)
+    run.attach(optimizer, lambda: 0.5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    for epoch, broken in enumerate([False, True, False]):
+        run.epoch_starts(epoch, 3)
+        before = copy.deepcopy(net.state_dict())
+        loss = sum((p * (math.inf if broken else 1.0)).sum() for p in net.parameters())
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        same = all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
+        assert same == broken
+        if run._steering:
+            assert run._steering.importance.isfinite().all()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name):
+    strengths = [Settings("subgradient", sr=2.0, schedule=name).strength(epoch, 10) for epoch in range(10)]
+    assert all(0 <= strength <= 2 for strength in strengths) and max(strengths) == pytest.approx(2)
+    expected = {
+        "linear": [2 * (1 - 0.9 * e / 10) for e in range(10)],
+        "constant": [2.0] * 10,
+        "cosine": [1.1 + 0.9 * math.cos(math.pi * e / 10) for e in range(10)],
+        "ramp": [0.4 * min(e, 10 - e) for e in range(10)],
+    }[name]
+    assert strengths == pytest.approx(expected)
+
+
+REFUSED = {
+    "unknown mode": ({"sparsity": "proximall", "sr": 0.1}, "did you mean 'proximal'"),
+    "unknown schedule": ({"sr": 0.1, "sr_schedule": "step"}, "there are linear, constant, cosine, ramp"),
+    "two targets": ({"sparsity": "steered", "target_speed_up": 2.0, "target_sparsity": 0.5}, "one target is enough"),
+    "target and sr": ({"sparsity": "proximal", "target_speed_up": 2.0, "sr": 0.1}, "leave out one of both"),
+    "steered by nothing": ({"sparsity": "steered"}, "needs target_speed_up"),
+    "steered by sr": ({"sparsity": "steered", "sr": 0.1}, "needs target_speed_up"),
+    "steered and sr_bias": ({"sparsity": "steered", "target_sparsity": 0.5, "sr_bias": 0.1}, "leave out sr_bias"),
+    "subgradient to a target": ({"target_speed_up": 2.0}, "use sparsity=steered"),
+    "a mode without strength": ({"sparsity": "proximal"}, "without a strength"),
+    "sr_bias alone": ({"sr_bias": 0.1}, "without a strength"),
+    "speed-up below 1": ({"sparsity": "steered", "target_speed_up": 0.5}, "at least 1"),
+    "sparsity above 1": ({"sparsity": "steered", "target_sparsity": 1.5}, "below 1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_contradicts_itself_is_refused(name):
+    changes, message = REFUSED[name]
+    with pytest.raises(PruningError, match=message):
+        Settings.of(arguments(**changes))
+
+
+def test_without_a_word_there_is_no_sparsity():
+    assert Settings.of(arguments()) is None
+    assert DEFAULT_CFG_DICT["round_to"] == DEFAULT_ROUND_TO
+    assert Settings.of(arguments(sr=0.1)).mode == next(iter(MODES)) == "subgradient"
+
+
+def test_a_strength_that_fades_all_at_once_is_refused():
+    net = residual()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    for changes in ({"sr": 0.1}, {"sr": 5.0, "sparsity": "proximal"}):
+        with pytest.raises(PruningError, match="would fade at once; use an sr of at most"):
+            run_of(net, **changes).check(optimizer, steps_per_epoch=100, epochs=10)
+    run_of(net, sr=0.001).check(optimizer, steps_per_epoch=100, epochs=10)
+    with pytest.raises(PruningError, match="at least 3 epochs"):
+        run_of(net, sparsity="steered", target_sparsity=0.5).check(optimizer, 100, epochs=2)
+
+
+def test_networks_without_anything_to_fade_are_refused():
+    net = residual()
+    for parameter in net.parameters():
+        parameter.requires_grad = False
+    with pytest.raises(PruningError, match="frozen"):
+        run_of(net, sr=0.1)
+    plain = Net(lambda n, x: n.out(n.a(x)), a=conv(3, 4), out=conv(4, 2))
+    with pytest.raises(PruningError, match="no batch-norm scale"):
+        run_of(plain, sr=0.1)
+
+
+def test_frozen_gammas_do_not_move_and_their_groups_are_not_chosen():
+    net = set_all(residual())
+    net.c[1].weight.requires_grad = False  # tied to a
+    shrink_groups(scales_of(net), 0.05)
+    assert gammas(net, "c") == pytest.approx(C)
+    channel_map = trace(net, image(net, 16))
+    erases = erasable(channel_map, net)
+    assert erases[channel_map.layers["b.0"].outputs].all() and not erases[channel_map.layers["a.0"].outputs].any()
+
+
+def train(net: nn.Module, run: SparsityRun, epochs: int, start: int = 0, steps: int = 4) -> None:
+    """A training with random gradients, the same for each epoch's number."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    run.attach(optimizer, lambda: 1 / steps)
+    for epoch in range(start, epochs):
+        run.epoch_starts(epoch, epochs)
+        generator = torch.Generator().manual_seed(epoch)
+        for _ in range(steps):
+            for parameter in net.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter)
+            optimizer.step()
+
+
+MODES_TO_A_TARGET = ["steered", "proximal", "group"]
+TARGETS = [{"target_speed_up": 2.0}, {"target_sparsity": 0.5}]
+
+
+@pytest.mark.parametrize("asked", TARGETS, ids=str)
+@pytest.mark.parametrize("mode", MODES_TO_A_TARGET)
+def test_a_target_is_met_exactly_by_zeros_that_can_be_cut(mode, asked):
+    net = yolo("yolov8n")
+    run = run_of(net, sparsity=mode, **asked, round_to=8)
+    train(net, run, epochs=6)
+    before = copy.deepcopy(net).double()
+    result = prune_network(net, zeros=True, imgsz=64)
+    plan = result.plan
+    if "target_speed_up" in asked:
+        assert plan.before.macs / plan.after.macs == pytest.approx(2, rel=0.02)
+    else:
+        channel_map = trace(net)
+        removed = channel_map.channels[zero_groups(channel_map, net)].sum()
+        ratable = channel_map.free if mode != "steered" else erasable(channel_map, net)
+        assert removed / channel_map.channels[ratable].sum() == pytest.approx(0.5, abs=0.02)
+    assert not plan.limits  # nothing had to be given back
+    assert all(len(layer.kept_out) % 8 == 0 or layer.kept_out == tuple(range(layer.out_before))
+               for layer in plan.layers.values() if layer.type == "Conv2d")  # fmt: skip
+    if mode == "steered":
+        x = image(before, 64)
+        pruned = copy.deepcopy(net)
+        cut(pruned, plan)
+        assert difference(raw_outputs(before, x), raw_outputs(pruned.double(), x)) < 1e-10
+        assert all(c.removed_out == [] or not net.get_submodule(n).bias[c.removed_out].any()
+                   for n, c in plan.layers.items() if c.type == "BatchNorm2d")  # fmt: skip
+
+
+def test_steering_fades_step_by_step_and_chooses_as_prune_does():
+    net = yolo("yolov8n")
+    run = run_of(net, sparsity="steered", target_sparsity=0.5, round_to=4)
+    steering = run._steering
+    generator = torch.Generator().manual_seed(0)
+    steering.importance.copy_(torch.rand(len(steering.importance), generator=generator))
+    channel_map = trace(net)
+    run.epoch_starts(0, 10)
+    assert not steering.removed.any()
+    before = run.scales.values()
+    run.epoch_starts(6, 10)
+    scores = np.where(erasable(channel_map, net), steering.importance.double().numpy(), np.nan)
+    kept, _ = choose(channel_map, scores, Target("prune_ratio", 0.5), Limits(round_to=4))
+    assert (steering.removed == ~kept).all()
+    chosen = torch.from_numpy(steering.removed)[run.scales.groups]
+    torch.testing.assert_close(run.scales.values(), before)
+    run._after_step(0.5)  # half an epoch
+    torch.testing.assert_close(run.scales.values(), torch.where(chosen, before * 1e-3**0.5, before))
+    steering.importance.zero_()
+    run.epoch_starts(7, 10)
+    assert (run.scales.values()[chosen] == 0).all() and (run.scales.values()[~chosen] != 0).all()
+
+
+@pytest.mark.parametrize("asked", [{"sparsity": m, **TARGETS[0]} for m in MODES_TO_A_TARGET] + [{"sr": 0.01}], ids=str)
+def test_a_saved_state_goes_on_as_if_nothing_had_happened(asked, tmp_path):
+    whole, halves = yolo("yolov8n"), yolo("yolov8n")
+    train(whole, run_of(whole, **asked), epochs=6)
+    first = run_of(halves, **asked)
+    train_part(halves, first, 0, 3)
+    torch.save(first.state(), tmp_path / "state.pt")
+    second = run_of(yolo("yolov8n"), **asked)  # of another object, with weights of its own
+    second = SparsityRun(halves, second.settings)
+    second.load(torch.load(tmp_path / "state.pt", weights_only=False))
+    train_part(halves, second, 3, 6)
+    assert second.travel == pytest.approx(first.travel * 2, rel=0.9)
+    chooser = second._steering or second._regulation
+    if chooser:
+        assert share_at_zero(trace(halves), halves) == pytest.approx(share_at_zero(trace(whole), whole), abs=0.02)
+
+
+def train_part(net: nn.Module, run: SparsityRun, start: int, end: int, epochs: int = 6) -> None:
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    run.attach(optimizer, lambda: 0.25)
+    for epoch in range(start, end):
+        run.epoch_starts(epoch, epochs)
+        generator = torch.Generator().manual_seed(epoch)
+        for _ in range(4):
+            for parameter in net.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter)
+            optimizer.step()
+
+
+def test_exact_zeros_reach_the_average_and_survive_half_precision():
+    net = set_all(residual())
+    average = copy.deepcopy(net)
+    run = run_of(net, sparsity="steered", target_sparsity=0.5)
+    train(net, run, epochs=4)
+    run.copy_zeros(average)
+    for name in "abc":
+        live, averaged = net.get_submodule(name)[1], average.half().get_submodule(name)[1]
+        assert ((live.weight == 0) == (averaged.weight == 0)).all() or name in "ac"  # a and c have zeros of their own
+        assert (averaged.weight[live.weight == 0] == 0).all() and (averaged.bias[live.weight == 0] == 0).all()
+    assert (net.b[1].weight == 0).any()
+
+
+def test_a_run_in_which_nothing_faded_says_so():
+    net = residual()
+    set_gammas(net, a=[1.0] * 4, b=[1.0] * 6, c=[1.0] * 4)
+    weak = run_of(net, sparsity="proximal", sr=0.001)
+    weak.travel = 0.01
+    assert "too weak" in weak.shortfall() and "100 times" in weak.shortfall()
+    held = run_of(net, sparsity="proximal", sr=0.1)
+    held.travel = 2.0
+    assert "the loss holds against the pull" in held.shortfall()
+    set_gammas(net, a=[0.0] * 4, b=[0.0] * 6, c=[1.0] * 4)
+    assert held.shortfall() is None

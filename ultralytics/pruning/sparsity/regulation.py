@@ -1,0 +1,78 @@
+"""A target instead of a strength for the proximal modes: the strength is found anew at each epoch's start."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..channels import ChannelMap
+from ..criteria import bn_scale
+from ..selection import choose
+from .scales import Scales
+from .settings import Settings
+
+REACHED_BY = 0.7  # part of the run at whose end the target holds; the rest is for the accuracy to come back
+
+
+class Regulation:
+    """Finds the strength with which the weakest gammas that the target wants removed are at zero in time.
+
+    At each epoch's start the selection of `prune.py` says which groups would go, by |gamma| as it is. The strength is
+    their largest |gamma| over the epochs left: what resists the pull raises it. From `REACHED_BY` of the run on, the
+    choice stands, its gammas are held at zero, and nothing is pulled any more.
+
+    Args:
+        model: The network.
+        channel_map: Its channels.
+        scales: Its gammas.
+        settings: What is asked for; has a target.
+
+    Attributes:
+        held: Which groups are held at zero, bool of shape (G,).
+        strength: How far an idle gamma moves in this epoch.
+        limits: In words, what will keep the choice from the target.
+    """
+
+    def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, settings: Settings) -> None:
+        assert settings.target is not None
+        self._model, self._map, self._scales = model, channel_map, scales
+        self._target, self._limits = settings.target, settings.limits
+        trained = np.zeros(len(channel_map.channels), dtype=bool)
+        trained[scales.groups.cpu().numpy()] = True
+        self._trained = trained
+        self.held = np.zeros(len(trained), dtype=bool)
+        self.strength = 0.0
+        self._keeps: Tensor = torch.ones_like(scales.free, dtype=scales.gammas[0].dtype)
+        self.limits = choose(channel_map, self._scores(), self._target, self._limits)[1]
+
+    def _scores(self) -> np.ndarray:
+        return np.where(self._trained, bn_scale(self._map, self._model), np.nan)
+
+    def epoch_starts(self, epoch: int, epochs: int) -> None:
+        """Sets the strength of this epoch, counted from 0."""
+        left = round(REACHED_BY * epochs) - epoch
+        if self.held.any():
+            return
+        removed = ~choose(self._map, self._scores(), self._target, self._limits)[0]
+        places = torch.as_tensor(removed, device=self._scales.groups.device)[self._scales.groups]
+        if left > 0:
+            self.strength = float(self._scales.values().abs()[places].max()) / left
+        else:
+            self.load({"held": torch.from_numpy(removed), "strength": 0.0})
+
+    def after_step(self) -> None:
+        """Holds what is held; call it after the proximal step."""
+        if self.held.any():
+            self._scales.write(self._scales.gammas, self._scales.values() * self._keeps)
+
+    def state(self) -> dict:
+        """Returns what `load` takes."""
+        return {"held": torch.from_numpy(self.held), "strength": self.strength}
+
+    def load(self, state: dict) -> None:
+        """Goes on from an earlier `state`."""
+        self.held, self.strength = state["held"].numpy().copy(), state["strength"]
+        held = torch.as_tensor(self.held, device=self._scales.groups.device)[self._scales.groups]
+        self._keeps = (~held).to(self._keeps)
+        self.after_step()

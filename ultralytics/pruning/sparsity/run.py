@@ -1,0 +1,192 @@
+"""What the trainer holds during a sparsity training: it calls this at each step and epoch, and knows no mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from ..errors import PruningError
+from ..tracing import trace
+from .penalties import PROXIMAL_STEPS, add_subgradient
+from .regulation import Regulation
+from .scales import Scales
+from .settings import LEAST_EPOCHS, Settings
+from .steering import Steering
+from .watching import History
+
+
+class SparsityRun:
+    """A sparsity training of one network. Under DDP each rank has one, and all do the same.
+
+    Args:
+        model: The network, without wrappers.
+        settings: What is asked for.
+
+    Attributes:
+        settings: What is asked for.
+        scales: The gammas that it works on; the list is made once.
+        history: What a person watches.
+        travel: How far an idle gamma has moved so far.
+        could_fade: Share of the gammas that are smaller than the way that an idle one goes.
+
+    Raises:
+        PruningError: If the network has nothing that can fade.
+    """
+
+    def __init__(self, model: nn.Module, settings: Settings) -> None:
+        channel_map = trace(model)
+        self.settings = settings
+        self.scales = Scales.of(model, channel_map)
+        self.history = History()
+        self.travel = 0.0
+        self._at_start = self.scales.prunable().cpu()
+        self._strength = settings.sr
+        self._steering = Steering(model, channel_map, self.scales, settings) if settings.mode == "steered" else None
+        regulated = settings.target and not self._steering
+        self._regulation = Regulation(model, channel_map, self.scales, settings) if regulated else None
+        faded = [*self.scales.gammas, *(self._steering.erased if self._steering else [])]
+        ids = {id(tensor) for tensor in faded}
+        self._may_be_zero = {name: tensor for name, tensor in model.named_parameters() if id(tensor) in ids}
+
+    def __str__(self) -> str:
+        count, norms = int(self.scales.free.sum()), len(self.scales.names)
+        return f"{self.settings}; {count:,} prunable gammas of {norms} batch norms"
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What will keep the training from its target, in words."""
+        chooser = self._steering or self._regulation
+        return chooser.limits if chooser else ()
+
+    @property
+    def strength(self) -> float:
+        """The strength in this epoch; 0 where nothing is pulled."""
+        return self._regulation.strength if self._regulation else self._strength
+
+    def attach(self, optimizer: Optimizer, share_of_epoch: Callable[[], float]) -> None:
+        """Works at each step of an optimizer from now on, but not where a gradient scaler skips it.
+
+        Args:
+            optimizer: The optimizer.
+            share_of_epoch: Tells how much of an epoch a step is.
+        """
+
+        def before(optimizer: Optimizer, *_: Any) -> None:
+            if self._steering and not _skipped(optimizer):
+                self._steering.observe(share_of_epoch())
+
+        def after(optimizer: Optimizer, *_: Any) -> None:
+            if not _skipped(optimizer):
+                self._after_step(share_of_epoch())
+
+        if self.settings.mode != "subgradient":
+            optimizer.register_step_pre_hook(before)
+            optimizer.register_step_post_hook(after)
+
+    def check(self, optimizer: Optimizer, steps_per_epoch: float, epochs: int) -> None:
+        """Refuses what cannot end well.
+
+        Raises:
+            PruningError: If the strength would take all gammas to zero within an epoch, or the epochs are too few.
+        """
+        if self._steering and epochs < LEAST_EPOCHS:
+            raise PruningError(f"sparsity=steered needs at least {LEAST_EPOCHS} epochs, these are {epochs}")
+        way = self.strength * (self.idle_step(optimizer) * steps_per_epoch if self._is_subgradient else 1.0)
+        largest = float(self._at_start.max())
+        if not self.settings.target and way >= largest:
+            raise PruningError(
+                f"sr={self.settings.sr:g} moves an idle gamma by {way:.2g} in an epoch, and the largest is "
+                f"{largest:.2g}: all channels would fade at once; use an sr of at most "
+                f"{self.settings.sr * largest / way / 3:.1g}"
+            )
+
+    @property
+    def _is_subgradient(self) -> bool:
+        return self.settings.mode == "subgradient"
+
+    def idle_step(self, optimizer: Optimizer) -> float:
+        """Returns how far an optimizer moves an idle gamma in a step, per unit of the subgradient's strength."""
+        group = next(
+            group for group in optimizer.param_groups if any(p is self.scales.gammas[0] for p in group["params"])
+        )
+        if isinstance(optimizer, SGD) or type(optimizer).__name__ == "MuSGD":
+            return group["lr"] / (1 - group.get("momentum", 0.0))
+        return group["lr"] / max(self.strength, 1e-12)  # divided by its own running size: lr, whatever the strength
+
+    def epoch_starts(self, epoch: int, epochs: int) -> None:
+        """Sets the strength of an epoch, counted from 0, or the choice."""
+        self._strength = self.settings.strength(epoch, epochs)
+        for chooser in (self._steering, self._regulation):
+            if chooser:
+                chooser.epoch_starts(epoch, epochs)
+
+    def add_to_gradients(self, optimizer: Optimizer) -> None:
+        """Adds the pull of the subgradient mode, once for each optimizer step, between backward and the step."""
+        add_subgradient(self.scales, self._strength, self.settings.sr_bias)
+        self.travel += self.idle_step(optimizer) * self._strength
+
+    def _after_step(self, share: float) -> None:
+        if self._steering:
+            self._steering.after_step(share)
+            return
+        self.travel += self.strength * share
+        if self.strength or self.settings.sr_bias:
+            PROXIMAL_STEPS[self.settings.mode](self.scales, self.strength * share, self.settings.sr_bias * share)
+        if self._regulation:
+            self._regulation.after_step()
+
+    def copy_zeros(self, averaged: nn.Module) -> None:
+        """Copies exact zeros into the averaged weights (EMA), where they never arise by themselves.
+
+        Args:
+            averaged: The average of this run's network.
+        """
+        with torch.no_grad():
+            for name, tensor in self._may_be_zero.items():
+                averaged.get_parameter(name).masked_fill_(tensor == 0, 0.0)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what `load` takes, as tensors and plain data."""
+        parts = {"steering": self._steering, "regulation": self._regulation}
+        states = {name: part.state() for name, part in parts.items() if part}
+        return {**states, "history": self.history.state(), "travel": self.travel, "at_start": self._at_start}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from an earlier `state`."""
+        for name, part in (("steering", self._steering), ("regulation", self._regulation)):
+            if part:
+                part.load(state[name])
+        self.history.load(state["history"])
+        self.travel, self._at_start = state["travel"], state["at_start"]
+
+    def shortfall(self) -> str | None:
+        """Says in words if a run ends with less than a tenth of what was asked, and what to try; else None."""
+        got, target = self.scales.sparsity(), self.settings.target
+        if target:
+            asked = target.value if target.name == "prune_ratio" else 1 - target.value**-0.5
+        else:
+            asked = float((self._at_start < self.travel).float().mean())
+        if not target and asked < 0.1:
+            typical = float(self._at_start.median())
+            return (
+                f"the pull was too weak for anything to fade: an idle gamma moved by {self.travel:.2g} in all, and "
+                f"half of them began above {typical:.2g}; {got:.1%} have faded. Use an sr "
+                f"{typical / max(self.travel, 1e-9):.0f} times as large, more epochs, or sparsity=steered with a target"
+            )
+        if got >= asked / 10:
+            return None
+        return (
+            f"{got:.1%} of the prunable gammas have faded, where {asked:.0%} could: the loss holds against the pull, "
+            f"or an optimizer that divides by its gradients' size swallowed it. Try optimizer=SGD, a larger sr, more "
+            f"epochs, or sparsity=steered with a target"
+        )
+
+
+def _skipped(optimizer: Optimizer) -> bool:
+    """Whether a fused optimizer, which a gradient scaler calls in any case, does nothing in this step."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)

@@ -1,0 +1,102 @@
+"""The batch-norm scales (gamma) and shifts (beta) that a sparsity training works on, as one vector of K channels.
+
+One vector means a handful of operations per step, whatever the number of batch norms: a loop over the modules costs
+more than a training step may pay for it.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..channels import ChannelMap
+from ..errors import PruningError
+
+FADED = 1e-3  # |gamma| below which a channel counts as faded: what it adds is noise, and folding absorbs the rest
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The gammas and betas of all batch norms with a prunable channel that are trained.
+
+    Attributes:
+        names: Names of the batch norms.
+        gammas: Their gammas, (C_i,) each; K is the sum of the C_i.
+        betas: Their betas, (C_i,) each.
+        free: Which of the K channels can be pruned, bool of shape (K,).
+        groups: The group of each channel, int64 of shape (K,).
+        members: Number of gammas in each group, of shape (G,); at least 1.
+    """
+
+    names: tuple[str, ...]
+    gammas: list[Tensor]
+    betas: list[Tensor]
+    free: Tensor
+    groups: Tensor
+    members: Tensor
+
+    @classmethod
+    def of(cls, model: nn.Module, channel_map: ChannelMap) -> Scales:
+        """Collects them.
+
+        Raises:
+            PruningError: If no gamma can be pruned, or all that can are frozen.
+        """
+        modules = dict(model.named_modules())
+        norms = [layer for layer in channel_map.norms() if modules[layer.name].weight is not None]
+        norms = [layer for layer in norms if channel_map.free[layer.outputs].any()]
+        trained = [layer for layer in norms if modules[layer.name].weight.requires_grad]
+        if not norms:
+            raise PruningError("no batch-norm scale of this network can be pruned, so a pull on them would do nothing")
+        if not trained:
+            raise PruningError(
+                "all batch-norm scales that can be pruned are frozen (freeze=...): none of them can fade"
+            )
+        gammas = [modules[layer.name].weight for layer in trained]
+        groups = np.concatenate([layer.outputs for layer in trained])
+        count = np.bincount(groups, minlength=len(channel_map.channels)).clip(1)
+        device = gammas[0].device
+        return cls(
+            names=tuple(layer.name for layer in trained),
+            gammas=gammas,
+            betas=[modules[layer.name].bias for layer in trained],
+            free=torch.as_tensor(channel_map.free[groups], device=device),
+            groups=torch.as_tensor(groups, device=device),
+            members=torch.as_tensor(count, device=device),
+        )
+
+    @property
+    def sizes(self) -> list[int]:
+        """C_i of each batch norm."""
+        return [len(gamma) for gamma in self.gammas]
+
+    @functools.cached_property
+    def masks(self) -> list[Tensor]:
+        """1 where a channel can be pruned, 0 elsewhere, (C_i,) each."""
+        return list(self.free.to(self.gammas[0].dtype).split(self.sizes))
+
+    def values(self) -> Tensor:
+        """Returns all gammas, of shape (K,)."""
+        return torch.cat([gamma.detach() for gamma in self.gammas])
+
+    def prunable(self) -> Tensor:
+        """Returns |gamma| of the channels that can be pruned."""
+        return self.values().abs()[self.free]
+
+    def sparsity(self) -> float:
+        """Returns the share of faded gammas among those that can be pruned."""
+        return float((self.prunable() < FADED).float().mean())
+
+    def per_group(self, values: Tensor) -> Tensor:
+        """Adds up values (K,) over the members of each group, to shape (G,)."""
+        return torch.zeros(len(self.members), dtype=values.dtype, device=values.device).index_add_(
+            0, self.groups, values
+        )
+
+    def write(self, tensors: list[Tensor], values: Tensor) -> None:
+        """Writes values (K,) into the gammas or the betas."""
+        torch._foreach_copy_([tensor.detach() for tensor in tensors], list(values.split(self.sizes)))

@@ -1,0 +1,99 @@
+"""What a person watches during a sparsity training: gammas per epoch, for TensorBoard and for `gamma.png`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .scales import FADED, Scales
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The gammas at the end of an epoch.
+
+    Attributes:
+        number: Which epoch, counted from 0.
+        sparsity: Share of faded gammas, in 0..1.
+        strength: The strength in that epoch.
+        counts: How many gammas lie in each bin of `plots.fixed_edges()`, the exact zeros first.
+    """
+
+    number: int
+    sparsity: float
+    strength: float
+    counts: tuple[int, ...]
+
+
+class History:
+    """Remembers the gammas of each epoch, in this process and through a resume.
+
+    Attributes:
+        epochs: What was seen, in order.
+    """
+
+    def __init__(self) -> None:
+        self.epochs: list[Epoch] = []
+        self._writer: Any = None
+
+    def epoch_ends(self, number: int, strength: float, scales: Scales, folder: Path) -> None:
+        """Notes an epoch, and writes it for TensorBoard if that is installed.
+
+        Args:
+            number: Which epoch, counted from 0.
+            strength: The strength in it.
+            scales: The gammas.
+            folder: The run's folder.
+        """
+        from ..plots import count, fixed_edges
+
+        edges = fixed_edges()
+        values = scales.prunable().cpu().double().numpy().clip(max=edges[-1])
+        epoch = Epoch(number, float(np.mean(values < FADED)), strength, tuple(count(values, edges).tolist()))
+        self.epochs = [*(other for other in self.epochs if other.number < number), epoch]  # an epoch may be run again
+        self._write(epoch, scales, folder)
+
+    def _write(self, epoch: Epoch, scales: Scales, folder: Path) -> None:
+        if self._writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:  # an extra, which not everybody wants
+                self._writer = False
+            else:
+                self._writer = SummaryWriter(str(folder))
+        if not self._writer:
+            return
+        self._writer.add_scalar("sparsity/faded", epoch.sparsity, epoch.number + 1)
+        self._writer.add_scalar("sparsity/strength", epoch.strength, epoch.number + 1)
+        self._writer.add_histogram("gamma", scales.prunable().cpu(), epoch.number + 1)
+        for name, gamma, free in zip(scales.names, scales.gammas, scales.free.split(scales.sizes), strict=True):
+            self._writer.add_histogram(f"gamma/{name}", gamma.detach().abs()[free].cpu(), epoch.number + 1)
+        self._writer.flush()
+
+    def ends(self, scales: Scales, folder: Path) -> None:
+        """Draws `gamma.png` into the run's folder: the gammas over the epochs, and in each layer at the end."""
+        from ..checkpoint import whole_file
+        from ..plots import NetworkGammas, history_figure
+
+        parts = zip(scales.names, scales.gammas, scales.free.split(scales.sizes), strict=True)
+        layers = {name: gamma.detach().abs()[free].cpu().double().numpy() for name, gamma, free in parts}
+        figure = history_figure(
+            [epoch.number + 1 for epoch in self.epochs],
+            np.array([epoch.counts for epoch in self.epochs]),
+            NetworkGammas("at the end", layers),
+        )
+        with whole_file(folder / "gamma.png") as temporary:
+            figure.savefig(temporary)
+        if self._writer:
+            self._writer.close()
+
+    def state(self) -> list[dict[str, Any]]:
+        """Returns what `load` takes."""
+        return [asdict(epoch) for epoch in self.epochs]
+
+    def load(self, state: list[dict[str, Any]]) -> None:
+        """Goes on from an earlier `state`."""
+        self.epochs = [Epoch(**epoch) for epoch in state]
