@@ -9,21 +9,22 @@ import torch
 from conftest import REPOSITORY, run_python
 
 from ultralytics import YOLO
-from ultralytics.pruning import load, prune_network, save
+from ultralytics.pruning import PruningError, load, prune_network, save, trace
 from ultralytics.pruning.checkpoint import is_finished
+from ultralytics.pruning.zeros import share_at_zero
 
 # Kills its own process at a chosen moment: inside a checkpoint's bytes, between its renames, or within an epoch.
 TRAIN_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-start, data, project, die, settings = sys.argv[1:6]
+start, data, project, die, settings, dies_in = sys.argv[1:7]
 from ultralytics import YOLO
 def kill(): os.kill(os.getpid(), signal.SIGKILL)
 model = YOLO(start)
 state = {"epoch": -1}
 def begins(t): state["epoch"] = t.epoch
 def batch(t):
-    if die == "batch" and state["epoch"] == 1: kill()
+    if die == "batch" and state["epoch"] == int(dies_in): kill()
 model.add_callback("on_train_epoch_start", begins)
 model.add_callback("on_train_batch_end", batch)
 write, replace = Path.write_bytes, os.replace
@@ -78,11 +79,11 @@ def rows(folder: Path) -> list[list[str]]:
     return [line.split(",")[:1] + line.split(",")[2:] for line in (folder / "results.csv").read_text().splitlines()]
 
 
-def killed_run(start: Path, digits: Path, folder: Path, die: str) -> Path:
+def killed_run(start: Path, digits: Path, folder: Path, die: str, *, epoch: str = "1", **more) -> Path:
     script = folder / "train.py"
     script.write_text(TRAIN_AND_DIE)
-    settings = repr({**SETTINGS, "finetune": True})
-    done = run_python(script, start, digits, folder, die, settings, cwd=folder, PYTHONPATH=str(REPOSITORY))
+    settings = repr({**SETTINGS, "finetune": True, **more})
+    done = run_python(script, start, digits, folder, die, settings, epoch, cwd=folder, PYTHONPATH=str(REPOSITORY))
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     return folder / "run"
 
@@ -106,6 +107,57 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(die, start, digits, t
     )
     assert rows(run) == rows(uninterrupted)
     assert sorted(file.name for file in (run / "weights").iterdir()) == ["best.pt", "last.pt"]
+
+
+def same_networks(first: Path, second: Path) -> bool:
+    states = [load(run / "weights" / "last.pt")[0].state_dict().values() for run in (first, second)]
+    return all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
+STEERED = {"epochs": 5, "sparsity": "steered", "target_sparsity": 0.5, "round_to": 4}
+
+
+@pytest.mark.parametrize("asked", [STEERED, {**STEERED, "sparsity": "group"}], ids=["steered", "group"])
+def test_a_killed_sparsity_training_keeps_its_choice(asked, start, digits, tmp_path):
+    whole = {**SETTINGS, **asked, "finetune": True, "project": str(tmp_path), "name": "whole"}
+    YOLO(start).train(data=str(digits), **whole)
+    run = killed_run(start, digits, tmp_path, "batch", epoch="3", **asked)
+    assert load(run / "weights" / "last.pt")[1]["epoch"] == 2
+    YOLO(run / "weights" / "last.pt").train(resume=True)
+    assert same_networks(run, tmp_path / "whole")
+    assert rows(run) == rows(tmp_path / "whole")
+    network = load(run / "weights" / "last.pt")[0]
+    assert share_at_zero(trace(network), network) == pytest.approx(0.5, abs=0.03)
+    assert (run / "gamma.png").is_file()
+
+
+def test_a_steered_training_does_not_go_on_without_its_choice(start, digits, tmp_path):
+    run = killed_run(start, digits, tmp_path, "batch", epoch="2", **STEERED)
+    for file in (run / "weights").glob("resume-*.pt"):
+        file.unlink()
+    with pytest.raises(PruningError, match="start anew"):
+        YOLO(run / "weights" / "last.pt").train(resume=True)
+
+
+def test_the_recovery_from_nan_goes_back_to_the_choice_of_the_checkpoint(start, digits, tmp_path):
+    seen = []
+
+    def ends(trainer):
+        steering = trainer.sparsity._steering
+        seen.append((trainer.epoch, steering.removed.copy(), len(trainer.sparsity.history.epochs)))
+        if len(seen) == 3:  # in the third epoch: the choice was made, and is lost with the epoch
+            trainer.loss = torch.tensor(float("nan"))
+            steering.removed[:] = True
+            steering.importance.fill_(float("nan"))
+
+    model = YOLO(start)
+    model.add_callback("on_train_epoch_end", ends)
+    whole = {**SETTINGS, **STEERED, "finetune": True, "project": str(tmp_path), "name": "run"}
+    model.train(data=str(digits), **whole)
+    assert [epoch for epoch, _, _ in seen] == [0, 1, 2, 2, 3, 4]
+    assert (seen[2][1] == seen[3][1]).mean() > 0.9 and seen[2][2] == seen[3][2] == 2
+    network = load(tmp_path / "run" / "weights" / "last.pt")[0]
+    assert share_at_zero(trace(network), network) == pytest.approx(0.5, abs=0.03)
 
 
 def test_without_the_exact_state_it_still_goes_on(start, digits, tmp_path, caplog):

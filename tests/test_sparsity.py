@@ -119,9 +119,11 @@ def test_an_idle_gamma_moves_by_sr_in_an_epoch_whatever_the_optimizer_and_batch(
     set_gammas(net, a=[1.0] * 4, b=[1.0] * 6, c=[1.0] * 4)
     optimizer = OPTIMIZERS[name](net.parameters())
     run = run_of(net, sparsity=mode, sr=0.1, sr_schedule="constant")
-    run.attach(optimizer, lambda: 1 / steps)
+    run.attach(optimizer)
     run.epoch_starts(0, 10)
-    for _ in range(steps):
+    for step in range(steps):
+        for _ in range(1 + step % 2):  # batches
+            run.batch_starts(steps + steps // 2)
         idle(net)
         optimizer.step()
     for layer in "abc":
@@ -137,8 +139,9 @@ def test_musgd_is_as_good_as_any():
     scalars = [p for p in net.parameters() if p.ndim == 1]
     optimizer = MuSGD([{"params": scalars, "lr": 0.01, "momentum": 0.9, "use_muon": False}])
     run = run_of(net, sparsity="proximal", sr=0.1, sr_schedule="constant")
-    run.attach(optimizer, lambda: 1.0)
+    run.attach(optimizer)
     run.epoch_starts(0, 10)
+    run.batch_starts(1)
     idle(net)
     optimizer.step()
     assert gammas(net, "b") == pytest.approx([0.9] * 6)
@@ -151,10 +154,11 @@ def test_nothing_moves_where_the_gradient_scaler_skips_a_step(mode, fused):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, fused=fused)
     asked = {"target_sparsity": 0.5} if mode == "steered" else {"sr": 0.1}
     run = run_of(net, sparsity=mode, **asked)
-    run.attach(optimizer, lambda: 0.5)
+    run.attach(optimizer)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
     for epoch, broken in enumerate([False, True, False]):
         run.epoch_starts(epoch, 3)
+        run.batch_starts(2)
         before = copy.deepcopy(net.state_dict())
         loss = sum((p * (math.inf if broken else 1.0)).sum() for p in net.parameters())
         optimizer.zero_grad()
@@ -245,11 +249,12 @@ def test_frozen_gammas_do_not_move_and_their_groups_are_not_chosen():
 def train(net: nn.Module, run: SparsityRun, epochs: int, start: int = 0, steps: int = 4) -> None:
     """A training with random gradients, the same for each epoch's number."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    run.attach(optimizer, lambda: 1 / steps)
+    run.attach(optimizer)
     for epoch in range(start, epochs):
         run.epoch_starts(epoch, epochs)
         generator = torch.Generator().manual_seed(epoch)
         for _ in range(steps):
+            run.batch_starts(steps)
             for parameter in net.parameters():
                 parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter)
             optimizer.step()
@@ -329,11 +334,12 @@ def test_a_saved_state_goes_on_as_if_nothing_had_happened(asked, tmp_path):
 
 def train_part(net: nn.Module, run: SparsityRun, start: int, end: int, epochs: int = 6) -> None:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    run.attach(optimizer, lambda: 0.25)
+    run.attach(optimizer)
     for epoch in range(start, end):
         run.epoch_starts(epoch, epochs)
         generator = torch.Generator().manual_seed(epoch)
         for _ in range(4):
+            run.batch_starts(4)
             for parameter in net.parameters():
                 parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter)
             optimizer.step()

@@ -17,6 +17,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import PruningError, load, plans_of, prune_network, save, trace
 from ultralytics.pruning.rebuild import differing_layer, is_pruned
 from ultralytics.pruning.sparsity import SparsityRun
+from ultralytics.pruning.zeros import share_at_zero
 
 
 def write_images(folder: Path, count: int = 4) -> list[Path]:
@@ -228,6 +229,63 @@ def test_sparsity_warns_under_adam_and_says_what_it_does(quick, tmp_path, caplog
     assert "sr=0.01 (linear)" in text and "prunable gammas of 57 batch norms" in text
     assert "Use optimizer=SGD" in text
     assert "amp: false" in (tmp_path / "run" / "args.yaml").read_text()
+
+
+def test_a_person_sees_the_sparsity(quick, tmp_path, monkeypatch, caplog):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from ultralytics.engine import trainer as edited
+
+    lines = []
+    bar = edited.TQDM.__mro__[1]
+    monkeypatch.setattr(bar, "set_description", lambda self, text: lines.append(text))
+    caplog.set_level("INFO", logger="ultralytics")
+    asked = {"sparsity": "proximal", "sr": 0.6, "sr_schedule": "constant", "optimizer": "AdamW"}
+    asked |= {"epochs": 3, "plots": True, "nbs": 8}
+    YOLO("yolov8n.yaml").train(project=str(tmp_path), name="run", **{**quick, **asked})
+    run = tmp_path / "run"
+    header, *rows = [line.split(",") for line in (run / "results.csv").read_text().splitlines()]
+    shares = [float(row[header.index("metrics/sparsity")]) for row in rows]
+    assert shares[0] == 0 and 0.9 < shares[1] <= shares[2] <= 1  # from 1 by 0.6 an epoch
+    heading = next(record.getMessage() for record in caplog.records if "box_loss" in record.getMessage())
+    assert heading.split()[-1] == "sparsity"
+    assert len(lines[-1].split()) == len(heading.split())
+    assert float(lines[-1].split()[-1]) == pytest.approx(shares[1], abs=1e-3)
+    assert "amp: true" in (run / "args.yaml").read_text()
+    for picture in ("gamma.png", "results.png"):
+        assert cv2.imread(str(run / picture)) is not None
+    events = EventAccumulator(str(run), size_guidance={"histograms": 0}).Reload()
+    assert [event.value for event in events.Scalars("sparsity/faded")] == pytest.approx(shares, abs=1e-4)
+    assert [event.value for event in events.Scalars("sparsity/strength")] == pytest.approx([0.6] * 3)
+    histograms = events.Tags()["histograms"]
+    assert "gamma" in histograms and "gamma/model.0.bn" in histograms and len(histograms) == 1 + 57
+    assert "sparsity" not in (edited.TQDM.more or "") and not list((run / "weights").glob("resume-*"))
+
+
+def test_a_run_in_which_nothing_fades_says_so_at_its_end(quick, tmp_path, caplog):
+    YOLO("yolov8n.yaml").train(sr=1e-5, project=str(tmp_path), name="run", **quick)
+    assert "SPARSITY: the pull was too weak" in caplog.text and "sparsity=steered" in caplog.text
+
+
+def test_a_backbone_that_is_frozen_is_refused_before_the_first_epoch(tmp_path):
+    settings = {"epochs": 1, "imgsz": 64, "device": "cpu", "project": str(tmp_path), "freeze": 9, "sr": 0.01}
+    with pytest.raises(PruningError, match="frozen and cannot fade"):
+        YOLO("yolov8n-cls.yaml").train(data=write_data("classify", tmp_path / "data"), optimizer="SGD", **settings)
+
+
+MORE = [{"multi_scale": 0.5}, {"freeze": 3}, {"nbs": 64, "epochs": 4, "warmup_epochs": 1}]
+
+
+@pytest.mark.parametrize("more", MORE, ids=str)
+def test_zeros_come_about_with_other_settings_of_the_release(more, quick, tmp_path):
+    """Several sizes of images, frozen layers, and steps of many batches, of which the warm-up takes fewer."""
+    asked = {"sparsity": "group", "target_sparsity": 0.3, "round_to": 4, "epochs": 3, "batch": 4}
+    YOLO("yolov8n.yaml").train(project=str(tmp_path), name="run", **{**quick, **asked, **more})
+    network, _ = load(tmp_path / "run" / "weights" / "last.pt")
+    at_zero = share_at_zero(trace(network), network)
+    assert at_zero == pytest.approx(0.3, abs=0.02) or ("freeze" in more and 0.2 < at_zero <= 0.3)
+    norms = [module for module in network.model[:3].modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all((norm.weight != 0).all() for norm in norms) or "freeze" not in more
 
 
 def test_edits_stand_in_the_class_all_trainers_share():

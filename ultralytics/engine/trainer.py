@@ -56,11 +56,12 @@ def _start_sparsity(self, release):
     if not settings:
         return
     self.sparsity = SparsityRun(_network(self.model), settings)
-    self.sparsity.attach(self.optimizer, lambda: self.accumulate / len(self.train_loader))
+    self.sparsity.attach(self.optimizer)
     self.sparsity.check(self.optimizer, len(self.train_loader) / self.accumulate, self.epochs)
     self.add_callback(
         "on_train_epoch_start", lambda trainer: trainer.sparsity.epoch_starts(trainer.epoch, trainer.epochs)
     )
+    self.add_callback("on_train_batch_start", lambda trainer: trainer.sparsity.batch_starts(len(trainer.train_loader)))
     self.add_callback("on_train_epoch_end", lambda trainer: trainer.sparsity.copy_zeros(_network(trainer.ema.ema)))
     self.stopper.patience = math.inf  # the accuracy falls on the way to a target: no reason to stop
     if RANK not in {-1, 0}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,6 +42,7 @@ class SparsityRun:
         self.scales = Scales.of(model, channel_map)
         self.history = History()
         self.travel = 0.0
+        self._share = 0.0  # of an epoch, since the last step
         self._at_start = self.scales.prunable().cpu()
         self._strength = settings.sr
         self._steering = Steering(model, channel_map, self.scales, settings) if settings.mode == "steered" else None
@@ -67,21 +67,17 @@ class SparsityRun:
         """The strength in this epoch; 0 where nothing is pulled."""
         return self._regulation.strength if self._regulation else self._strength
 
-    def attach(self, optimizer: Optimizer, share_of_epoch: Callable[[], float]) -> None:
-        """Works at each step of an optimizer from now on, but not where a gradient scaler skips it.
-
-        Args:
-            optimizer: The optimizer.
-            share_of_epoch: Tells how much of an epoch a step is.
-        """
+    def attach(self, optimizer: Optimizer) -> None:
+        """Works at each step of an optimizer from now on, but not where a gradient scaler skips it."""
 
         def before(optimizer: Optimizer, *_: Any) -> None:
             if self._steering and not _skipped(optimizer):
-                self._steering.observe(share_of_epoch())
+                self._steering.observe(self._share)
 
         def after(optimizer: Optimizer, *_: Any) -> None:
             if not _skipped(optimizer):
-                self._after_step(share_of_epoch())
+                self._after_step(self._share)
+                self._share = 0.0
 
         if self.settings.mode != "subgradient":
             optimizer.register_step_pre_hook(before)
@@ -123,6 +119,14 @@ class SparsityRun:
         for chooser in (self._steering, self._regulation):
             if chooser:
                 chooser.epoch_starts(epoch, epochs)
+
+    def batch_starts(self, batches: int) -> None:
+        """Counts how much of an epoch the next step is: as many batches as went by since the last one.
+
+        Args:
+            batches: Number of batches in an epoch.
+        """
+        self._share += 1 / batches
 
     def add_to_gradients(self, optimizer: Optimizer) -> None:
         """Adds the pull of the subgradient mode, once for each optimizer step, between backward and the step."""

@@ -18,6 +18,8 @@ from ..errors import PruningError
 
 FADED = 1e-3  # |gamma| below which a channel counts as faded: what it adds is noise, and folding absorbs the rest
 
+LEAST_TRAINED = 0.4  # of the prunable gammas; a classifier with a frozen backbone has fewer, and nothing to gain
+
 
 @dataclass(frozen=True)
 class Scales:
@@ -44,7 +46,7 @@ class Scales:
         """Collects them.
 
         Raises:
-            PruningError: If no gamma can be pruned, or all that can are frozen.
+            PruningError: If no gamma can be pruned, or most that can are frozen.
         """
         modules = dict(model.named_modules())
         norms = [layer for layer in channel_map.norms() if modules[layer.name].weight is not None]
@@ -52,13 +54,15 @@ class Scales:
         trained = [layer for layer in norms if modules[layer.name].weight.requires_grad]
         if not norms:
             raise PruningError("no batch-norm scale of this network can be pruned, so a pull on them would do nothing")
-        if not trained:
+        count, of = (sum(int(channel_map.free[layer.outputs].sum()) for layer in some) for some in (trained, norms))
+        if count < LEAST_TRAINED * of:
             raise PruningError(
-                "all batch-norm scales that can be pruned are frozen (freeze=...): none of them can fade"
+                f"only {count:,} of {of:,} batch-norm scales that can be pruned are trained, the others are frozen and "
+                f"cannot fade: train the backbone, too (freeze=...)"
             )
         gammas = [modules[layer.name].weight for layer in trained]
         groups = np.concatenate([layer.outputs for layer in trained])
-        count = np.bincount(groups, minlength=len(channel_map.channels)).clip(1)
+        members = np.bincount(groups, minlength=len(channel_map.channels)).clip(1)
         device = gammas[0].device
         return cls(
             names=tuple(layer.name for layer in trained),
@@ -66,7 +70,7 @@ class Scales:
             betas=[modules[layer.name].bias for layer in trained],
             free=torch.as_tensor(channel_map.free[groups], device=device),
             groups=torch.as_tensor(groups, device=device),
-            members=torch.as_tensor(count, device=device),
+            members=torch.as_tensor(members, device=device),
         )
 
     @property
