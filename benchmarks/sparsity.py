@@ -37,13 +37,11 @@ DATA = {
 ADAM = {"optimizer": "AdamW", "lr0": 0.001}
 SGD = {"optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 1}
 START = {**ADAM, "epochs": 30, "close_mosaic": 10}
-EPOCHS = 20
-MORE = {"epochs": EPOCHS, "close_mosaic": 6, "patience": 0, "round_to": 1}
+EPOCHS = 15
+MORE = {"epochs": EPOCHS, "close_mosaic": 5, "patience": 0, "round_to": 1}
 VARIANTS = {
     "dense": ADAM,
-    "dense, SGD": SGD,
     "subgradient, sr=0.035": {**SGD, "sr": 0.035},
-    "proximal, sr=0.1": {**ADAM, "sparsity": "proximal", "sr": 0.1},
     "group, sr=0.1": {**ADAM, "sparsity": "group", "sr": 0.1},
     "proximal, target_sparsity=0.5": {**ADAM, "sparsity": "proximal", "target_sparsity": 0.5},
     "group, target_sparsity=0.5": {**ADAM, "sparsity": "group", "target_sparsity": 0.5},

@@ -1,6 +1,7 @@
 """A user's mistake: one line that says what was found and what to do, exit code 2, nothing written."""
 
 import runpy
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -192,6 +193,22 @@ def test_bad_data(kind, script, good, tmp_path, runs, monkeypatch, capsys):
         ("train_sparsity.py", ("sr=nan",), "sr=nan"),
         ("train_sparsity.py", ("--epochs", "0"), "at least 1"),
         ("train_sparsity.py", ("--sr", "0"), "nothing would fade"),
+        ("train_sparsity.py", ("--sparsity", "steered"), "needs target_speed_up, e.g. 2.0"),
+        ("train_sparsity.py", ("--sparsity", "strict"), "invalid choice: 'strict'"),
+        ("train_sparsity.py", ("sparsity=proximall",), "did you mean 'proximal'"),
+        ("train_sparsity.py", ("sr_schedule=step",), "there are linear, constant, cosine, ramp"),
+        (
+            "train_sparsity.py",
+            ("--target-speed-up", "2", "--sparsity", "group", "--sr", "0.1"),
+            "leave out one of both",
+        ),
+        ("train_sparsity.py", ("--target-speed-up", "2", "--target-sparsity", "0.5"), "one target is enough"),
+        ("train_sparsity.py", ("--target-speed-up", "0.5", "--sparsity", "steered"), "a number above 1"),
+        ("train_sparsity.py", ("--target-sparsity", "1", "--sparsity", "steered"), "below 1"),
+        ("train_sparsity.py", ("--target-sparsity", "0.5"), "use sparsity=steered"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--zeros"), "no channel of this network has scales of exactly zero"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--zeros", "--speed-up", "2"), "not allowed with"),
+        ("prune.py", ("--weights", "yolov8n.yaml", "--zeros", "--ignore", "model.0"), "leave out --ratio and --ignore"),
         ("train-normal.py", ("--name", ".."), "without slashes"),
         ("train-normal.py", ("--name", "a/b", "--overwrite"), "without slashes"),
         ("train-normal.py", ("device=cpu",), "--device"),
@@ -248,3 +265,29 @@ def test_a_ratio_that_would_empty_layers_is_repaired_and_reported(good, tmp_path
     assert "instead of 95.0%" in said
     network = YOLO(tmp_path / "pruned.pt").model
     assert all(m.out_channels >= 1 for m in network.modules() if isinstance(m, nn.Conv2d))
+
+
+REFUSED_BY_THE_TRAINER = {
+    "all would fade": (("--sr", "1000"), "all channels would fade at once; use an sr of at most"),
+    "all would fade, proximal": (("--sparsity", "group", "--sr", "3"), "all channels would fade at once"),
+    "too few epochs": (("--sparsity", "steered", "--target-speed-up", "2", "--epochs", "2"), "at least 3 epochs"),
+    "all is frozen": (("--sr", "0.1", "freeze=22"), "frozen and cannot fade"),
+    "rounding": (("--sparsity", "group", "--target-sparsity", "0.5", "round_to=999"), "keeps every layer whole"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_THE_TRAINER)
+def test_what_only_the_trainer_can_refuse_leaves_everything_as_it_was(name, good, digits, runs, monkeypatch, capsys):
+    words, said = REFUSED_BY_THE_TRAINER[name]
+    words = ("--weights", good, "--data", digits, "--imgsz", "64", "--batch", "8", "--device", "cpu", *words)
+    code, line = run(monkeypatch, capsys, "train_sparsity.py", *words)
+    assert code == 2 and said in line
+    assert list(runs.iterdir()) == []
+    old = runs / "train-sparsity" / "weights" / "last.pt"
+    old.parent.mkdir(parents=True)
+    shutil.copy(good, old)
+    (old.parents[1] / "args.yaml").touch()
+    code, line = run(monkeypatch, capsys, "train_sparsity.py", *words, "--overwrite")
+    assert code == 2 and said in line
+    assert [path.name for path in runs.iterdir()] == ["train-sparsity"]
+    assert old.read_bytes() == good.read_bytes() and len(list(old.parents[1].iterdir())) == 2

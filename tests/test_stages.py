@@ -1,6 +1,7 @@
 """The stages as a person runs them: one after the other, in a copy of the repository, on a few images."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import onnx
 import pytest
 import torch
 from conftest import REPOSITORY, run_python
+from networks import difference, image, raw_outputs
 
 from ultralytics import YOLO
 from ultralytics.data.digits import Recipe, build
-from ultralytics.pruning import cut, load, plans_of, trace
+from ultralytics.pruning import cut, load, plans_of, save, trace
 from ultralytics.pruning.checkpoint import sha256
 from ultralytics.pruning.plan import PruningPlan
-from ultralytics.pruning.training import clear_run, interrupted_run
+from ultralytics.pruning.training import interrupted_run, prune_options, set_aside
 
 QUICK = ("--imgsz", "64", "--batch", "16", "--device", "cpu", "workers=0", "nbs=16")
 
@@ -162,11 +164,11 @@ def test_a_finished_run_is_not_overwritten_unasked(stages):
 def test_run_folders(tmp_path):
     from ultralytics.pruning import PruningError
 
-    clear_run(tmp_path / "new", overwrite=False)
+    set_aside(tmp_path / "new", overwrite=False)
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "val.csv").touch()
     with pytest.raises(PruningError, match="something else than a training"):
-        clear_run(tmp_path / "val", overwrite=True)
+        set_aside(tmp_path / "val", overwrite=True)
     assert (tmp_path / "val" / "val.csv").exists()
     with pytest.raises(PruningError, match="nothing to resume"):
         interrupted_run(tmp_path / "new")
@@ -193,3 +195,42 @@ def test_an_rt_detr_yaml_is_built():
 
     model, _, source = load_source("yolov8n-rtdetr.yaml")
     assert type(model).__name__ == "RTDETRDetectionModel" and source["task"] == "detect"
+
+
+def test_steered_from_end_to_end(stages):
+    """What is chosen for the target is at exactly zero, and goes without a ratio and without a difference."""
+    words = ("--data", stages.data, "--epochs", "4", *QUICK, "--name", "steered", "round_to=4", "optimizer=AdamW")
+    done = stages.run("train_sparsity.py", *words, "--sparsity", "steered", "--target-speed-up", "2")
+    last = "runs/steered/weights/last.pt"
+    assert done.stdout.splitlines()[-1].endswith(
+        f"python prune.py --weights {last}  (cuts just the channels that are at exactly zero)"
+    )
+    done = stages.run("prune.py", "--weights", last, "--save-dir", stages.root / "cut", "--no-onnx", "--imgsz", "64")
+    assert "have scales of exactly zero: cutting just these (--zeros)" in done.stdout
+    assert "Limit:" not in done.stdout and "Not folded" not in done.stdout
+    plan = PruningPlan.from_json((stages.root / "cut/pruned.json").read_text())
+    assert plan.before.macs / plan.after.macs == pytest.approx(2, rel=0.02) and plan.settings["zeros"] is True
+    sparse, pruned = (load(stages.root / file)[0].double() for file in (last, "cut/pruned.pt"))
+    x = image(sparse, 64)
+    assert difference(raw_outputs(sparse, x), raw_outputs(pruned, x)) < 1e-6  # the checkpoint is in half precision
+    by_ratio = stages.run("prune.py", "--weights", last, "--prune-ratio", "0.3", "--dry-run")
+    assert "--zeros" not in by_ratio.stdout
+
+
+def test_the_next_command_cuts_what_has_faded(stages, tmp_path):
+    network, _ = load(stages.root / "runs/train-sparsity/weights/last.pt")
+    (tmp_path / "weights").mkdir()
+
+    def suggested() -> str:
+        save(network, tmp_path / "weights" / "last.pt")
+        return prune_options(tmp_path)
+
+    assert "hardly a channel has faded" in suggested()
+    channel_map = trace(network)
+    faded = np.flatnonzero(channel_map.free)[::3]
+    for layer in channel_map.norms():
+        gamma = network.get_submodule(layer.name).weight.data
+        gamma[torch.from_numpy(np.isin(layer.outputs, faded))] = 1e-4
+    ratio = float(re.match(r" --prune-ratio (\S+)  \(removes only", suggested())[1])
+    share = channel_map.channels[faded].sum() / channel_map.channels[channel_map.free].sum()
+    assert share - 0.01 <= ratio <= share

@@ -109,16 +109,19 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         data = resolve_data(settings.pop("data", options.data), classes=classes)
         if weights.resolve().is_relative_to(folder.resolve()):
             raise PruningError(f"'{weights}' lies in the run that would be overwritten; choose another --name")
-        clear_run(folder, overwrite=options.overwrite)
         write_folder(RUNS)
+        replaced = set_aside(folder, overwrite=options.overwrite)
         try:
             YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
         except PruningError:
-            if not (folder / "weights" / "last.pt").is_file():
-                shutil.rmtree(folder, ignore_errors=True)  # refused before the first epoch
+            if not (folder / "weights" / "last.pt").is_file():  # refused before the first epoch
+                shutil.rmtree(folder, ignore_errors=True)
+                if replaced.is_dir():
+                    replaced.rename(folder)
             raise
         except subprocess.CalledProcessError as error:
             raise PruningError("a process of this training on several GPUs failed; its message stands above") from error
+        shutil.rmtree(replaced, ignore_errors=True)
     say(summary(folder))
     files = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
     say(f"\nNext: {stage.next_command.format(**files)}{prune_options(folder) if stage.sparsity else ''}")
@@ -202,8 +205,11 @@ def interrupted_run(folder: Path) -> Path:
     return last
 
 
-def clear_run(folder: Path, *, overwrite: bool) -> None:
+def set_aside(folder: Path, *, overwrite: bool) -> Path:
     """Makes room for a new run.
+
+    Returns:
+        Where the run that was there, if any, is kept until the new one has ended.
 
     Raises:
         PruningError: If the folder holds a run and `overwrite` is not set.
@@ -220,7 +226,11 @@ def clear_run(folder: Path, *, overwrite: bool) -> None:
             f"'{shown(folder)}' holds {state}; --overwrite replaces it, --resume goes on with an interrupted one, "
             f"--name OTHER keeps it"
         )
-    shutil.rmtree(folder, ignore_errors=True)
+    replaced = folder.with_name(f".{folder.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.is_dir():
+        folder.rename(replaced)
+    return replaced
 
 
 def summary(folder: Path) -> str:
