@@ -11,8 +11,7 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 	touch $@
 
 # The built-in images are small and few, so: small steps with no gradient accumulation (nbs), digits are not mirrored
-# (fliplr), and the pull is stronger than the default, since 18 epochs of them are only 684 steps. The cut is not rounded
-# (--round-to 1): most layers of so small a network end below 16 channels.
+# (fliplr), and widths are not rounded (round_to=1), since most layers of so small a network end below 16 channels.
 DIGITS := --data digits --imgsz 160 --batch 16 --device cpu --overwrite nbs=16 fliplr=0 mosaic=0.5
 NORMAL := runs/train-norm/weights/best.pt
 SPARSE := runs/train-sparsity/weights/last.pt
@@ -20,14 +19,14 @@ TUNED  := runs/finetune/weights/best.pt
 
 demo: install  ## all stages on the built-in digits, on the CPU
 	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 30 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
-	$(PYTHON) train_sparsity.py --epochs 18 --sr 0.035 $(DIGITS) lr0=0.01 warmup_epochs=1 close_mosaic=5
+	$(PYTHON) train_sparsity.py --epochs 16 --sparsity steered --target-speed-up 2.5 $(DIGITS) round_to=1 optimizer=AdamW lr0=0.001 close_mosaic=5
 	$(PYTHON) vis-bn-weight.py
-	$(PYTHON) prune.py --prune-ratio 0.75 --round-to 1
-	$(PYTHON) finetune.py --epochs 14 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=6
+	$(PYTHON) prune.py
+	$(PYTHON) finetune.py --epochs 12 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=6
 	$(PYTHON) export.py --data digits --imgsz 160
 	$(PYTHON) val.py $(NORMAL) $(SPARSE) weights/pruned.pt $(TUNED) --data digits --imgsz 160 --device cpu --overwrite
-	@echo "Epochs: normal 30, sparse 18 more, pruned none, fine-tuned 14 more."
-	@echo "Pictures: runs/bn-weights.png, runs/*/results.png, runs/val/*/BoxPR_curve.png"
+	@echo "Epochs: normal 30, sparse 16 more, pruned none, fine-tuned 12 more."
+	@echo "Pictures: runs/train-sparsity/gamma.png, runs/bn-weights.png, runs/*/results.png, runs/val/*/BoxPR_curve.png"
 	@echo "Files: weights/pruned.pt, .json, .onnx; fine-tuned: $(TUNED) and its .onnx (open one in netron.app)"
 
 zoo: install  ## every model file of the release, and Torch-Pruning beside it: more than an hour

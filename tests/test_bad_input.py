@@ -2,6 +2,7 @@
 
 import runpy
 import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import save, stages
+from ultralytics.pruning import load, save, stages
 
 
 @pytest.fixture(autouse=True)
@@ -272,6 +273,10 @@ REFUSED_BY_THE_TRAINER = {
     "all would fade, proximal": (("--sparsity", "group", "--sr", "3"), "all channels would fade at once"),
     "too few epochs": (("--sparsity", "steered", "--target-speed-up", "2", "--epochs", "2"), "at least 3 epochs"),
     "all is frozen": (("--sr", "0.1", "freeze=22"), "frozen and cannot fade"),
+    "too small a target": (("--sparsity", "proximal", "--target-sparsity", "1e-5"), "removes nothing"),
+    "an optimizer that is none": (("--sr", "0.1", "optimizer=Foo"), "Foo"),
+    "nothing to train": (("--sr", "0.1", "freeze=100"), "froze the entire model"),
+    "a target without epochs": (("--sparsity", "steered", "--target-speed-up", "2", "time=0.1"), "leave out time"),
     "rounding": (("--sparsity", "group", "--target-sparsity", "0.5", "round_to=999"), "keeps every layer whole"),
 }
 
@@ -291,3 +296,32 @@ def test_what_only_the_trainer_can_refuse_leaves_everything_as_it_was(name, good
     assert code == 2 and said in line
     assert [path.name for path in runs.iterdir()] == ["train-sparsity"]
     assert old.read_bytes() == good.read_bytes() and len(list(old.parents[1].iterdir())) == 2
+
+
+def test_a_failure_on_another_gpu_gives_the_old_run_back(good, digits, runs, monkeypatch, capsys):
+    def fails(*args, **settings):
+        (runs / "train-sparsity" / "weights").mkdir(parents=True)
+        raise subprocess.CalledProcessError(1, "torch.distributed.run")
+
+    monkeypatch.setattr(YOLO, "train", fails)
+    old = runs / "train-sparsity" / "weights" / "last.pt"
+    old.parent.mkdir(parents=True)
+    shutil.copy(good, old)
+    (old.parents[1] / "args.yaml").touch()
+    words = ("--weights", good, "--data", digits, "--device", "cpu", "--overwrite")
+    for _ in range(2):
+        code, line = run(monkeypatch, capsys, "train_sparsity.py", *words)
+        assert code == 2 and "torch.distributed.run" in line
+        assert old.read_bytes() == good.read_bytes() and [path.name for path in runs.iterdir()] == ["train-sparsity"]
+
+
+def test_single_layers_cannot_be_spared_by_a_cut_of_the_zeros(good, tmp_path, monkeypatch, capsys):
+    network, _ = load(good)
+    network.model[0].bn.weight.data[:8] = 0
+    network.model[0].bn.bias.data[:8] = 0
+    network.model[5].bn.weight.data[:100] = 0
+    save(network, tmp_path / "zeros.pt")
+    words = ("--weights", tmp_path / "zeros.pt", "--save-dir", tmp_path / "out")
+    code, line = run(monkeypatch, capsys, "prune.py", *words, "--ignore", "model.0")
+    assert code == 2 and "leave out --ratio and --ignore, or name another target" in line
+    assert not (tmp_path / "out").exists()

@@ -225,6 +225,53 @@ def test_a_strength_that_fades_all_at_once_is_refused():
         run_of(net, sparsity="steered", target_sparsity=0.5).check(optimizer, 100, epochs=2)
 
 
+def test_under_adam_the_strength_says_nothing_so_that_none_is_refused():
+    net = residual()
+    set_gammas(net, a=[1.0] * 4, b=[1.0] * 6, c=[1.0] * 4)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.001)
+    run = run_of(net, sr=0.1)
+    run.attach(optimizer)
+    run.check(optimizer, steps_per_epoch=10_000, epochs=10)
+    run.epoch_starts(0, 10)
+    idle(net)
+    run.add_to_gradients(optimizer)
+    assert run.travel == pytest.approx(0.001)
+    run.travel = 0.01
+    assert run.shortfall() is None or "times as large" not in run.shortfall()
+
+
+@pytest.mark.parametrize("mode", ["steered", "group"])
+def test_a_target_that_removes_nothing_is_refused(mode):
+    with pytest.raises(PruningError, match="target_sparsity=1e-05 removes nothing"):
+        run_of(yolo("yolov8n"), sparsity=mode, target_sparsity=1e-5)
+
+
+def test_a_target_that_cannot_be_met_is_announced():
+    assert run_of(yolo("yolov8n"), sparsity="steered", target_sparsity=0.5).limits == ()
+    (line,) = run_of(yolo("yolov8n"), sparsity="steered", target_speed_up=500.0).limits
+    assert "instead of 500" in line
+
+
+def test_an_epoch_that_starts_twice_is_chosen_once():
+    """As where the release runs short of memory in the first epoch of a resumed run."""
+    net = yolo("yolov8n")
+    run = run_of(net, sparsity="steered", target_sparsity=0.5)
+    train_part(net, run, 0, 2)
+    for _ in range(2):
+        run.epoch_starts(2, 6)
+        assert run._steering._fading.any()
+
+
+def test_sums_over_groups_are_those_of_a_loop():
+    net = yolo("yolov8n")
+    scales = Scales.of(net, trace(net))
+    values = torch.rand(len(scales.groups), dtype=torch.float64)
+    expected = np.zeros(len(scales.members))
+    np.add.at(expected, scales.groups.numpy(), values.numpy())
+    assert scales.per_group(values).numpy() == pytest.approx(expected)
+    assert scales.members.max() > 2
+
+
 def test_networks_without_anything_to_fade_are_refused():
     net = residual()
     for parameter in net.parameters():
@@ -244,6 +291,11 @@ def test_frozen_gammas_do_not_move_and_their_groups_are_not_chosen():
     channel_map = trace(net, image(net, 16))
     erases = erasable(channel_map, net)
     assert erases[channel_map.layers["b.0"].outputs].all() and not erases[channel_map.layers["a.0"].outputs].any()
+    assert (scales_of(net).whole == erases).all()
+    run = run_of(net, sparsity="group", target_sparsity=0.5)
+    train(net, run, epochs=5)
+    zero = zero_groups(channel_map, net)
+    assert zero.sum() == 3 and zero[channel_map.layers["b.0"].outputs].sum() == 3
 
 
 def train(net: nn.Module, run: SparsityRun, epochs: int, start: int = 0, steps: int = 4) -> None:

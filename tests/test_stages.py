@@ -14,7 +14,7 @@ from networks import difference, image, raw_outputs
 
 from ultralytics import YOLO
 from ultralytics.data.digits import Recipe, build
-from ultralytics.pruning import cut, load, plans_of, save, trace
+from ultralytics.pruning import Limits, cut, load, plans_of, prune_network, save, trace
 from ultralytics.pruning.checkpoint import sha256
 from ultralytics.pruning.plan import PruningPlan
 from ultralytics.pruning.training import interrupted_run, prune_options, set_aside
@@ -233,4 +233,7 @@ def test_the_next_command_cuts_what_has_faded(stages, tmp_path):
         gamma[torch.from_numpy(np.isin(layer.outputs, faded))] = 1e-4
     ratio = float(re.match(r" --prune-ratio (\S+)  \(removes only", suggested())[1])
     share = channel_map.channels[faded].sum() / channel_map.channels[channel_map.free].sum()
-    assert share - 0.01 <= ratio <= share
+    assert 0.1 < ratio <= share
+    plan = prune_network(network, prune_ratio=ratio, limits=Limits(round_to=16)).plan
+    for layer in channel_map.norms():
+        assert set(layer.outputs[plan.layers[layer.name].removed_out]) <= set(faded)

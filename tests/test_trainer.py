@@ -267,6 +267,41 @@ def test_a_run_in_which_nothing_fades_says_so_at_its_end(quick, tmp_path, caplog
     assert "SPARSITY: the pull was too weak" in caplog.text and "sparsity=steered" in caplog.text
 
 
+def test_a_run_whose_gammas_have_faded_goes_on(quick, tmp_path):
+    """Its strength would be refused at the start of a run."""
+    asked = {"sparsity": "proximal", "sr": 0.5, "sr_schedule": "constant", "epochs": 4, "nbs": 8}
+    model = YOLO("yolov8n.yaml")
+
+    def interrupt(trainer):
+        if trainer.epoch == 2:
+            raise KeyboardInterrupt
+
+    model.add_callback("on_fit_epoch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(project=str(tmp_path), name="run", **{**quick, **asked})
+    last = tmp_path / "run" / "weights" / "last.pt"
+    YOLO(last).train(resume=True)
+    assert load(last)[1]["epoch"] == -1
+
+
+def test_a_broken_tensorboard_is_none(quick, tmp_path, monkeypatch):
+    import sys
+
+    class Broken:
+        @property
+        def SummaryWriter(self):
+            raise TypeError("Descriptors cannot be created directly.")
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", Broken())
+    YOLO("yolov8n.yaml").train(sr=0.01, project=str(tmp_path), name="run", **quick)
+    assert (tmp_path / "run" / "gamma.png").is_file()
+
+
+def test_the_automatic_optimizer_is_warned_of(quick, tmp_path, caplog):
+    YOLO("yolov8n.yaml").train(sr=0.01, project=str(tmp_path), name="run", **{**quick, "optimizer": "auto"})
+    assert "optimizer=auto ignores lr0" in caplog.text
+
+
 def test_a_backbone_that_is_frozen_is_refused_before_the_first_epoch(tmp_path):
     settings = {"epochs": 1, "imgsz": 64, "device": "cpu", "project": str(tmp_path), "freeze": 9, "sr": 0.01}
     with pytest.raises(PruningError, match="frozen and cannot fade"):

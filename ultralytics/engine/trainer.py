@@ -51,13 +51,17 @@ def _read_sparsity(self, release, cfg=DEFAULT_CFG, overrides=None, _callbacks=No
 
 @_instead_of(BaseTrainer, "_setup_train")
 def _start_sparsity(self, release):
+    automatic = str(self.args.optimizer).lower() == "auto"  # the release puts its choice in the place of it
     release()
     self.sparsity, settings = None, Settings.of(self.args)
     if not settings:
         return
+    if self.args.time and settings.target:
+        raise PruningError(f"time={self.args.time} and a target: it is met in a number of epochs; leave out time")
     self.sparsity = SparsityRun(_network(self.model), settings)
     self.sparsity.attach(self.optimizer)
-    self.sparsity.check(self.optimizer, len(self.train_loader) / self.accumulate, self.epochs)
+    if not self.resume:
+        self.sparsity.check(self.optimizer, len(self.train_loader) / self.accumulate, self.epochs)
     self.add_callback(
         "on_train_epoch_start", lambda trainer: trainer.sparsity.epoch_starts(trainer.epoch, trainer.epochs)
     )
@@ -74,7 +78,7 @@ def _start_sparsity(self, release):
             f"{type(self.optimizer).__name__} divides the pull of sr by its own running size, so that gammas move "
             f"by about lr per step whatever sr is. Use optimizer=SGD, or sparsity=proximal."
         )
-    if settings.mode == "subgradient" and str(self.args.optimizer).lower() == "auto":
+    if settings.mode == "subgradient" and automatic:
         LOGGER.warning("optimizer=auto ignores lr0, which the pull is multiplied by. Use optimizer=SGD.")
 
 
@@ -116,8 +120,7 @@ def _show_sparsity(self, release):
     def show(trainer):
         TQDM.more = f"{trainer.sparsity.scales.sparsity():11.4g}"
 
-    self.add_callback("on_train_epoch_start", show)
-    self.add_callback("on_train_epoch_end", show)
+    self.add_callback("on_train_batch_start", show)
 
 
 @_instead_of(BaseTrainer, "save_metrics")
@@ -130,11 +133,11 @@ def _note_sparsity(self, release, metrics):
 
 @_instead_of(BaseTrainer, "final_eval")
 def _conclude_sparsity(self, release):
+    release()  # first: whatever may fail below, the checkpoints are finished
     if self.sparsity and RANK in {-1, 0}:
         self.sparsity.history.ends(self.sparsity.scales, self.save_dir)
         if shortfall := self.sparsity.shortfall():
             LOGGER.warning(f"SPARSITY: {shortfall}.")
-    release()
 
 
 # =====

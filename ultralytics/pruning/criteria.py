@@ -29,7 +29,7 @@ def bn_scale(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
         gamma = modules[layer.name].weight
         if gamma is None:
             continue
-        np.add.at(total, layer.outputs, gamma.detach().abs().double().cpu().numpy())
+        np.add.at(total, layer.outputs, gamma.detach().abs().cpu().double().numpy())
         np.add.at(members, layer.outputs, 1)
     return np.divide(total, members, out=np.full_like(total, np.nan), where=members > 0)
 

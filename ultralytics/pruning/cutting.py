@@ -84,7 +84,7 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     limits: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     target = {name: getattr(options, name) for name in TARGETS if getattr(options, name) is not None}
     by_layer = "ratios" in limits or "ignore" in limits
-    if not target and not by_layer and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
+    if not target and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
         say(f"{share:.0%} of the prunable channels have scales of exactly zero: cutting just these (--zeros)\n")
         target = {"zeros": True}
     if "zeros" in target:

@@ -26,7 +26,7 @@ class Gamma:
 
     def prunable(self) -> np.ndarray:
         """|gamma| of the channels that can be removed, float64 of shape (K,)."""
-        return self.parameter.detach().abs().double().cpu().numpy()[self.free]
+        return self.parameter.detach().abs().cpu().double().numpy()[self.free]
 
 
 def gammas_of(channel_map: ChannelMap, model: nn.Module) -> dict[str, Gamma]:

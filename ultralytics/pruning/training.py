@@ -17,8 +17,10 @@ from .cost import cost_of
 from .criteria import bn_scale
 from .errors import PruningError
 from .gammas import prunable_values
+from .limits import DEFAULT_ROUND_TO, Limits
 from .rebuild import is_pruned
 from .report import table
+from .selection import choose
 from .sparsity import FADED, Settings
 from .sparsity.penalties import PROXIMAL_STEPS
 from .stages import (
@@ -34,10 +36,12 @@ from .stages import (
     shown,
     write_folder,
 )
+from .targets import Target
 from .tracing import trace
 from .zeros import LEAST_SHARE, share_at_zero
 
 DEFAULT_SR = 1e-2  # of the subgradient mode
+REFUSALS = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
 SPARSITY_OPTIONS = ("sparsity", "sr", "target_speed_up", "target_sparsity")
 
 
@@ -113,15 +117,17 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         replaced = set_aside(folder, overwrite=options.overwrite)
         try:
             YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
-        except PruningError:
-            if not (folder / "weights" / "last.pt").is_file():  # refused before the first epoch
+        except BaseException as error:
+            in_one_line = isinstance(error, REFUSALS)
+            if not (folder / "weights" / "last.pt").is_file():  # refused before the first epoch was done
                 shutil.rmtree(folder, ignore_errors=True)
                 if replaced.is_dir():
                     replaced.rename(folder)
+                in_one_line |= isinstance(error, (ValueError, RuntimeError))  # what the release says of settings
+            if in_one_line and not isinstance(error, PruningError):
+                raise PruningError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
             raise
-        except subprocess.CalledProcessError as error:
-            raise PruningError("a process of this training on several GPUs failed; its message stands above") from error
-        shutil.rmtree(replaced, ignore_errors=True)
+    shutil.rmtree(replaced_by(folder), ignore_errors=True)
     say(summary(folder))
     files = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
     say(f"\nNext: {stage.next_command.format(**files)}{prune_options(folder) if stage.sparsity else ''}")
@@ -138,7 +144,7 @@ def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
     more: dict[str, Any] = {}
     if not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
         in_proximal = settings.get("sparsity") in PROXIMAL_STEPS  # an idle gamma of 1 reaches zero behind the middle
-        more = {"sr": 2 / settings["epochs"]} if in_proximal else {"sr": DEFAULT_SR}
+        more = {"sr": min(2 / settings["epochs"], 0.5)} if in_proximal else {"sr": DEFAULT_SR}
         more = {} if settings.get("sparsity") == "steered" else more
     if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
         raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
@@ -153,8 +159,15 @@ def prune_options(folder: Path) -> str:
         return "  (cuts just the channels that are at exactly zero)"
     scores, channels = bn_scale(channel_map, model), channel_map.channels
     scored = channel_map.free & ~np.isnan(scores)
-    ratio = np.floor(100 * channels[scored & (scores < FADED)].sum() / channels[scored].sum()) / 100
-    if ratio < 0.01:
+    limits = Limits(round_to=DEFAULT_ROUND_TO)
+    percent = int(100 * channels[scored & (scores < FADED)].sum() / channels[scored].sum())
+    while percent:  # floors and rounding give channels back, for which others would go
+        kept, _ = choose(channel_map, scores, Target("prune_ratio", percent / 100), limits)
+        if (scores[~kept] < FADED).all():
+            break
+        percent -= 1
+    ratio = percent / 100
+    if not percent:
         return "  (hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first)"
     return f" --prune-ratio {ratio:g}  (removes only channels that have faded)"
 
@@ -205,11 +218,16 @@ def interrupted_run(folder: Path) -> Path:
     return last
 
 
+def replaced_by(folder: Path) -> Path:
+    """Returns where the run that a new one replaces is kept until the new one has ended."""
+    return folder.with_name(f".{folder.name}.replaced")
+
+
 def set_aside(folder: Path, *, overwrite: bool) -> Path:
     """Makes room for a new run.
 
     Returns:
-        Where the run that was there, if any, is kept until the new one has ended.
+        Where the run that was there, if any, is kept (see `replaced_by`).
 
     Raises:
         PruningError: If the folder holds a run and `overwrite` is not set.
@@ -226,7 +244,7 @@ def set_aside(folder: Path, *, overwrite: bool) -> Path:
             f"'{shown(folder)}' holds {state}; --overwrite replaces it, --resume goes on with an interrupted one, "
             f"--name OTHER keeps it"
         )
-    replaced = folder.with_name(f".{folder.name}.replaced")
+    replaced = replaced_by(folder)
     shutil.rmtree(replaced, ignore_errors=True)
     if folder.is_dir():
         folder.rename(replaced)

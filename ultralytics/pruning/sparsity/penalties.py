@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .scales import Scales
 
@@ -37,7 +38,7 @@ def add_subgradient(scales: Scales, strength: float, bias_strength: float = 0.0)
             torch._foreach_add_(gradients, pulls, alpha=own)
 
 
-def shrink(scales: Scales, step: float, bias_step: float = 0.0) -> None:
+def shrink(scales: Scales, step: float, bias_step: float = 0.0, where: Tensor | None = None) -> None:
     """Moves each prunable gamma towards zero by `step`, and to exactly zero what is nearer than that.
 
     The proximal step of `step * |gamma|`: gamma = sign(gamma) * max(|gamma| - step, 0).
@@ -48,14 +49,16 @@ def shrink(scales: Scales, step: float, bias_step: float = 0.0) -> None:
         scales: The gammas.
         step: How far, at least 0.
         bias_step: The same for the betas.
+        where: Which of the K channels, all that can be pruned by default.
     """
+    where = scales.free if where is None else where
     for tensors, own in ((scales.gammas, step), (scales.betas, bias_step)):
         if own:
             values = torch.cat([tensor.detach() for tensor in tensors])
-            scales.write(tensors, torch.where(scales.free, torch.nn.functional.softshrink(values, own), values))
+            scales.write(tensors, torch.where(where, torch.nn.functional.softshrink(values, own), values))
 
 
-def shrink_groups(scales: Scales, step: float, bias_step: float = 0.0) -> None:
+def shrink_groups(scales: Scales, step: float, bias_step: float = 0.0, where: Tensor | None = None) -> None:
     """Shrinks the norm of each coupled group of gammas, so that its members reach zero together.
 
     The proximal step of `step * sqrt(n) * |gammas of the group|_2`, n the group's size: the root mean square of a group
@@ -67,12 +70,14 @@ def shrink_groups(scales: Scales, step: float, bias_step: float = 0.0) -> None:
         scales: The gammas.
         step: How far, at least 0.
         bias_step: How far each prunable beta moves towards zero, alone.
+        where: Which of the K channels, all that can be pruned by default.
     """
+    where = scales.free if where is None else where
     values = scales.values()
     root_mean_square = (scales.per_group(values.square()) / scales.members).sqrt()
     factors = (1 - step / root_mean_square.clamp_min(1e-12)).clamp_min(0)[scales.groups]
-    scales.write(scales.gammas, torch.where(scales.free, values * factors, values))
-    shrink(scales, 0.0, bias_step)
+    scales.write(scales.gammas, torch.where(where, values * factors, values))
+    shrink(scales, 0.0, bias_step, where)
 
 
 PROXIMAL_STEPS = {"proximal": shrink, "group": shrink_groups}

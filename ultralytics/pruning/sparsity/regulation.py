@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap
 from ..criteria import bn_scale
+from ..errors import PruningError
 from ..selection import choose
 from .scales import Scales
 from .settings import Settings
@@ -16,11 +17,12 @@ REACHED_BY = 0.7  # part of the run at whose end the target holds; the rest is f
 
 
 class Regulation:
-    """Finds the strength with which the weakest gammas that the target wants removed are at zero in time.
+    """Finds the strength with which the gammas that the target wants removed are at zero in time.
 
-    At each epoch's start the selection of `prune.py` says which groups would go, by |gamma| as it is. The strength is
-    their largest |gamma| over the epochs left: what resists the pull raises it. From `REACHED_BY` of the run on, the
-    choice stands, its gammas are held at zero, and nothing is pulled any more.
+    At each epoch's start the selection of `prune.py` says which groups would go, by |gamma| as it is. These are pulled,
+    and no others: a pull on all of them that is strong enough in time takes the network along. The strength is their
+    largest |gamma| over the epochs left: what resists raises it, and makes room for others. From `REACHED_BY` of the
+    run on, the choice stands, its gammas are held at zero, and nothing is pulled any more.
 
     Args:
         model: The network.
@@ -30,24 +32,28 @@ class Regulation:
 
     Attributes:
         held: Which groups are held at zero, bool of shape (G,).
-        strength: How far an idle gamma moves in this epoch.
+        strength: How far an idle gamma of `pulled` moves in this epoch.
+        pulled: Which of the K channels, bool of shape (K,).
         limits: In words, what will keep the choice from the target.
+
+    Raises:
+        PruningError: If the target is so small that it removes nothing.
     """
 
     def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, settings: Settings) -> None:
         assert settings.target is not None
         self._model, self._map, self._scales = model, channel_map, scales
         self._target, self._limits = settings.target, settings.limits
-        trained = np.zeros(len(channel_map.channels), dtype=bool)
-        trained[scales.groups.cpu().numpy()] = True
-        self._trained = trained
-        self.held = np.zeros(len(trained), dtype=bool)
+        self.held = np.zeros(len(channel_map.channels), dtype=bool)
         self.strength = 0.0
+        self.pulled = torch.zeros_like(scales.free)
         self._keeps: Tensor = torch.ones_like(scales.free, dtype=scales.gammas[0].dtype)
-        self.limits = choose(channel_map, self._scores(), self._target, self._limits)[1]
+        kept, self.limits = choose(channel_map, self._scores(), self._target, self._limits)
+        if kept.all():
+            raise PruningError(f"the target {settings.asked} removes nothing")
 
     def _scores(self) -> np.ndarray:
-        return np.where(self._trained, bn_scale(self._map, self._model), np.nan)
+        return np.where(self._scales.whole, bn_scale(self._map, self._model), np.nan)
 
     def epoch_starts(self, epoch: int, epochs: int) -> None:
         """Sets the strength of this epoch, counted from 0."""
@@ -55,9 +61,9 @@ class Regulation:
         if self.held.any():
             return
         removed = ~choose(self._map, self._scores(), self._target, self._limits)[0]
-        places = torch.as_tensor(removed, device=self._scales.groups.device)[self._scales.groups]
+        self.pulled = torch.as_tensor(removed, device=self._scales.groups.device)[self._scales.groups]
         if left > 0:
-            self.strength = float(self._scales.values().abs()[places].max()) / left
+            self.strength = float(self._scales.values().abs()[self.pulled].max()) / left
         else:
             self.load({"held": torch.from_numpy(removed), "strength": 0.0})
 

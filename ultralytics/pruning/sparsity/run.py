@@ -43,6 +43,7 @@ class SparsityRun:
         self.history = History()
         self.travel = 0.0
         self._share = 0.0  # of an epoch, since the last step
+        self._divides = False  # whether the optimizer divides gradients by their running size
         self._at_start = self.scales.prunable().cpu()
         self._strength = settings.sr
         self._steering = Steering(model, channel_map, self.scales, settings) if settings.mode == "steered" else None
@@ -60,7 +61,7 @@ class SparsityRun:
     def limits(self) -> tuple[str, ...]:
         """What will keep the training from its target, in words."""
         chooser = self._steering or self._regulation
-        return chooser.limits if chooser else ()
+        return tuple(line for line in chooser.limits if " instead of " in line) if chooser else ()
 
     @property
     def strength(self) -> float:
@@ -70,16 +71,21 @@ class SparsityRun:
     def attach(self, optimizer: Optimizer) -> None:
         """Works at each step of an optimizer from now on, but not where a gradient scaler skips it."""
 
+        skipped = False
+
         def before(optimizer: Optimizer, *_: Any) -> None:
-            if self._steering and not _skipped(optimizer):
+            nonlocal skipped
+            skipped = _skipped(optimizer)
+            if self._steering and not skipped:
                 self._steering.observe(self._share)
 
-        def after(optimizer: Optimizer, *_: Any) -> None:
-            if not _skipped(optimizer):
+        def after(*_: Any) -> None:
+            if not skipped:
                 self._after_step(self._share)
                 self._share = 0.0
 
-        if self.settings.mode != "subgradient":
+        self._divides = not isinstance(optimizer, SGD) and type(optimizer).__name__ != "MuSGD"
+        if not self._is_subgradient:
             optimizer.register_step_pre_hook(before)
             optimizer.register_step_post_hook(after)
 
@@ -91,9 +97,11 @@ class SparsityRun:
         """
         if self._steering and epochs < LEAST_EPOCHS:
             raise PruningError(f"sparsity=steered needs at least {LEAST_EPOCHS} epochs, these are {epochs}")
+        if self.settings.target or (self._is_subgradient and self._divides):  # whose steps do not depend on sr
+            return
         way = self.strength * (self.idle_step(optimizer) * steps_per_epoch if self._is_subgradient else 1.0)
         largest = float(self._at_start.max())
-        if not self.settings.target and way >= largest:
+        if way >= largest:
             raise PruningError(
                 f"sr={self.settings.sr:g} moves an idle gamma by {way:.2g} in an epoch, and the largest is "
                 f"{largest:.2g}: all channels would fade at once; use an sr of at most "
@@ -109,9 +117,9 @@ class SparsityRun:
         group = next(
             group for group in optimizer.param_groups if any(p is self.scales.gammas[0] for p in group["params"])
         )
-        if isinstance(optimizer, SGD) or type(optimizer).__name__ == "MuSGD":
-            return group["lr"] / (1 - group.get("momentum", 0.0))
-        return group["lr"] / max(self.strength, 1e-12)  # divided by its own running size: lr, whatever the strength
+        if self._divides:
+            return group["lr"] / max(self.strength, 1e-12)  # by the pull's own running size: lr, whatever the strength
+        return group["lr"] / (1 - group.get("momentum", 0.0))
 
     def epoch_starts(self, epoch: int, epochs: int) -> None:
         """Sets the strength of an epoch, counted from 0, or the choice."""
@@ -139,7 +147,8 @@ class SparsityRun:
             return
         self.travel += self.strength * share
         if self.strength or self.settings.sr_bias:
-            PROXIMAL_STEPS[self.settings.mode](self.scales, self.strength * share, self.settings.sr_bias * share)
+            where = self._regulation.pulled if self._regulation else None
+            PROXIMAL_STEPS[self.settings.mode](self.scales, self.strength * share, self.settings.sr_bias * share, where)
         if self._regulation:
             self._regulation.after_step()
 
@@ -165,6 +174,7 @@ class SparsityRun:
             if part:
                 part.load(state[name])
         self.history.load(state["history"])
+        self._share = 0.0
         self.travel, self._at_start = state["travel"], state["at_start"]
 
     def shortfall(self) -> str | None:
@@ -174,12 +184,13 @@ class SparsityRun:
             asked = target.value if target.name == "prune_ratio" else 1 - target.value**-0.5
         else:
             asked = float((self._at_start < self.travel).float().mean())
-        if not target and asked < 0.1:
+        if not target and asked < 0.1 and not self._divides:
             typical = float(self._at_start.median())
+            larger = f"an sr {typical / self.travel:.0f} times as large" if self.travel else "a larger sr"
             return (
                 f"the pull was too weak for anything to fade: an idle gamma moved by {self.travel:.2g} in all, and "
-                f"half of them began above {typical:.2g}; {got:.1%} have faded. Use an sr "
-                f"{typical / max(self.travel, 1e-9):.0f} times as large, more epochs, or sparsity=steered with a target"
+                f"half of them began above {typical:.2g}; {got:.1%} have faded. Use {larger}, more epochs, or "
+                f"sparsity=steered with a target"
             )
         if got >= asked / 10:
             return None

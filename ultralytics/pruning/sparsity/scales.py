@@ -18,8 +18,6 @@ from ..errors import PruningError
 
 FADED = 1e-3  # |gamma| below which a channel counts as faded: what it adds is noise, and folding absorbs the rest
 
-LEAST_TRAINED = 0.4  # of the prunable gammas; a classifier with a frozen backbone has fewer, and nothing to gain
-
 
 @dataclass(frozen=True)
 class Scales:
@@ -32,6 +30,7 @@ class Scales:
         free: Which of the K channels can be pruned, bool of shape (K,).
         groups: The group of each channel, int64 of shape (K,).
         members: Number of gammas in each group, of shape (G,); at least 1.
+        whole: Which groups can fade as a whole, as none of their gammas is frozen, bool of shape (G,).
     """
 
     names: tuple[str, ...]
@@ -40,13 +39,14 @@ class Scales:
     free: Tensor
     groups: Tensor
     members: Tensor
+    whole: np.ndarray
 
     @classmethod
     def of(cls, model: nn.Module, channel_map: ChannelMap) -> Scales:
         """Collects them.
 
         Raises:
-            PruningError: If no gamma can be pruned, or most that can are frozen.
+            PruningError: If no gamma can be pruned, or all that can are frozen, but for the head.
         """
         modules = dict(model.named_modules())
         norms = [layer for layer in channel_map.norms() if modules[layer.name].weight is not None]
@@ -55,13 +55,18 @@ class Scales:
         if not norms:
             raise PruningError("no batch-norm scale of this network can be pruned, so a pull on them would do nothing")
         count, of = (sum(int(channel_map.free[layer.outputs].sum()) for layer in some) for some in (trained, norms))
-        if count < LEAST_TRAINED * of:
+        body = getattr(model, "model", None)
+        head = f"model.{len(body) - 1}." if isinstance(body, nn.Sequential) else None
+        if not trained or (count < of and head and all(layer.name.startswith(head) for layer in trained)):
             raise PruningError(
                 f"only {count:,} of {of:,} batch-norm scales that can be pruned are trained, the others are frozen and "
                 f"cannot fade: train the backbone, too (freeze=...)"
             )
         gammas = [modules[layer.name].weight for layer in trained]
         groups = np.concatenate([layer.outputs for layer in trained])
+        whole = channel_map.free & np.isin(np.arange(len(channel_map.channels)), groups)
+        for layer in norms:
+            whole[layer.outputs] &= any(layer is own for own in trained)
         members = np.bincount(groups, minlength=len(channel_map.channels)).clip(1)
         device = gammas[0].device
         return cls(
@@ -71,6 +76,7 @@ class Scales:
             free=torch.as_tensor(channel_map.free[groups], device=device),
             groups=torch.as_tensor(groups, device=device),
             members=torch.as_tensor(members, device=device),
+            whole=whole,
         )
 
     @property
@@ -96,10 +102,18 @@ class Scales:
         return float((self.prunable() < FADED).float().mean())
 
     def per_group(self, values: Tensor) -> Tensor:
-        """Adds up values (K,) over the members of each group, to shape (G,)."""
-        return torch.zeros(len(self.members), dtype=values.dtype, device=values.device).index_add_(
-            0, self.groups, values
-        )
+        """Adds up values (K,) over the members of each group, to shape (G,), in the same order on every device."""
+        return torch.cat([values, values.new_zeros(1)])[self._places].sum(1)
+
+    @functools.cached_property
+    def _places(self) -> Tensor:
+        """Where the members of each group are, int64 of shape (G, most members); K where there are no more."""
+        groups = self.groups.cpu().numpy()
+        order = np.argsort(groups, kind="stable")
+        starts = np.searchsorted(groups[order], np.arange(len(self.members)))
+        places = np.full((len(self.members), int(self.members.max())), len(groups))
+        places[groups[order], np.arange(len(groups)) - starts[groups[order]]] = order
+        return torch.as_tensor(places, device=self.groups.device)
 
     def write(self, tensors: list[Tensor], values: Tensor) -> None:
         """Writes values (K,) into the gammas or the betas."""

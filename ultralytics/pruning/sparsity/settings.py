@@ -58,8 +58,6 @@ class Settings:
                 close = difflib.get_close_matches(str(value), known, 1)
                 hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
                 raise PruningError(f"unknown sparsity {what} '{value}'; {hint}")
-        if self.target and self.target.value == (1 if self.target.name == "speed_up" else 0):
-            raise PruningError(f"the target {self.target.name}={self.target.value:g} removes nothing")
         if self.target and self.sr:
             raise PruningError(
                 f"sr={self.sr:g} and a target: with a target the strength is found; leave out one of both"
@@ -104,6 +102,13 @@ class Settings:
         """Returns s(e) in epoch `epoch` of `epochs`, counted from 0."""
         return self.sr * SCHEDULES[self.schedule](epoch / epochs)
 
+    @property
+    def asked(self) -> str:
+        """What is asked for, in the words of the training arguments."""
+        if not self.target:
+            return f"sr={self.sr:g} ({self.schedule})"
+        argument = next(argument for argument, name in TARGETS.items() if name == self.target.name)
+        return f"{argument}={self.target.value:g}"
+
     def __str__(self) -> str:
-        asked = f"{self.target.name}={self.target.value:g}" if self.target else f"sr={self.sr:g} ({self.schedule})"
-        return f"{self.mode}, {asked}" + (f", sr_bias={self.sr_bias:g}" if self.sr_bias else "")
+        return f"{self.mode}, {self.asked}" + (f", sr_bias={self.sr_bias:g}" if self.sr_bias else "")

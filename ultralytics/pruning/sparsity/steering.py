@@ -86,7 +86,10 @@ class Steering:
         self._sizes = [len(tensor) for tensor in self._faded]
         self.removed = np.zeros(len(self._eligible), dtype=bool)
         self.importance = torch.zeros(len(self._eligible), device=device, dtype=scales.gammas[0].dtype)
-        self.limits = choose(channel_map, self.scores(), self._target, self._limits)[1]
+        kept, self.limits = choose(channel_map, self.scores(), self._target, self._limits)
+        if kept.all():
+            raise PruningError(f"the target {settings.asked} removes nothing")
+        self._chose_in = -1  # epoch
         self._fading = torch.zeros(len(self._eligible), dtype=torch.bool, device=device)
         self._gone = self._fading.clone()
 
@@ -114,7 +117,9 @@ class Steering:
             epoch: Which, counted from 0.
             epochs: How many there are; at least `LEAST_EPOCHS`.
         """
-        before = self.removed
+        if epoch == self._chose_in:  # the release starts its first epoch again when memory is short
+            return
+        self._chose_in, before = epoch, self.removed
         last = min(max(round(LAST * epochs), 1), epochs - LEAST_EPOCHS + 1)
         if 1 <= epoch <= last:
             kept, _ = choose(self._map, self.scores(), self.wanted(epoch / last), self._limits)
@@ -123,7 +128,7 @@ class Steering:
 
     def scores(self) -> np.ndarray:
         """Returns what the selection ranks groups by, float64 of shape (G,); NaN where one cannot fade."""
-        return np.where(self._eligible, self.importance.double().cpu().numpy(), np.nan)
+        return np.where(self._eligible, self.importance.cpu().double().numpy(), np.nan)
 
     def wanted(self, progress: float) -> Target:
         """Returns the target on the way, at a progress in 0..1: the cost falls evenly from 1 to that of the target."""
@@ -160,5 +165,6 @@ class Steering:
         """Goes on from an earlier `state`."""
         self.removed = state["removed"].numpy().copy()
         self.importance.copy_(state["importance"])
+        self._chose_in = -1
         gone = state["gone"].numpy()
         self._hold(gone=gone, fading=self.removed & ~gone)

@@ -60,7 +60,7 @@ class History:
         if self._writer is None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
-            except ImportError:  # an extra, which not everybody wants
+            except (ImportError, AttributeError, TypeError, AssertionError):  # not there, or broken: an extra
                 self._writer = False
             else:
                 self._writer = SummaryWriter(str(folder))
