@@ -148,7 +148,7 @@ def test_ratios_are_what_prune_would_do() -> None:
         assert below / channel_map.channels[channel_map.free].sum() == pytest.approx(cut.ratio, abs=0.01)
     assert cuts[0].at_floor >= 1
     rows = ratio_table("x.pt", cuts).splitlines()
-    assert rows[-1].split()[0] == "0.8" and f"{cuts[-1].macs:.0%}" in rows[-1]
+    assert rows[0] == "x.pt:" and rows[-1].split()[0] == "0.8" and f"{cuts[-1].macs:.0%}" in rows[-1]
 
 
 def test_the_epochs_are_columns_from_left_to_right() -> None:

@@ -57,6 +57,8 @@ def ratio_cuts(channel_map: ChannelMap, model: nn.Module) -> tuple[RatioCut, ...
 
 
 def ratio_table(title: str, cuts: tuple[RatioCut, ...]) -> str:
-    """Returns the cuts of one network as a table."""
-    header = (f"--prune-ratio ({title})", "threshold on |gamma|", "multiply-adds left", "layers at their floor")
-    return table(header, [(f"{c.ratio:g}", f"{c.threshold:.2g}", f"{c.macs:.0%}", c.at_floor) for c in cuts])
+    """Returns the cuts of one network as a table under its title."""
+    header = ("--prune-ratio", "threshold on |gamma|", "multiply-adds left", "layers at their floor")
+    return f"{title}:\n" + table(
+        header, [(f"{c.ratio:g}", f"{c.threshold:.2g}", f"{c.macs:.0%}", c.at_floor) for c in cuts]
+    )
