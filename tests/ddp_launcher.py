@@ -1,4 +1,4 @@
-"""Runs a worker file of the release under `torch.distributed.run` on the CPU, where the release itself never would.
+"""Runs worker files of the release, one after the other, under `torch.distributed.run` on the CPU.
 
 It sets up the group (gloo), the world size and the wrapper; all else is the release's path with the edits of this
 repository. At the end each rank writes its gammas to `gammas-RANK.pt` in the run's folder.
@@ -49,7 +49,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     nn.parallel.DistributedDataParallel = WrapperOnCPU
     BaseTrainer.__init__ = of_the_world(BaseTrainer.__init__)
-    BaseTrainer._setup_ddp = lambda self: dist.init_process_group("gloo")
+    BaseTrainer._setup_ddp = lambda self: dist.is_initialized() or dist.init_process_group("gloo")
     BaseTrainer.final_eval = write_gammas(BaseTrainer.final_eval)
-    runpy.run_path(sys.argv[1], run_name="__main__")
+    for file in sys.argv[1:]:
+        runpy.run_path(file, run_name="__main__")
     dist.destroy_process_group()

@@ -49,33 +49,42 @@ def settings(quick: dict, start: Path, folder: Path, mode: str, name: str) -> di
     return {**quick, **own, **ASKED[mode], "model": str(start), "project": str(folder), "name": name, "round_to": 4}
 
 
-@pytest.mark.parametrize("mode", ASKED)
-def test_two_processes_end_with_equal_gammas_and_the_sparsity_of_one(mode, start, quick, tmp_path):
-    trainer = DetectionTrainer(overrides=settings(quick, start, tmp_path, mode, "two"))
-    trainer.model = trainer.get_model(weights=load(start)[0], cfg="yolov8n.yaml")
-    file = generate_ddp_file(trainer)
+@pytest.fixture(scope="module")
+def two_processes(start, quick, tmp_path_factory) -> Path:
+    """The folder with a run of each mode: the worker files that the release writes, in two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    files = []
     try:
+        for mode in ASKED:
+            trainer = DetectionTrainer(overrides=settings(quick, start, folder, mode, mode))
+            trainer.model = trainer.get_model(weights=load(start)[0], cfg="yolov8n.yaml")
+            files.append((trainer, generate_ddp_file(trainer)))
         done = run_python(
-            *("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d"),
-            *("--rdzv_endpoint", "localhost:0", REPOSITORY / "tests" / "ddp_launcher.py", file),
-            cwd=tmp_path,
+            *("-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"),
+            *("--rdzv_endpoint", "localhost:0", REPOSITORY / "tests" / "ddp_launcher.py", *(file for _, file in files)),
+            cwd=folder,
             PYTHONPATH=str(REPOSITORY),
             YOLO_CONFIG_DIR=str(REPOSITORY / ".ultralytics"),
             OMP_NUM_THREADS="1",
         )
     finally:
-        ddp_cleanup(trainer, file)
+        for trainer, file in files:
+            ddp_cleanup(trainer, file)
     assert done.returncode == 0, done.stderr[:6000]
-    ranks = [torch.load(tmp_path / "two" / f"gammas-{rank}.pt") for rank in (0, 1)]
-    assert torch.equal(*ranks)
+    return folder
 
+
+@pytest.mark.parametrize("mode", ASKED)
+def test_two_processes_end_with_equal_gammas_and_the_sparsity_of_one(mode, start, quick, two_processes, tmp_path):
+    ranks = [torch.load(two_processes / mode / f"gammas-{rank}.pt") for rank in (0, 1)]
+    assert torch.equal(*ranks)
     alone = DetectionTrainer(overrides=settings(quick, start, tmp_path, mode, "one"))
     alone.train()
     small = FADED if mode != "subgradient" else 0.1  # in 8 steps: it only swings around zero
     shares = [float((gammas.abs() < small).float().mean()) for gammas in (ranks[0], alone.sparsity.scales.values())]
     assert shares[0] == pytest.approx(shares[1], abs=0.05)
     assert shares[0] > 0.2
-    networks = [load(tmp_path / run / "weights" / "last.pt")[0] for run in ("two", "one")]
+    networks = [load(folder / "weights" / "last.pt")[0] for folder in (two_processes / mode, tmp_path / "one")]
     zeros = [share_at_zero(trace(network), network) for network in networks]
     assert zeros[0] == pytest.approx(zeros[1], abs=0.05)
     assert (zeros[0] > 0.1) == (mode != "subgradient")

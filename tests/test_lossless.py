@@ -1,7 +1,7 @@
 """Cutting what is zero loses nothing, on a network that was trained on real images.
 
-`data/faded.pt` was trained as in `make demo`, but by `--sr 0.035`, then cut to the half that is left after `prune.py --prune-ratio 0.5`
-and saved in half precision; many of its scales are still close to zero.
+`data/faded.pt` was trained as in `make demo`, but by `--sr 0.035`, cut to the half that is left after
+`prune.py --prune-ratio 0.5`, and saved in half precision; many of its scales are still close to zero.
 """
 
 import copy
