@@ -256,7 +256,7 @@ def test_an_epoch_that_starts_twice_is_chosen_once():
     """As where the release runs short of memory in the first epoch of a resumed run."""
     net = yolo("yolov8n")
     run = run_of(net, sparsity="steered", target_sparsity=0.5)
-    train_part(net, run, 0, 2)
+    train(net, run, 6, end=2)
     for _ in range(2):
         run.epoch_starts(2, 6)
         assert run._steering._fading.any()
@@ -298,15 +298,15 @@ def test_frozen_gammas_do_not_move_and_their_groups_are_not_chosen():
     assert zero.sum() == 3 and zero[channel_map.layers["b.0"].outputs].sum() == 3
 
 
-def train(net: nn.Module, run: SparsityRun, epochs: int, start: int = 0, steps: int = 4) -> None:
-    """A training with random gradients, the same for each epoch's number."""
+def train(net: nn.Module, run: SparsityRun, epochs: int, start: int = 0, end: int | None = None) -> None:
+    """A training of `epochs` with random gradients, the same for each epoch's number; all of it, or a part."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     run.attach(optimizer)
-    for epoch in range(start, epochs):
+    for epoch in range(start, epochs if end is None else end):
         run.epoch_starts(epoch, epochs)
         generator = torch.Generator().manual_seed(epoch)
-        for _ in range(steps):
-            run.batch_starts(steps)
+        for _ in range(4):
+            run.batch_starts(4)
             for parameter in net.parameters():
                 parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter)
             optimizer.step()
@@ -372,29 +372,15 @@ def test_a_saved_state_goes_on_as_if_nothing_had_happened(asked, tmp_path):
     whole, halves = yolo("yolov8n"), yolo("yolov8n")
     train(whole, run_of(whole, **asked), epochs=6)
     first = run_of(halves, **asked)
-    train_part(halves, first, 0, 3)
+    train(halves, first, 6, end=3)
     torch.save(first.state(), tmp_path / "state.pt")
-    second = run_of(yolo("yolov8n"), **asked)  # of another object, with weights of its own
-    second = SparsityRun(halves, second.settings)
+    second = run_of(halves, **asked)
     second.load(torch.load(tmp_path / "state.pt", weights_only=False))
-    train_part(halves, second, 3, 6)
+    train(halves, second, 6, start=3)
     assert second.travel == pytest.approx(first.travel * 2, rel=0.9)
     chooser = second._steering or second._regulation
     if chooser:
         assert share_at_zero(trace(halves), halves) == pytest.approx(share_at_zero(trace(whole), whole), abs=0.02)
-
-
-def train_part(net: nn.Module, run: SparsityRun, start: int, end: int, epochs: int = 6) -> None:
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    run.attach(optimizer)
-    for epoch in range(start, end):
-        run.epoch_starts(epoch, epochs)
-        generator = torch.Generator().manual_seed(epoch)
-        for _ in range(4):
-            run.batch_starts(4)
-            for parameter in net.parameters():
-                parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter)
-            optimizer.step()
 
 
 def test_exact_zeros_reach_the_average_and_survive_half_precision():

@@ -73,7 +73,7 @@ def _start_sparsity(self, release):
     LOGGER.info(f"{colorstr('sparsity:')} {self.sparsity}")
     for limit in self.sparsity.limits:
         LOGGER.warning(f"the target will be missed: {limit}")
-    if settings.mode == "subgradient" and not isinstance(self.optimizer, (optim.SGD, MuSGD)):
+    if settings.mode == "subgradient" and self.sparsity.divides:
         LOGGER.warning(
             f"{type(self.optimizer).__name__} divides the pull of sr by its own running size, so that gammas move "
             f"by about lr per step whatever sr is. Use optimizer=SGD, or sparsity=proximal."

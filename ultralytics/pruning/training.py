@@ -142,10 +142,10 @@ def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     more: dict[str, Any] = {}
-    if not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
-        in_proximal = settings.get("sparsity") in PROXIMAL_STEPS  # an idle gamma of 1 reaches zero behind the middle
-        more = {"sr": min(2 / settings["epochs"], 0.5)} if in_proximal else {"sr": DEFAULT_SR}
-        more = {} if settings.get("sparsity") == "steered" else more
+    mode = settings.get("sparsity")
+    if mode != "steered" and not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
+        in_epochs = min(2 / settings["epochs"], 0.5)  # an idle gamma of 1 reaches zero behind the middle
+        more = {"sr": in_epochs if mode in PROXIMAL_STEPS else DEFAULT_SR}
     if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
         raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
     return more

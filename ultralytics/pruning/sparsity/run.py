@@ -30,7 +30,7 @@ class SparsityRun:
         scales: The gammas that it works on; the list is made once.
         history: What a person watches.
         travel: How far an idle gamma has moved so far.
-        could_fade: Share of the gammas that are smaller than the way that an idle one goes.
+        divides: Whether the optimizer divides gradients by their running size, so that `sr` means nothing to it.
 
     Raises:
         PruningError: If the network has nothing that can fade.
@@ -43,7 +43,7 @@ class SparsityRun:
         self.history = History()
         self.travel = 0.0
         self._share = 0.0  # of an epoch, since the last step
-        self._divides = False  # whether the optimizer divides gradients by their running size
+        self.divides = False
         self._at_start = self.scales.prunable().cpu()
         self._strength = settings.sr
         self._steering = Steering(model, channel_map, self.scales, settings) if settings.mode == "steered" else None
@@ -70,7 +70,6 @@ class SparsityRun:
 
     def attach(self, optimizer: Optimizer) -> None:
         """Works at each step of an optimizer from now on, but not where a gradient scaler skips it."""
-
         skipped = False
 
         def before(optimizer: Optimizer, *_: Any) -> None:
@@ -84,7 +83,7 @@ class SparsityRun:
                 self._after_step(self._share)
                 self._share = 0.0
 
-        self._divides = not isinstance(optimizer, SGD) and type(optimizer).__name__ != "MuSGD"
+        self.divides = not isinstance(optimizer, SGD) and type(optimizer).__name__ != "MuSGD"
         if not self._is_subgradient:
             optimizer.register_step_pre_hook(before)
             optimizer.register_step_post_hook(after)
@@ -97,7 +96,7 @@ class SparsityRun:
         """
         if self._steering and epochs < LEAST_EPOCHS:
             raise PruningError(f"sparsity=steered needs at least {LEAST_EPOCHS} epochs, these are {epochs}")
-        if self.settings.target or (self._is_subgradient and self._divides):  # whose steps do not depend on sr
+        if self.settings.target or (self._is_subgradient and self.divides):  # whose steps do not depend on sr
             return
         way = self.strength * (self.idle_step(optimizer) * steps_per_epoch if self._is_subgradient else 1.0)
         largest = float(self._at_start.max())
@@ -117,7 +116,7 @@ class SparsityRun:
         group = next(
             group for group in optimizer.param_groups if any(p is self.scales.gammas[0] for p in group["params"])
         )
-        if self._divides:
+        if self.divides:
             return group["lr"] / max(self.strength, 1e-12)  # by the pull's own running size: lr, whatever the strength
         return group["lr"] / (1 - group.get("momentum", 0.0))
 
@@ -184,7 +183,7 @@ class SparsityRun:
             asked = target.value if target.name == "prune_ratio" else 1 - target.value**-0.5
         else:
             asked = float((self._at_start < self.travel).float().mean())
-        if not target and asked < 0.1 and not self._divides:
+        if not target and asked < 0.1 and not self.divides:
             typical = float(self._at_start.median())
             larger = f"an sr {typical / self.travel:.0f} times as large" if self.travel else "a larger sr"
             return (

@@ -66,7 +66,7 @@ class Scales:
         groups = np.concatenate([layer.outputs for layer in trained])
         whole = channel_map.free & np.isin(np.arange(len(channel_map.channels)), groups)
         for layer in norms:
-            whole[layer.outputs] &= any(layer is own for own in trained)
+            whole[layer.outputs] &= modules[layer.name].weight.requires_grad
         members = np.bincount(groups, minlength=len(channel_map.channels)).clip(1)
         device = gammas[0].device
         return cls(
@@ -96,6 +96,11 @@ class Scales:
     def prunable(self) -> Tensor:
         """Returns |gamma| of the channels that can be pruned."""
         return self.values().abs()[self.free]
+
+    def by_norm(self) -> dict[str, Tensor]:
+        """Returns |gamma| of the channels that can be pruned, by batch norm."""
+        parts = zip(self.names, self.gammas, self.free.split(self.sizes), strict=True)
+        return {name: gamma.detach().abs()[free] for name, gamma, free in parts}
 
     def sparsity(self) -> float:
         """Returns the share of faded gammas among those that can be pruned."""

@@ -69,8 +69,8 @@ class History:
         self._writer.add_scalar("sparsity/faded", epoch.sparsity, epoch.number + 1)
         self._writer.add_scalar("sparsity/strength", epoch.strength, epoch.number + 1)
         self._writer.add_histogram("gamma", scales.prunable().cpu(), epoch.number + 1)
-        for name, gamma, free in zip(scales.names, scales.gammas, scales.free.split(scales.sizes), strict=True):
-            self._writer.add_histogram(f"gamma/{name}", gamma.detach().abs()[free].cpu(), epoch.number + 1)
+        for name, gammas in scales.by_norm().items():
+            self._writer.add_histogram(f"gamma/{name}", gammas.cpu(), epoch.number + 1)
         self._writer.flush()
 
     def ends(self, scales: Scales, folder: Path) -> None:
@@ -78,8 +78,7 @@ class History:
         from ..checkpoint import whole_file
         from ..plots import NetworkGammas, history_figure
 
-        parts = zip(scales.names, scales.gammas, scales.free.split(scales.sizes), strict=True)
-        layers = {name: gamma.detach().abs()[free].cpu().double().numpy() for name, gamma, free in parts}
+        layers = {name: gammas.cpu().double().numpy() for name, gammas in scales.by_norm().items()}
         figure = history_figure(
             [epoch.number + 1 for epoch in self.epochs],
             np.array([epoch.counts for epoch in self.epochs]),
