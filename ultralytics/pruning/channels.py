@@ -145,17 +145,16 @@ class ChannelMap:
 
 
 class Labels:
-    """Hands out labels and remembers which are one (union-find) and which are pinned."""
+    """Hands out labels and remembers which are one and which are pinned."""
 
     def __init__(self) -> None:
-        self._parent: list[int] = [FIXED]
         self._channel: list[bool] = [False]
+        self._one: list[tuple[np.ndarray, np.ndarray]] = []
         self._reason: dict[int, str] = {FIXED: "not made by a layer"}
 
     def new(self, count: int, *, channel: bool = True) -> np.ndarray:
         """Returns `count` new labels, int64 of shape (count,); `channel=False` for what makes no channel of its own."""
-        start = len(self._parent)
-        self._parent.extend(range(start, start + count))
+        start = len(self._channel)
         self._channel.extend([channel] * count)
         return np.arange(start, start + count)
 
@@ -163,31 +162,32 @@ class Labels:
         """Whether any of these labels was made by a layer."""
         return any(self._channel[label] for label in labels.tolist())
 
-    def find(self, label: int) -> int:
-        """Returns the representative of a label's group."""
-        parent = self._parent
-        while parent[label] != label:
-            parent[label] = parent[parent[label]]
-            label = parent[label]
-        return label
-
     def roots(self) -> np.ndarray:
-        """Returns the representative of each label's group, int64 of shape (L,)."""
-        roots = np.array(self._parent, dtype=np.int64)
-        while (roots != (further := roots[roots])).any():
-            roots = further
-        return roots
+        """Returns the smallest label of each label's group, int64 of shape (L,)."""
+        roots = np.arange(len(self._channel))
+        if not self._one:
+            return roots
+        first, second = (np.concatenate(part) for part in zip(*self._one, strict=True))
+        while True:  # each round ties every group to the smallest of its neighbours
+            first, second = roots[first], roots[second]
+            apart = first != second
+            if not apart.any():
+                return roots
+            first, second = first[apart], second[apart]
+            np.minimum.at(roots, np.maximum(first, second), np.minimum(first, second))
+            while (roots != (further := roots[roots])).any():
+                roots = further
 
     def unite(self, first: np.ndarray, second: np.ndarray) -> None:
         """Makes the channels at the same place one: they are kept or removed together."""
-        for a, b in zip(first.tolist(), second.tolist(), strict=True):
-            if a == b:
-                continue
-            if a == FIXED or b == FIXED:
-                self._reason.setdefault(max(a, b), "tied to what no layer makes")
-                continue
-            root_a, root_b = self.find(a), self.find(b)
-            self._parent[max(root_a, root_b)] = min(root_a, root_b)
+        assert len(first) == len(second), (len(first), len(second))
+        apart = first != second
+        fixed = apart & ((first == FIXED) | (second == FIXED))
+        for label in np.maximum(first, second)[fixed].tolist():
+            self._reason.setdefault(label, "tied to what no layer makes")
+        tied = apart & ~fixed
+        if tied.any():
+            self._one.append((first[tied], second[tied]))
 
     def unite_all(self, vectors: Sequence[np.ndarray] | np.ndarray) -> None:
         """Makes the channels at the same place of all vectors, or rows of an array, one."""
