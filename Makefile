@@ -33,7 +33,7 @@ zoo: install  ## every model file of the release, and Torch-Pruning beside it: m
 	$(PYTHON) benchmarks/zoo.py
 
 test: install
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	$(PYTHON) -m ruff check .

@@ -14,6 +14,9 @@ from ultralytics.data.digits import Recipe, build
 REPOSITORY = Path(__file__).resolve().parents[1]
 assert Path(ultralytics.__file__).parent == REPOSITORY / "ultralytics", "the tests need the overlay, not the release"
 
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))  # a core for each process: two that both use all wait for each other
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 torch.set_num_threads(1)  # the same sums in the same order, whatever the machine
 
 
