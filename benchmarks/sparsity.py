@@ -7,104 +7,90 @@ benchmark can be interrupted. About an hour on two CPU cores. Also draws assets/
 """
 
 import argparse
-import contextlib
 import csv
-import io
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches a script's own folder, not the root's
-
 import numpy as np
+from digits_runs import ADAM, MORE, RUNS, START, accuracy, dense, start, trained
 from matplotlib.figure import Figure
 
-from ultralytics import YOLO
 from ultralytics.pruning import checkpoint, save, stages, trace
+from ultralytics.pruning.cost import macs_of_groups
+from ultralytics.pruning.criteria.normalizing import normalized
 from ultralytics.pruning.pipeline import prune_network
+from ultralytics.pruning.sparsity import steering
 from ultralytics.pruning.sparsity.steering import Steering
 from ultralytics.pruning.zeros import LEAST_SHARE, share_at_zero
 
-RUNS = stages.RUNS / "sparsity-benchmark"
-DATA = {
-    "imgsz": 160,
-    "batch": 16,
-    "nbs": 16,
-    "fliplr": 0.0,
-    "mosaic": 0.5,
-    "device": "cpu",
-    "workers": 0,
-    "plots": False,
-}
-ADAM = {"optimizer": "AdamW", "lr0": 0.001}
 SGD = {"optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 1}
-START = {**ADAM, "epochs": 30, "close_mosaic": 10}
-EPOCHS = 15
-MORE = {"epochs": EPOCHS, "close_mosaic": 5, "patience": 0, "round_to": 1}
-VARIANTS = {
+LONGER = {**MORE, "epochs": 20}  # from the dense network of the first table
+STEERED = {**ADAM, "sparsity": "steered", "target_speed_up": 2.5}
+MODES = {
     "dense": ADAM,
     "subgradient, sr=0.035": {**SGD, "sr": 0.035},
     "proximal, target_sparsity=0.5": {**ADAM, "sparsity": "proximal", "target_sparsity": 0.5},
     "group, target_sparsity=0.5": {**ADAM, "sparsity": "group", "target_sparsity": 0.5},
     "steered, target_sparsity=0.5": {**ADAM, "sparsity": "steered", "target_sparsity": 0.5},
-    "steered, target_speed_up=2.5": {**ADAM, "sparsity": "steered", "target_speed_up": 2.5},
-    "steered, target_speed_up=2.5, score per multiply-add": {**ADAM, "sparsity": "steered", "target_speed_up": 2.5},
-    "steered, target_speed_up=2.5, score per layer": {**ADAM, "sparsity": "steered", "target_speed_up": 2.5},
+    "steered, target_speed_up=2.5": STEERED,
+    "steered, target_speed_up=2.5, score per multiply-add": STEERED,
+    "steered, target_speed_up=2.5, score per layer": STEERED,
+}
+SCHEDULES = {
+    "longer, dense": ADAM,
+    "longer, steered": STEERED,
+    "longer, steered, choice ends at 40 %": STEERED,
+    "longer, steered, choice ends at 40 %, score per multiply-add": STEERED,
+    "longer, steered, fades to a tenth an epoch": STEERED,
 }
 RATIOS = (0.2, 0.4, 0.6)
+HEADER = """\
+| mode | < 1e-3 | at zero | before | zeros cut (multiply-adds left) | 20 % cut | 40 % cut | 60 % cut |
+|---|---:|---:|---:|---:|---:|---:|---:|"""
+PAGE = """\
+# Sparsity training, mode by mode
 
+Made by `python benchmarks/sparsity.py > docs/sparsity.md`: YOLOv8n on the built-in digits at 160 pixels,
+{first} epochs dense from random weights, then {more} epochs of each mode; mAP50-95.
 
-def per_multiply_add(steering: Steering) -> np.ndarray:
-    """Divides the importance of a group by the multiply-adds that it costs."""
-    scores, cost = own_scores(steering), np.zeros(len(steering.removed))
-    for layer in steering._map.layers.values():
-        if layer.has_filters:
-            each = layer.cells * layer.kernel_cells / layer.conv_groups
-            np.add.at(cost, layer.outputs, each * len(layer.inputs))
-            np.add.at(cost, layer.inputs, each * len(layer.outputs))
-    return scores / cost.clip(1)
+{tables[0]}
 
+Cut right after the sparsity training, with folding, before any fine-tuning; the ratios by one threshold for
+the whole network (`--prune-ratio R --round-to 1`). The accuracy over the sparsity, epoch by epoch:
 
-def per_layer(steering: Steering) -> np.ndarray:
-    """Divides the importance of a group by the mean over the layer that makes it."""
-    scores = own_scores(steering)
-    means, members = np.zeros(len(scores)), np.zeros(len(scores))
-    for layer in steering._map.layers.values():
-        if layer.has_filters and not np.isnan(scores[layer.outputs]).all():
-            np.add.at(means, layer.outputs, np.nanmean(scores[layer.outputs]))
-            np.add.at(members, layer.outputs, 1)
-    return scores * members.clip(1) / means.clip(1e-30)
+![Accuracy over sparsity](../assets/sparsity.png)
+
+## Schedules and scores of the steered mode
+
+From the dense network above, {longer} epochs more of each, to 40 % of the multiply-adds.
+
+{tables[1]}
+"""
 
 
 own_scores = Steering.scores
-SCORES = {"score per multiply-add": per_multiply_add, "score per layer": per_layer}
 
 
-def note(text: str) -> None:
-    """Shows progress beside the table."""
-    print(text, file=sys.stderr, flush=True)
+def per_multiply_add(run: Steering) -> np.ndarray:
+    """Divides the importance of a group by the multiply-adds that it costs."""
+    return own_scores(run) / macs_of_groups(run._map).clip(1)
 
 
-def trained(name: str, start: Path | str, settings: dict) -> Path:
-    """Trains, unless that run is finished already; returns the run's folder."""
-    folder = RUNS / "".join(letter if letter.isalnum() or letter in "._=" else "-" for letter in name)
-    last = folder / "weights" / "last.pt"
-    if not (last.is_file() and checkpoint.is_finished(checkpoint.load(last)[1])):
-        note(f"{name}: training for {settings['epochs']} epochs")
-        Steering.scores = SCORES.get(name.split(", ")[-1], own_scores)
-        data = stages.resolve_data("digits")
-        with stages.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
-            YOLO(start).train(data=data, project=str(RUNS), name=folder.name, exist_ok=True, **DATA, **settings)
-    return folder
+def per_layer(run: Steering) -> np.ndarray:
+    """Divides the importance of a group by the mean over the layer that makes it."""
+    return normalized(run._map, own_scores(run), "mean")
 
 
-def accuracy(file: Path) -> float:
-    """Returns the mAP50-95 of a checkpoint on the val split."""
-    with stages.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
-        found = YOLO(file).val(
-            data=stages.resolve_data("digits"), imgsz=160, device="cpu", plots=False, project=str(RUNS), name="val",
-            exist_ok=True, workers=0, verbose=False,
-        )  # fmt: skip
-    return float(found.box.map)
+ADJUSTED = {  # what a part of a variant's name changes
+    "score per multiply-add": (Steering, "scores", per_multiply_add),
+    "score per layer": (Steering, "scores", per_layer),
+    "choice ends at 40 %": (steering, "LAST", 0.4),
+    "fades to a tenth an epoch": (steering, "FADE", 0.1),
+}
+
+
+def adjustments(name: str) -> tuple:
+    """Returns what a variant's name changes in our code."""
+    return tuple(ADJUSTED[part] for part in name.split(", ") if part in ADJUSTED)
 
 
 def curve(folder: Path) -> tuple[list[float], list[float]]:
@@ -166,19 +152,14 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", help="variants by their beginning; all by default")
     options = parser.parse_args()
     stages.choose_device("cpu")
-    start = trained("start", "yolov8n.yaml", START) / "weights" / "best.pt"
-    wanted = [name for name in VARIANTS if not options.names or name.startswith(tuple(options.names))]
-    folders = {name: trained(name, start, {**MORE, **VARIANTS[name]}) for name in wanted}
-    rows = [row(name, folder) for name, folder in folders.items()]
-    draw(folders, stages.ROOT / "assets" / "sparsity.png")
-    print("# Sparsity training, mode by mode\n")
-    print("Made by `python benchmarks/sparsity.py > docs/sparsity.md`: YOLOv8n on the built-in digits at 160 pixels,")
-    print(f"{START['epochs']} epochs dense from random weights, then {EPOCHS} epochs of each mode; mAP50-95.\n")
-    print("| mode | < 1e-3 | at zero | before | zeros cut (multiply-adds left) | 20 % cut | 40 % cut | 60 % cut |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    print("\n".join(rows))
-    print(
-        "\nCut right after the sparsity training, with folding, before any fine-tuning; the ratios by one threshold for"
-    )
-    print("the whole network (`--prune-ratio R --round-to 1`). The accuracy over the sparsity, epoch by epoch:\n")
-    print("![Accuracy over sparsity](../assets/sparsity.png)")
+    tables = []
+    for variants, origin, settings in ((MODES, start, MORE), (SCHEDULES, dense, LONGER)):
+        wanted = [name for name in variants if not options.names or name.startswith(tuple(options.names))]
+        folders = {
+            name: trained(name, origin(), {"round_to": 1, **settings, **variants[name]}, adjustments(name)).parents[1]
+            for name in wanted
+        }
+        tables.append("\n".join([HEADER, *(row(name, folder) for name, folder in folders.items())]))
+        if folders and variants is MODES:
+            draw(folders, stages.ROOT / "assets" / "sparsity.png")
+    print(PAGE.format(first=START["epochs"], more=MORE["epochs"], longer=LONGER["epochs"], tables=tables))
