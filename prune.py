@@ -3,18 +3,18 @@
 import sys
 
 try:
-    from ultralytics.pruning import cutting, limits, readers, stages
+    from ultralytics.pruning import cutting, options, readers, stages
 except ImportError as error:
     sys.exit(print(f"prune.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 if __name__ == "__main__":
-    options = stages.Parser(
-        "Stage 3: removes the channels with the smallest batch-norm scales, by one threshold over the whole network.",
+    parser = stages.Parser(
+        "Stage 3: removes the least important channels, by one threshold over the whole network.",
         "python prune.py --weights yolov8n.yaml --prune-ratio 0.5 --dry-run",
     )
-    add = options.add_argument
+    add = parser.add_argument
     add("--weights", default="runs/train-sparsity/weights/last.pt", help="checkpoint, or a model yaml")
-    target = options.add_mutually_exclusive_group()
+    target = parser.add_mutually_exclusive_group()
     target.add_argument(
         "--prune-ratio",
         "--percent",
@@ -25,15 +25,10 @@ if __name__ == "__main__":
     target.add_argument("--target-params", type=readers.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
     target.add_argument("--zeros", action="store_true", default=None, help="remove what training left at exactly zero")
     target.add_argument("--plan", metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint")
-    step = f"keep multiples of N channels in each layer, or all (without: {limits.DEFAULT_ROUND_TO})"
-    add("--round-to", type=stages.positive, metavar="N", help=step)
-    add("--min-channels", type=stages.positive, metavar="N", help="keep at least N channels in each layer, or all")
-    add("--max-ratio-per-layer", type=readers.share, metavar="R", help="remove at most the share R of each layer")
-    pattern = "layers that match, e.g. model.22 or 'model.*.cv1'; may be repeated"
-    add("--ignore", action="append", metavar="PATTERN", help=f"keep all channels of {pattern}")
-    add("--ratio", action="append", type=readers.pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
+    options.add_scoring(parser)
+    options.add_limits(parser)
     add("--save-dir", default=stages.ROOT / "weights", help="folder for pruned.pt, pruned.json and pruned.onnx")
-    add("--data", default="coco.yaml", help="data set for --val")
+    add("--data", help="data set, for --val (without: coco.yaml), for criteria that need images, for --recalibrate")
     add("--val", action="store_true", help="measure the accuracy before and after on --data")
     add("--imgsz", type=stages.positive, help="side of the image for GFLOPs and ONNX; that of the training if empty")
     add("--cfg", help="model yaml; may be left out, the checkpoint knows")
@@ -41,4 +36,4 @@ if __name__ == "__main__":
     add("--no-fold", dest="fold", action="store_false", help="drop what removed channels still emit")
     add("--no-onnx", dest="onnx", action="store_false", help="write no ONNX")
     add("--dry-run", action="store_true", help="show the plan and write nothing")
-    stages.run(options, cutting.prune_stage)
+    stages.run(parser, cutting.prune_stage)

@@ -38,7 +38,8 @@ def test_commands_name_scripts_and_options_that_exist():
         script, *words = command.split()[1:]
         if script == "STAGE.py":
             continue
-        text = (REPOSITORY / script).read_text() + (REPOSITORY / "ultralytics/pruning/training.py").read_text()
+        text = (REPOSITORY / script).read_text()
+        text += "".join((REPOSITORY / f"ultralytics/pruning/{name}.py").read_text() for name in ("training", "options"))
         for option in (word for word in words if word.startswith("--")):
             assert f'"{option}"' in text, command
 

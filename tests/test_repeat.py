@@ -70,6 +70,9 @@ def test_options_reach_the_plan(first: Path) -> None:
     settings = json.loads((first / "pruned.json").read_text())["settings"]
     assert settings == {
         "criterion": "slim",
+        "normalize": "none",
+        "per": None,
+        "recalibrate": 0,
         "imgsz": 320,
         "fold": True,
         "speed_up": 2.0,

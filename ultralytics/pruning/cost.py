@@ -89,3 +89,21 @@ def cost_of(channel_map: ChannelMap, kept: np.ndarray | None = None) -> Cost:
     if kept is None:
         kept = np.ones(len(channel_map.channels), dtype=bool)
     return CostModel(channel_map)(kept)
+
+
+def macs_of_groups(channel_map: ChannelMap) -> np.ndarray:
+    """Multiply-adds that each group costs while all others are there: of the filters that make it and of its readers.
+
+    Returns:
+        Multiply-adds for one image, float64 of shape (G,).
+    """
+    macs = np.zeros(len(channel_map.channels))
+    for layer in channel_map.layers.values():
+        if layer.has_filters:
+            each = layer.kernel_cells * layer.cells / layer.conv_groups
+            ins, outs = (np.bincount(part, minlength=len(macs)) for part in (layer.inputs, layer.outputs))
+            if layer.conv_groups == len(layer.inputs) > 1:  # depthwise: input and output are the same
+                macs += each * len(layer.inputs) * outs
+            else:
+                macs += each * (outs * len(layer.inputs) + ins * len(layer.outputs) - ins * outs)
+    return macs

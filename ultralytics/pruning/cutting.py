@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import checkpoint
+from . import options as shared
 from .errors import PruningError
 from .exporting import run_release
 from .limits import DEFAULT_ROUND_TO, Limits
@@ -28,6 +29,7 @@ LIMITS = {  # option -> field of `Limits`
     "ignore": "ignore",
     "ratio": "ratios",
 }
+SCORING = ("criterion", "normalize", "per")
 TARGETS = ("prune_ratio", "speed_up", "target_params", "zeros")
 
 
@@ -42,13 +44,17 @@ def prune_stage(options: argparse.Namespace) -> None:
     if options.val and not source["sha256"]:
         raise PruningError("--val measures trained weights, a model yaml has none")
     classes = None if options.settings.get("single_cls") else len(model.names)
-    data = resolve_data(options.data, classes=classes) if options.val else None
     plan = plan_for(options, source) if options.plan else None
+    imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
+    wanted = options.data or ("coco.yaml" if options.val else None)
+    data = resolve_data(wanted, classes=classes) if wanted else None
+    statistics = shared.statistics(options, data, imgsz)
     if plan:
-        result = repeat_plan(model, plan, source=source)
+        result = repeat_plan(model, plan, statistics=statistics, source=source)
     else:
-        imgsz = options.imgsz or train_args.get("imgsz") or 640
-        result = prune_network(model, imgsz=imgsz, fold=options.fold, source=source, **choice(options, model))
+        scoring = shared.scoring(options, data, imgsz)
+        how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "scoring": scoring}
+        result = prune_network(model, source=source, **how, **choice(options, model))
     folder = Path(options.save_dir)
     if not options.dry_run:
         write_folder(folder)
@@ -67,7 +73,7 @@ def prune_stage(options: argparse.Namespace) -> None:
     if options.dry_run:
         say("\nNothing was written (--dry-run).")
         return
-    if data:
+    if data and options.val:
         say(accuracy_table(source["file"], folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
     say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}")
@@ -84,10 +90,15 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     limits: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     target = {name: getattr(options, name) for name in TARGETS if getattr(options, name) is not None}
     by_layer = "ratios" in limits or "ignore" in limits
-    if not target and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
+    scored = [name for name in SCORING if getattr(options, name) is not None]
+    if not target and not scored and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
         say(f"{share:.0%} of the prunable channels have scales of exactly zero: cutting just these (--zeros)\n")
         target = {"zeros": True}
     if "zeros" in target:
+        if scored:
+            raise PruningError(
+                f"--zeros removes what is at zero, whatever its score: leave out --{scored[0]}, or name another target"
+            )
         if by_layer:
             raise PruningError(
                 "--zeros removes what is at zero: leave out --ratio and --ignore, or name another target"
@@ -102,7 +113,7 @@ def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan
     Raises:
         PruningError: If another option contradicts it, the file is no plan, or the checkpoint is another one.
     """
-    given = [name for name in (*LIMITS, "imgsz") if getattr(options, name) is not None]
+    given = [name for name in (*LIMITS, *SCORING, "imgsz") if getattr(options, name) is not None]
     given += [] if options.fold else ["no_fold"]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)

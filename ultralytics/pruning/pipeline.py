@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from . import checkpoint
 from .channels import ChannelMap
-from .criteria import CRITERIA
 from .errors import PruningError
 from .folding import fold_constants
+from .images import Images, recalibrate
 from .limits import Limits
 from .plan import PruningPlan, plan_from
+from .scoring import Scoring
 from .selection import make_plan
 from .surgery import PlanMismatchError, cut
 from .tracing import image_shape, quiet, trace
@@ -68,9 +68,11 @@ def prune_network(
     speed_up: float | None = None,
     target_params: int | None = None,
     zeros: bool | None = None,
+    scoring: Scoring | None = None,
     limits: Limits | None = None,
     imgsz: int = 640,
     fold: bool = True,
+    statistics: Images | None = None,
     source: dict[str, str] | None = None,
 ) -> Pruned:
     """Traces, scores, selects, checks and cuts a copy of a network. Exactly one target is given.
@@ -81,21 +83,24 @@ def prune_network(
         speed_up: Multiply-adds before over after, at least 1.
         target_params: Number of parameters to leave.
         zeros: True: just the channels go whose scales are exactly zero.
+        scoring: How channels are scored; by their batch-norm scales by default.
         limits: What holds for single layers; a floor alone by default.
         imgsz: Side of the image, in pixels, for which the plan gives costs.
         fold: Whether the readers of removed channels absorb what these emit.
+        statistics: Training images on which the statistics of the batch norms are estimated anew, if any.
         source: Where the network comes from, for the plan.
 
     Raises:
-        PruningError: If the network takes no image or has no batch norm to score by, the target or the limits are
-            wrong, nothing can be removed, or the cut network is not the original with silenced channels.
+        PruningError: If the network takes no image or has nothing that the criterion scores by, the target or the
+            limits are wrong, nothing can be removed, the cut network is not the original with silenced channels, or
+            the images cannot be read.
     """
-    criterion = "slim"
+    scoring = scoring or Scoring()
     start = time.perf_counter()
     channel_map = traced(model, imgsz)
     seconds = {"trace": time.perf_counter() - start}
     start = time.perf_counter()
-    settings = {"criterion": criterion, "imgsz": imgsz, "fold": fold}
+    settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
     targets: dict[str, Any] = {"prune_ratio": prune_ratio, "speed_up": speed_up, "target_params": target_params}
     if zeros:
         if given := [name for name, value in targets.items() if value is not None]:
@@ -104,20 +109,23 @@ def prune_network(
         kept, lines = keep_the_rest(channel_map, model, limits)
         plan = plan_from(channel_map, kept, {**settings, "zeros": True, **limits.settings()}, lines)
     else:
-        scores = scored(channel_map, model, criterion)
+        scores = scoring(channel_map, model)
         plan = make_plan(channel_map, scores, **targets, limits=limits, settings=settings)
     seconds["select"] = time.perf_counter() - start
     if plan.limits and plan.after == plan.before:
         raise PruningError(f"nothing would be removed: {plan.limits[0]}")
-    return _carried_out(model, channel_map, plan, fold, source or {}, seconds)
+    return _carried_out(model, channel_map, plan, fold, statistics, source or {}, seconds)
 
 
-def repeat_plan(model: nn.Module, plan: PruningPlan, *, source: dict[str, str] | None = None) -> Pruned:
+def repeat_plan(
+    model: nn.Module, plan: PruningPlan, *, statistics: Images | None = None, source: dict[str, str] | None = None
+) -> Pruned:
     """Cuts a copy of a network as an earlier plan says, with that plan's settings.
 
     Args:
         model: The network that the plan was made for; it is left as it is.
         plan: What to keep.
+        statistics: Training images on which the statistics of the batch norms are estimated anew, if any.
         source: Where the network comes from; the plan's own source by default.
 
     Raises:
@@ -128,8 +136,9 @@ def repeat_plan(model: nn.Module, plan: PruningPlan, *, source: dict[str, str] |
     seconds = {"trace": time.perf_counter() - start, "select": 0.0}
     if channel_map.layers.keys() != plan.layers.keys():
         raise PlanMismatchError("the plan names other layers than this network runs")
+    fold, source = plan.settings.get("fold", True), source or plan.source
     try:
-        result = _carried_out(model, channel_map, plan, plan.settings.get("fold", True), source or plan.source, seconds)
+        result = _carried_out(model, channel_map, plan, fold, statistics, source, seconds)
     except PruningError:
         raise
     except Exception as error:  # whatever layers of unfitting widths raise
@@ -145,15 +154,18 @@ def _carried_out(
     channel_map: ChannelMap,
     plan: PruningPlan,
     fold: bool,
+    statistics: Images | None,
     source: dict[str, str],
     seconds: dict[str, float],
 ) -> Pruned:
-    """Cuts a copy of a network, checks it, and folds."""
+    """Cuts a copy of a network, checks it, folds, and estimates statistics anew."""
     pruned = copy.deepcopy(model)
     start = time.perf_counter()
     cut(pruned, plan)
     seconds["cut"] = time.perf_counter() - start
     plan = plan.with_source(source, {stage: round(value, 4) for stage, value in seconds.items()})
+
+    plan = replace(plan, settings={**plan.settings, "recalibrate": statistics.batches if statistics else 0})
 
     difference = check(model, pruned, plan)
     unfolded: list[str] = []
@@ -162,6 +174,8 @@ def _carried_out(
         unfolded = prune(pruned, plan, channel_map)
     else:
         checkpoint.attach_plan(pruned, plan)
+    if statistics:
+        recalibrate(pruned, statistics)
     return Pruned(pruned, plan, difference, unfolded)
 
 
@@ -187,21 +201,6 @@ def traced(model: nn.Module, imgsz: int) -> ChannelMap:
                 f"for its channels to be followed: {_first_line(error)}"
             ) from error
         raise
-
-
-def scored(channel_map: ChannelMap, model: nn.Module, criterion: str) -> np.ndarray:
-    """Returns the score of each group, float64 of shape (G,).
-
-    Raises:
-        PruningError: If the network has no batch norm with scales.
-    """
-    modules = dict(model.named_modules())
-    if not any(modules[layer.name].weight is not None for layer in channel_map.norms()):
-        raise PruningError(
-            f"the criterion {criterion} scores channels by their batch-norm scales, and this network has no batch norm "
-            f"with scales; there is no criterion yet that works without"
-        )
-    return CRITERIA[criterion](channel_map, model)
 
 
 def _first_line(error: Exception) -> str:

@@ -51,7 +51,9 @@ def choose(
     prunable = channel_map.free & ~np.isnan(scores) & ~ignored(channel_map, limits)
     if not prunable.any():
         why = "pinned, ignored" if limits.ignore else "pinned"
-        raise PruningError(f"no channel of this network can be removed: all are {why} or have no batch norm")
+        raise PruningError(
+            f"no channel of this network can be removed: all are {why}, or lack what the criterion reads (a batch norm)"
+        )
     _check_step(channel_map, prunable, limits.round_to)
     ranks = ranked(scores, prunable)
     own = own_ratios(channel_map, limits, ranks, prunable)

@@ -1,0 +1,82 @@
+"""Options that `prune.py` and `compress.py` share: how channels are scored, how much goes, what holds for layers."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from . import readers, stages
+from .criteria import CRITERIA, NORMALIZERS
+from .errors import PruningError
+from .images import Images, gradients
+from .limits import DEFAULT_ROUND_TO
+from .scoring import PER, Scoring
+
+DEFAULT_BATCHES = 16
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Adds what holds for single layers."""
+    add = parser.add_argument_group("what holds for single layers").add_argument
+    step = f"keep multiples of N channels in each layer, or all (without: {DEFAULT_ROUND_TO})"
+    add("--round-to", type=stages.positive, metavar="N", help=step)
+    add("--min-channels", type=stages.positive, metavar="N", help="keep at least N channels in each layer, or all")
+    add("--max-ratio-per-layer", type=readers.share, metavar="R", help="remove at most the share R of each layer")
+    pattern = "layers that match, e.g. model.22 or 'model.*.cv1'; may be repeated"
+    add("--ignore", action="append", metavar="PATTERN", help=f"keep all channels of {pattern}")
+    add("--ratio", action="append", type=readers.pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
+
+
+def add_scoring(parser: argparse.ArgumentParser, criterion: str | None = None) -> None:
+    """Adds how channels are scored.
+
+    Args:
+        parser: The stage's options.
+        criterion: The one that the stage takes without `--criterion`.
+    """
+    add = parser.add_argument_group("how channels are scored").add_argument
+    names = "; ".join(f"{name}: {entry.about}" for name, entry in CRITERIA.items())
+    add("--criterion", choices=list(CRITERIA), default=criterion, help=f"{names} (without: {criterion or 'slim'})")
+    add("--normalize", choices=list(NORMALIZERS), help="what makes layers comparable (without: as the paper has it)")
+    add("--per", choices=PER, help="divide the score by what a channel costs")
+    add(
+        "--batches",
+        type=stages.positive,
+        default=DEFAULT_BATCHES,
+        metavar="N",
+        help=f"training batches that group_taylor and group_hessian look at (without: {DEFAULT_BATCHES})",
+    )
+    add("--recalibrate", type=stages.positive, metavar="N", help="estimate batch-norm statistics anew, on N batches")
+
+
+def training_images(options: argparse.Namespace, data: str, imgsz: int, batches: int) -> Images:
+    """Returns the training images that the options mean."""
+    others = {key: value for key, value in options.settings.items() if key != "batch"}
+    batch = options.settings.get("batch", Images.batch)
+    return Images(data, batches, batch, imgsz, options.device, tuple(others.items()))
+
+
+def scoring(options: argparse.Namespace, data: str | None, imgsz: int) -> Scoring:
+    """Returns how the options score channels.
+
+    Raises:
+        PruningError: If the criterion needs images and there is no data set.
+    """
+    chosen: dict[str, Any] = {"criterion": options.criterion or "slim", "normalize": options.normalize}
+    if data:
+        images = training_images(options, data, imgsz, options.batches)
+        chosen["gradients"] = lambda model: gradients(model, images)
+    return Scoring(per=options.per, **chosen)
+
+
+def statistics(options: argparse.Namespace, data: str | None, imgsz: int) -> Images | None:
+    """Returns the images for `--recalibrate`, if it was given.
+
+    Raises:
+        PruningError: If there is no data set.
+    """
+    if not options.recalibrate:
+        return None
+    if not data:
+        raise PruningError("--recalibrate needs training images: name them with --data")
+    return training_images(options, data, imgsz, options.recalibrate)
