@@ -1,0 +1,193 @@
+"""Tests of `compress.py`: both schemes end to end on a few images, what ends them, and going on after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, run_python
+
+from ultralytics.pruning import PruningError, load, plans_of
+from ultralytics.pruning.compression import Recipe
+from ultralytics.pruning.compression.state import State, Step
+from ultralytics.pruning.limits import Limits
+from ultralytics.pruning.targets import Target
+
+WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
+SETTINGS = ("nbs=8", "fliplr=0", "optimizer=AdamW", "lr0=0.001", "plots=False")
+
+
+def recipe(**changes) -> Recipe:
+    """A recipe with some fields of its own."""
+    given = {"weights": "w.pt", "sha256": "0", "data": "d.yaml", "target": Target("speed_up", 2.0)}
+    return Recipe(**{**given, "training": {"imgsz": 64, "batch": 8}, **changes})
+
+
+def command(digits: Path, name: str, *words: str) -> list[str]:
+    """The command line of a compression of seconds."""
+    where = ("--weights", str(WEIGHTS), "--data", str(digits), "--imgsz", "64", "--batch", "8", "--device", "cpu")
+    return ["compress.py", *where, "--name", name, "--epochs", "1", *words, *SETTINGS]
+
+
+@pytest.fixture
+def folder():
+    """The run folder of a test, which is removed afterwards."""
+    import shutil
+
+    path = REPOSITORY / "runs" / f"test-compress-{os.getpid()}"
+    shutil.rmtree(path, ignore_errors=True)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of compress.csv."""
+    with (folder / "compress.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_cost_falls_evenly_to_the_target() -> None:
+    """Four steps to a third: five sixths, two thirds, half, a third."""
+    steps = [recipe(target=Target("speed_up", 3.0), steps=4).target_at(step) for step in (1, 2, 3, 4)]
+    assert steps == pytest.approx([5 / 6, 4 / 6, 3 / 6, 2 / 6])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scheme": "sudden"}, "unknown scheme 'sudden'"),
+        ({"max_map_drop": -0.1}, "the allowed drop is -0.1"),
+        ({"target": Target("target_params", 1e6)}, "target of --scheme stepwise only"),
+        ({"steps": 1, "epochs_per_step": 2}, "at least 3 epochs"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(changes, message) -> None:
+    """Each in one line."""
+    with pytest.raises(PruningError, match=message):
+        recipe(**changes)
+
+
+def test_work_is_done_once(tmp_path) -> None:
+    """What is in the state is not done again, also by another process; a failed work is."""
+    calls = []
+
+    def work() -> float:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError
+        return 0.5
+
+    with pytest.raises(ValueError):
+        State(tmp_path, recipe()).once("cut", work)
+    assert State(tmp_path, recipe()).once("cut", work) == 0.5
+    assert State(tmp_path, recipe()).once("cut", work) == 0.5
+    assert len(calls) == 2
+
+
+def test_a_state_of_another_recipe_is_refused(tmp_path) -> None:
+    """It says what differs; nothing is changed."""
+    State(tmp_path, recipe()).once("cut", lambda: 1)
+    before = (tmp_path / "state.json").read_text()
+    with pytest.raises(PruningError, match=r"target was speed_up=2, is speed_up=3; limits was .* --overwrite"):
+        State(tmp_path, recipe(target=Target("speed_up", 3.0), limits=Limits(round_to=8)))
+    assert (tmp_path / "state.json").read_text() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"recipe": {}}'])
+def test_a_damaged_state_is_refused(tmp_path, text) -> None:
+    """A half-written or foreign file is not read as an empty one."""
+    (tmp_path / "state.json").write_text(text)
+    with pytest.raises(PruningError, match="is no state of a compression"):
+        State(tmp_path, recipe())
+
+
+def test_the_csv_has_a_row_for_each_step(tmp_path) -> None:
+    """Empty cells for what is unknown."""
+    State(tmp_path, recipe()).write_csv(
+        [Step("original", 0, 10, 20, None, 0.5, 1.0), Step("1", 2, 5, 9, 0.1, 0.4, 3.0)]
+    )
+    assert [row["cut"] for row in rows(tmp_path)] == ["", "0.1"]
+
+
+def test_a_kill_loses_nothing(digits, folder) -> None:
+    """Killed within the second step, the same command goes on: the first step is not done again."""
+    words = ("--speed-up", "1.5", "--scheme", "stepwise", "--steps", "2", "--epochs-per-step", "1", "--round-to", "1")
+    line = [sys.executable, *command(digits, folder.name, *words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(line, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)
+    second = folder / "step-2" / "args.yaml"  # the release writes it before the first epoch
+    deadline = time.monotonic() + 240
+    while not second.is_file() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert second.is_file()
+    first = (folder / "step-1.pt").stat().st_mtime_ns, (folder / "step-1" / "weights" / "last.pt").stat().st_mtime_ns
+    done = json.loads((folder / "state.json").read_text())["done"]
+    assert "step-2 cut" in done and "step-2 training" not in done
+
+    again = run_python(*command(digits, folder.name, *words))
+    assert again.returncode == 0, again.stderr
+    assert first == (
+        (folder / "step-1.pt").stat().st_mtime_ns,
+        (folder / "step-1" / "weights" / "last.pt").stat().st_mtime_ns,
+    )
+    assert [row["step"] for row in rows(folder)] == ["original", "1", "2", "fine-tuned"]
+    costs = [int(row["macs"]) for row in rows(folder)]
+    assert costs[0] / costs[1] == pytest.approx(1 / (1 - 1 / 6), rel=0.03)
+    assert costs[0] / costs[2] == pytest.approx(1.5, rel=0.03) and costs[2] == costs[3]
+    model, content = load(folder / "compressed.pt")
+    assert len(plans_of(model)) == 2 and sum(p.numel() for p in model.parameters()) == int(
+        rows(folder)[-1]["parameters"]
+    )
+    assert content["train_args"]["distill_model"] == str(WEIGHTS)
+    assert "the target is reached: --speed-up 1.5" in again.stdout
+    assert (folder / "compress.png").stat().st_size > 10_000
+
+    other = run_python(*command(digits, folder.name, "--speed-up", "1.7", *words[2:]))
+    assert other.returncode == 2 and "target was speed_up=1.5, is speed_up=1.7" in other.stderr
+
+
+def test_steered_to_the_target(digits, folder) -> None:
+    """One training fades and one cut follows; a drop that is not allowed is said, with exit code 2."""
+    words = ("--speed-up", "2", "--steps", "1", "--epochs-per-step", "3", "--round-to", "1", "--max-map-drop", "0")
+    ended = run_python(*command(digits, folder.name, *words))
+    costs = [int(row["macs"]) for row in rows(folder)]
+    accuracies = [float(row["recovered"] or row["cut"]) for row in rows(folder)]
+    assert [row["step"] for row in rows(folder)] == ["original", "steered", "fine-tuned"]
+    assert costs[0] / costs[1] == pytest.approx(2, rel=0.03)
+    if accuracies[-1] < accuracies[0]:
+        assert ended.returncode == 2 and "--max-map-drop allows 0: nothing smaller was kept" in ended.stderr
+    else:
+        assert ended.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "one of the arguments --speed-up --target-params is required"),
+        (("--speed-up", "0.5"), "--speed-up"),
+        (("--speed-up", "2", "--criterion", "l1"), "--criterion is of --scheme stepwise"),
+        (("--speed-up", "2", "--ignore", "model.22"), "--ignore is of --scheme stepwise"),
+        (
+            ("--target-params", "1M", "--scheme", "steered"),
+            "a number of parameters is a target of --scheme stepwise only",
+        ),
+        (("--speed-up", "2", "--weights", "no.pt"), "'no.pt'|no.pt' is not there"),
+        (("--speed-up", "2", "--data", "no.yaml"), "--data no.yaml: no such file"),
+        (("--speed-up", "2", "--max-map-drop", "1.5"), "--max-map-drop"),
+    ],
+)
+def test_mistakes_are_one_line(digits, folder, words, message) -> None:
+    """Exit code 2, one line, nothing written."""
+    import re
+
+    result = run_python(*command(digits, folder.name), *words)
+    assert result.returncode == 2
+    assert re.search(message, result.stderr) and len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert not folder.exists()

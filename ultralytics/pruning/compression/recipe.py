@@ -1,0 +1,101 @@
+"""What a compression is asked for. A run that goes on is asked for the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ..errors import PruningError
+from ..limits import Limits
+from ..sparsity.settings import LEAST_EPOCHS
+from ..targets import Target
+
+SCHEMES = {
+    "steered": "one sparsity training that chooses and fades, then one cut",
+    "stepwise": "cuts a little and trains, several times",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A compression.
+
+    Attributes:
+        weights: The trained checkpoint.
+        sha256: Its SHA-256.
+        data: Path of the data set's yaml.
+        target: How much smaller or faster.
+        scheme: A key of `SCHEMES`.
+        steps: Number of cuts of the stepwise scheme.
+        epochs_per_step: Epochs of recovery after each cut; the steered scheme takes all of them in one training.
+        epochs: Epochs of the fine-tuning at the end.
+        max_map_drop: How much lower than the original's the accuracy may be, in 0..1; None is no limit.
+        criterion: By which the stepwise scheme scores.
+        normalize: What makes layers comparable; None: as the criterion's paper has it.
+        per: `multiply-add` or None.
+        batches: Training batches for criteria that look at images.
+        recalibrate: Training batches for the statistics of the batch norms after a cut; 0: none.
+        limits: What holds for single layers.
+        teacher: Whether the original teaches.
+        training: Arguments of all trainings: `imgsz`, `batch`, and what else the user said.
+
+    Raises:
+        PruningError: If something is outside of its range.
+    """
+
+    weights: str
+    sha256: str
+    data: str
+    target: Target
+    scheme: str = "steered"
+    steps: int = 4
+    epochs_per_step: int = 10
+    epochs: int = 100
+    max_map_drop: float | None = None
+    criterion: str = "slim"
+    normalize: str | None = None
+    per: str | None = None
+    batches: int = 16
+    recalibrate: int = 16
+    limits: Limits = field(default_factory=Limits)
+    teacher: bool = True
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise PruningError(f"unknown scheme '{self.scheme}'; there are {', '.join(SCHEMES)}")
+        if self.max_map_drop is not None and not 0 <= self.max_map_drop < 1:
+            raise PruningError(f"the allowed drop is {self.max_map_drop}; it must be at least 0 and below 1")
+        if self.scheme == "steered":
+            if self.target.name == "target_params":
+                raise PruningError("a number of parameters is a target of --scheme stepwise only")
+            if self.fading < LEAST_EPOCHS:
+                raise PruningError(
+                    f"--steps {self.steps} x --epochs-per-step {self.epochs_per_step}: fading takes at least "
+                    f"{LEAST_EPOCHS} epochs"
+                )
+
+    @property
+    def fading(self) -> int:
+        """Epochs before the last cut of the steered scheme."""
+        return self.steps * self.epochs_per_step
+
+    def target_at(self, step: int) -> float:
+        """Returns the cost, as a share of the original's, that step 1, 2, ... aims at: evenly down to the target's."""
+        return 1 - step / self.steps * (1 - 1 / self.target.value)
+
+    def plain(self) -> dict[str, Any]:
+        """Returns it as plain data."""
+        return {**asdict(self), "limits": self.limits.settings()}
+
+    def differences(self, earlier: dict[str, Any]) -> list[str]:
+        """Returns what an earlier recipe, as plain data, had otherwise, in words."""
+        own = self.plain()
+        names = [entry.name for entry in fields(self) if earlier.get(entry.name) != own[entry.name]]
+        return [f"{name} was {_short(earlier.get(name))}, is {_short(own[name])}" for name in names]
+
+
+def _short(value: Any) -> str:
+    """Returns a value in words, not too long."""
+    text = f"{value['name']}={value['value']:g}" if isinstance(value, dict) and "value" in value else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

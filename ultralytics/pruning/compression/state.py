@@ -1,0 +1,99 @@
+"""What a compression has done so far, on disk: what is in there is not done again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import whole_file
+from ..errors import PruningError
+from .recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of `compress.csv`.
+
+    Attributes:
+        step: `original`, 1, 2, ..., or `fine-tuned`.
+        epochs: Epochs trained up to its end.
+        parameters: How many the network has.
+        macs: Multiply-adds for one image.
+        cut: Accuracy right after the cut, with new statistics, in 0..1; None where there was none.
+        recovered: Accuracy after the training that followed; None where there was none.
+        seconds: Time that it took.
+    """
+
+    step: str
+    epochs: int
+    parameters: int
+    macs: int
+    cut: float | None
+    recovered: float | None
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """The accuracy at the end of the step."""
+        found = self.recovered if self.recovered is not None else self.cut
+        assert found is not None
+        return found
+
+
+class State:
+    """Remembers results by name in `state.json`, which is whole at any time.
+
+    Args:
+        folder: Of the run.
+        recipe: What is asked for.
+
+    Raises:
+        PruningError: If the folder holds a compression that was asked for something else, or its file is no JSON.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self._file, self._folder = folder / "state.json", folder
+        self._done: dict[str, Any] = {}
+        if not self._file.is_file():
+            self._content = {"recipe": recipe.plain(), "done": self._done}
+            self._write()
+            return
+        try:
+            self._content = json.loads(self._file.read_text(encoding="utf-8"))
+            self._done, earlier = self._content["done"], self._content["recipe"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PruningError(f"'{self._file}' is no state of a compression ({type(error).__name__})") from error
+        if changed := recipe.differences(earlier):
+            raise PruningError(
+                f"'{folder.name}' was begun otherwise: {'; '.join(changed)}. Say the same to go on, --name OTHER for a "
+                f"new run, --overwrite to replace it"
+            )
+
+    def once(self, name: str, work: Callable[[], Any]) -> Any:
+        """Returns the result of some work, plain data, which is done unless it is known already."""
+        if name not in self._done:
+            begin = time.perf_counter()
+            result = work()
+            self._done[name] = {"result": result, "seconds": round(time.perf_counter() - begin, 1)}
+            self._write()
+        return self._done[name]["result"]
+
+    def seconds(self, *names: str) -> float:
+        """Returns how long some works took together, the last time that they were begun."""
+        return sum(self._done[name]["seconds"] for name in names if name in self._done)
+
+    def _write(self) -> None:
+        with whole_file(self._file) as file:
+            file.write_text(json.dumps(self._content, indent=1), encoding="utf-8")
+
+    def write_csv(self, steps: list[Step]) -> None:
+        """Writes `compress.csv`; what is unknown is an empty cell."""
+        with whole_file(self._folder / "compress.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [entry.name for entry in fields(Step)])
+            writer.writeheader()
+            writer.writerows(asdict(step) for step in steps)

@@ -1,0 +1,92 @@
+"""The works of a compression, each of which leaves a whole file or nothing: measure, train, cut."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoint
+from ..cost import cost_of
+from ..images import Images, gradients
+from ..limits import Limits
+from ..pipeline import Pruned, prune_network
+from ..scoring import Scoring
+from ..stages import quiet_release, say, shown
+from ..tracing import trace
+from .recipe import Recipe
+
+# The release's names of what counts as the accuracy, the first that is there.
+ACCURACY = ("mAP50-95(M)", "mAP50-95(P)", "mAP50-95(B)", "accuracy_top1", "mIoU")
+
+
+def accuracy(file: Path, recipe: Recipe, folder: Path) -> float:
+    """Returns the accuracy of a checkpoint on the val split, in 0..1: mAP50-95 where there are boxes."""
+    from ultralytics.models import YOLO
+
+    settings = {
+        key: value for key, value in recipe.training.items() if key in {"imgsz", "batch", "device", "single_cls"}
+    }
+    own = {"project": str(folder), "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
+    with quiet_release():
+        found = YOLO(file).val(data=recipe.data, **settings, **own)
+    name = next((name for name in ACCURACY if f"metrics/{name}" in found.results_dict), None)
+    return float(found.results_dict[f"metrics/{name}"] if name else found.fitness)
+
+
+def size(file: Path, recipe: Recipe) -> tuple[int, int]:
+    """Returns parameters and multiply-adds of a checkpoint."""
+    model, _ = checkpoint.load(file)
+    cost = cost_of(trace(model, imgsz=recipe.training["imgsz"]))
+    return cost.params, cost.macs
+
+
+def train(name: str, start: Path, settings: dict[str, Any], recipe: Recipe, folder: Path) -> Path:
+    """Trains, goes on with a training that was interrupted, or takes one that is finished.
+
+    Args:
+        name: Of its folder in `folder`.
+        start: The checkpoint to begin with.
+        settings: Training arguments, besides those of the recipe.
+        recipe: What is asked for.
+        folder: Of the compression.
+
+    Returns:
+        The last checkpoint.
+    """
+    from ultralytics.models import YOLO
+
+    last = folder / name / "weights" / "last.pt"
+    if last.is_file():
+        if not checkpoint.is_finished(checkpoint.load(last)[1]):
+            say(f"Going on with {shown(last)}")
+            YOLO(last).train(resume=True, device=recipe.training.get("device"))
+        return last
+    shutil.rmtree(folder / name, ignore_errors=True)
+    teacher = {"distill_model": recipe.weights} if recipe.teacher else {}
+    own = {"data": recipe.data, "project": str(folder), "name": name, "exist_ok": True}
+    YOLO(start).train(**{**teacher, **recipe.training, **settings, **own})
+    return last
+
+
+def cut(start: Path, target: dict[str, Any], file: Path, recipe: Recipe, limits: Limits) -> Pruned:
+    """Cuts a checkpoint and writes the pruned one, with new statistics of its batch norms."""
+    model, content = checkpoint.load(start)
+    imgsz = recipe.training["imgsz"]
+    seed = {key: value for key, value in recipe.training.items() if key in {"seed", "single_cls", "fraction"}}
+    where = {"batch": recipe.training["batch"], "imgsz": imgsz, "device": recipe.training.get("device", "")}
+    images = Images(recipe.data, recipe.batches, settings=tuple(seed.items()), **where)
+    statistics = Images(recipe.data, recipe.recalibrate, settings=tuple(seed.items()), **where)
+    scoring = Scoring(recipe.criterion, recipe.normalize, recipe.per, lambda network: gradients(network, images))
+    with quiet_release():
+        result = prune_network(
+            model,
+            scoring=scoring,
+            limits=limits,
+            imgsz=imgsz,
+            statistics=statistics if recipe.recalibrate else None,
+            source={"file": str(start), "sha256": checkpoint.sha256(start), "task": model.task},
+            **target,
+        )
+    checkpoint.save(result.model, file, train_args=content.get("train_args"))
+    return result
