@@ -19,9 +19,12 @@ if __name__ == "__main__":
     add("--data", default="coco.yaml", help="data set: a yaml, or 'digits', which is made on first use")
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--speed-up", type=readers.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
+    target.add_argument(
+        "--latency-speed-up", type=readers.factor, metavar="X", help="X times fewer milliseconds, as timed"
+    )
     target.add_argument("--target-params", type=readers.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
     schemes = "; ".join(f"{name}: {about}" for name, about in SCHEMES.items())
-    add("--scheme", choices=list(SCHEMES), help=f"{schemes} (without: steered; stepwise for --target-params)")
+    add("--scheme", choices=list(SCHEMES), help=f"{schemes} (without: steered for --speed-up, else stepwise)")
     add("--max-map-drop", type=readers.share, metavar="D", help="keep nothing that is more than D below the original")
     add("--steps", type=stages.positive, default=4, help="cuts of the stepwise scheme")
     add("--epochs-per-step", type=stages.positive, default=10, help="epochs after each; steered: steps x these in one")
@@ -33,4 +36,5 @@ if __name__ == "__main__":
     add("--overwrite", action="store_true", help="replace the run of that name")
     options.add_scoring(parser)
     options.add_limits(parser)
+    options.add_latency(parser)
     stages.run(parser, compress_stage)

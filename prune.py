@@ -22,11 +22,15 @@ if __name__ == "__main__":
         help=f"share of the prunable channels to remove (without a target: {cutting.DEFAULT_RATIO})",
     )
     target.add_argument("--speed-up", type=readers.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
+    target.add_argument(
+        "--latency-speed-up", type=readers.factor, metavar="X", help="X times fewer milliseconds, as timed"
+    )
     target.add_argument("--target-params", type=readers.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
     target.add_argument("--zeros", action="store_true", default=None, help="remove what training left at exactly zero")
     target.add_argument("--plan", metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint")
     options.add_scoring(parser)
     options.add_limits(parser)
+    options.add_latency(parser)
     add("--save-dir", default=stages.ROOT / "weights", help="folder for pruned.pt, pruned.json and pruned.onnx")
     add("--data", help="data set, for --val (without: coco.yaml), for criteria that need images, for --recalibrate")
     add("--val", action="store_true", help="measure the accuracy before and after on --data")

@@ -62,7 +62,7 @@ def test_the_cost_falls_evenly_to_the_target() -> None:
     [
         ({"scheme": "sudden"}, "unknown scheme 'sudden'"),
         ({"max_map_drop": -0.1}, "the allowed drop is -0.1"),
-        ({"target": Target("target_params", 1e6)}, "target of --scheme stepwise only"),
+        ({"target": Target("target_params", 1e6)}, "--target-params is a target of --scheme stepwise"),
         ({"steps": 1, "epochs_per_step": 2}, "at least 3 epochs"),
     ],
 )
@@ -170,13 +170,13 @@ def test_steered_to_the_target(digits, folder) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "one of the arguments --speed-up --target-params is required"),
+        ((), "one of the arguments --speed-up --latency-speed-up --target-params is required"),
         (("--speed-up", "0.5"), "--speed-up"),
         (("--speed-up", "2", "--criterion", "l1"), "--criterion is of --scheme stepwise"),
         (("--speed-up", "2", "--ignore", "model.22"), "--ignore is of --scheme stepwise"),
         (
             ("--target-params", "1M", "--scheme", "steered"),
-            "a number of parameters is a target of --scheme stepwise only",
+            "--target-params is a target of --scheme stepwise",
         ),
         (("--speed-up", "2", "--weights", "no.pt"), "'no.pt'|no.pt' is not there"),
         (("--speed-up", "2", "--data", "no.yaml"), "--data no.yaml: no such file"),

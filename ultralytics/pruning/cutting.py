@@ -54,7 +54,8 @@ def prune_stage(options: argparse.Namespace) -> None:
     else:
         scoring = shared.scoring(options, data, imgsz)
         how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "scoring": scoring}
-        result = prune_network(model, source=source, **how, **choice(options, model))
+        latency = shared.latency(options, imgsz)
+        result = prune_network(model, source=source, latency=latency, **how, **choice(options, model))
     folder = Path(options.save_dir)
     if not options.dry_run:
         write_folder(folder)
@@ -91,7 +92,8 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     target = {name: getattr(options, name) for name in TARGETS if getattr(options, name) is not None}
     by_layer = "ratios" in limits or "ignore" in limits
     scored = [name for name in SCORING if getattr(options, name) is not None]
-    if not target and not scored and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
+    in_time = options.latency_speed_up is not None
+    if not target and not scored and not in_time and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
         say(f"{share:.0%} of the prunable channels have scales of exactly zero: cutting just these (--zeros)\n")
         target = {"zeros": True}
     if "zeros" in target:
@@ -104,7 +106,8 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
                 "--zeros removes what is at zero: leave out --ratio and --ignore, or name another target"
             )
         return {"limits": Limits(**{"floor": 0, **limits}), **target}
-    return {"limits": Limits(**{"round_to": DEFAULT_ROUND_TO, **limits}), **(target or {"prune_ratio": DEFAULT_RATIO})}
+    default = {} if in_time else {"prune_ratio": DEFAULT_RATIO}
+    return {"limits": Limits(**{"round_to": DEFAULT_ROUND_TO, **limits}), **(target or default)}
 
 
 def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan:
@@ -204,6 +207,11 @@ def say_findings(result: Pruned) -> None:
     seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in plan.seconds.items())
     say(f"\nTime: {seconds}, together {sum(plan.seconds.values()):.2f} s")
     say(f"Checked against the original with silenced channels: largest difference {result.difference:.1e} (relative)")
+    if measured := plan.settings.get("latency"):
+        about = f"{measured['runtime']}, {measured['threads']} threads, {measured['machine']}"
+        ms = measured.get("ms")
+        words = f"{ms['before']} ms before, {ms['after']} ms after: {measured['speed_up']}x" if ms else "not timed here"
+        say(f"Latency at {plan.settings['imgsz']} px: {words} ({about})")
     if plan.blocks:
         say(f"Taken out whole, as no inner channel is left: {', '.join(plan.blocks)}")
     for limit in plan.limits:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from . import readers, stages
 from .criteria import CRITERIA, NORMALIZERS
 from .errors import PruningError
 from .images import Images, gradients
+from .latency import RUNTIMES, Latency, Runtime
 from .limits import DEFAULT_ROUND_TO
 from .scoring import PER, Scoring
 
@@ -25,6 +27,30 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     pattern = "layers that match, e.g. model.22 or 'model.*.cv1'; may be repeated"
     add("--ignore", action="append", metavar="PATTERN", help=f"keep all channels of {pattern}")
     add("--ratio", action="append", type=readers.pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
+
+
+def add_latency(parser: argparse.ArgumentParser) -> None:
+    """Adds where and by what `--latency-speed-up` is timed."""
+    add = parser.add_argument_group("what --latency-speed-up is timed by").add_argument
+    add("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="what runs the network")
+    add("--threads", type=stages.positive, metavar="N", help="of the CPU (without: all cores)")
+    add("--latency-table", metavar="FILE", help="timings of another machine, by benchmarks/latency_table.py")
+
+
+def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
+    """Returns the target in milliseconds, if it was given.
+
+    Raises:
+        PruningError: If the table is not there, or the runtime does not run.
+    """
+    if options.latency_speed_up is None:
+        if options.latency_table:
+            raise PruningError("--latency-table is read for --latency-speed-up only")
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    runtime = Runtime(options.runtime, options.threads or cores, options.device.split(",")[0])
+    table = stages.located(options.latency_table) if options.latency_table else None
+    return Latency(options.latency_speed_up, runtime, imgsz, stages.RUNS / "latency", table)
 
 
 def add_scoring(parser: argparse.ArgumentParser, criterion: str | None = None) -> None:

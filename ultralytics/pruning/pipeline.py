@@ -15,6 +15,8 @@ from .channels import ChannelMap
 from .errors import PruningError
 from .folding import fold_constants
 from .images import Images, recalibrate
+from .latency import Latency, LatencyModel
+from .latency.search import plan_for
 from .limits import Limits
 from .plan import PruningPlan, plan_from
 from .scoring import Scoring
@@ -68,6 +70,7 @@ def prune_network(
     speed_up: float | None = None,
     target_params: int | None = None,
     zeros: bool | None = None,
+    latency: Latency | None = None,
     scoring: Scoring | None = None,
     limits: Limits | None = None,
     imgsz: int = 640,
@@ -82,6 +85,7 @@ def prune_network(
         prune_ratio: Share of the prunable channels to remove, in [0, 1).
         speed_up: Multiply-adds before over after, at least 1.
         target_params: Number of parameters to leave.
+        latency: Milliseconds before over after, as timed; where and by what.
         zeros: True: just the channels go whose scales are exactly zero.
         scoring: How channels are scored; by their batch-norm scales by default.
         limits: What holds for single layers; a floor alone by default.
@@ -102,12 +106,22 @@ def prune_network(
     start = time.perf_counter()
     settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
     targets: dict[str, Any] = {"prune_ratio": prune_ratio, "speed_up": speed_up, "target_params": target_params}
+    if latency and (zeros or any(value is not None for value in targets.values())):
+        raise PruningError("a latency and another target: one is needed")
     if zeros:
         if given := [name for name, value in targets.items() if value is not None]:
             raise PruningError(f"zeros and {given[0]}: one target is needed")
         limits = limits or Limits(floor=0)
         kept, lines = keep_the_rest(channel_map, model, limits)
         plan = plan_from(channel_map, kept, {**settings, "zeros": True, **limits.settings()}, lines)
+    elif latency:
+        scores, rules = scoring(channel_map, model), limits or Limits()
+
+        def by_time(speed_up: float, cost: LatencyModel) -> PruningPlan:
+            how: dict[str, Any] = {"limits": rules, "settings": settings, "latency": cost}
+            return make_plan(channel_map, scores, latency_speed_up=speed_up, **how)
+
+        plan = plan_for(latency, model, channel_map, rules, by_time)
     else:
         scores = scoring(channel_map, model)
         plan = make_plan(channel_map, scores, **targets, limits=limits, settings=settings)

@@ -16,7 +16,7 @@ from .errors import PruningError
 from .limits import Limits, OwnRatio, filters, ignored, own_ratios
 from .plan import PruningPlan, plan_from
 from .repair import Repair
-from .targets import Budget, Target
+from .targets import Budget, Latency, Target
 
 CLOSE = 0.005  # part of the budget that may be left over before channels are given back
 
@@ -31,7 +31,7 @@ def smallest_cut(candidates: int, reaches: Callable[[int], bool]) -> int:
 
 
 def choose(
-    channel_map: ChannelMap, scores: np.ndarray, target: Target, limits: Limits
+    channel_map: ChannelMap, scores: np.ndarray, target: Target, limits: Limits, latency: Latency | None = None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Chooses the groups to keep, by one threshold over the whole network.
 
@@ -40,6 +40,7 @@ def choose(
         scores: Importance of each group, float of shape (G,); NaN keeps a group.
         target: How much to remove.
         limits: What holds for single layers.
+        latency: From a choice to its milliseconds, for a `latency_speed_up`.
 
     Returns:
         Which groups stay, bool of shape (G,), and what kept the choice from its target, in words.
@@ -63,7 +64,7 @@ def choose(
         candidates[ratio.claimed] = False
     order = np.flatnonzero(candidates)
     order = order[np.argsort(ranks[order])]
-    budget = Budget(target, channel_map, candidates)
+    budget = Budget(target, channel_map, candidates, latency)
 
     def cut(count: int) -> np.ndarray:
         kept = np.ones(len(scores), dtype=bool)
@@ -195,6 +196,8 @@ def make_plan(
     prune_ratio: float | None = None,
     speed_up: float | None = None,
     target_params: int | None = None,
+    latency_speed_up: float | None = None,
+    latency: Latency | None = None,
     limits: Limits | None = None,
     settings: dict[str, Any] | None = None,
 ) -> PruningPlan:
@@ -206,13 +209,17 @@ def make_plan(
         prune_ratio: Share of the prunable channels to remove, in [0, 1).
         speed_up: Multiply-adds before over after, at least 1.
         target_params: Number of parameters to leave.
+        latency_speed_up: Milliseconds before over after by `latency`, at least 1.
+        latency: From a choice, bool of shape (G,), to its milliseconds.
         limits: What holds for single layers; a floor alone by default.
         settings: What else led to the plan.
 
     Raises:
         PruningError: If not exactly one target is given, it is out of its range, or for what `choose` raises.
     """
-    target = Target.one_of(prune_ratio=prune_ratio, speed_up=speed_up, target_params=target_params)
+    target = Target.one_of(
+        prune_ratio=prune_ratio, speed_up=speed_up, target_params=target_params, latency_speed_up=latency_speed_up
+    )
     limits = limits or Limits()
-    kept, lines = choose(channel_map, scores, target, limits)
+    kept, lines = choose(channel_map, scores, target, limits, latency)
     return plan_from(channel_map, kept, {**(settings or {}), target.name: target.value, **limits.settings()}, lines)

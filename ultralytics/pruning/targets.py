@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from .channels import ChannelMap
 from .cost import CostModel
 from .errors import PruningError
 
+Latency = Callable[[np.ndarray], float]  # from a choice, bool of shape (G,), to milliseconds
 TOLERANCE = 0.02  # a target counts as met up to this relative difference
 
 
@@ -19,9 +21,9 @@ class Target:
     """What a selection aims at.
 
     Attributes:
-        name: `prune_ratio`, `speed_up` or `target_params`.
-        value: The share of the prunable channels to remove, in [0, 1); the multiply-adds before over after, at least
-            1; or the number of parameters to leave, at least 1.
+        name: `prune_ratio`, `speed_up`, `latency_speed_up` or `target_params`.
+        value: The share of the prunable channels to remove, in [0, 1); the multiply-adds, or the milliseconds, before
+            over after, at least 1; or the number of parameters to leave, at least 1.
 
     Raises:
         PruningError: If the value is outside of its range.
@@ -33,7 +35,7 @@ class Target:
     def __post_init__(self) -> None:
         if self.name == "prune_ratio" and not 0 <= self.value < 1:
             raise PruningError(f"the pruning ratio is {self.value}; it must be at least 0 and below 1")
-        if self.name == "speed_up" and not 1 <= self.value < math.inf:
+        if self.name in ("speed_up", "latency_speed_up") and not 1 <= self.value < math.inf:
             raise PruningError(f"the speed-up is {self.value}; it must be at least 1")
         if self.name == "target_params" and not 1 <= self.value < math.inf:
             raise PruningError(f"the number of parameters is {self.value}; it must be at least 1")
@@ -53,7 +55,8 @@ class Target:
 
     def said(self, value: float) -> str:
         """Returns a value of this kind in words."""
-        return {"prune_ratio": f"{value:.1%}", "speed_up": f"{value:.2f}", "target_params": f"{value:,.0f}"}[self.name]
+        forms = {"prune_ratio": ".1%", "speed_up": ".2f", "latency_speed_up": ".2f", "target_params": ",.0f"}
+        return format(value, forms[self.name])
 
 
 class Budget:
@@ -63,13 +66,16 @@ class Budget:
         target: The target.
         channel_map: The traced network.
         candidates: Groups that the threshold may remove, bool of shape (G,); a pruning ratio is a share of them.
+        latency: From a choice to its milliseconds, for a `latency_speed_up`.
 
     Raises:
         PruningError: If the network already has no more parameters than wanted.
     """
 
-    def __init__(self, target: Target, channel_map: ChannelMap, candidates: np.ndarray) -> None:
-        self.target = target
+    def __init__(
+        self, target: Target, channel_map: ChannelMap, candidates: np.ndarray, latency: Latency | None = None
+    ) -> None:
+        self.target, self._latency = target, latency
         self._cost = CostModel(channel_map)
         self._channels = np.where(candidates, channel_map.channels, 0)
         self._total = int(self._channels.sum())
@@ -79,6 +85,10 @@ class Budget:
             self.limit: float = self._total - round(target.value * self._total)
         elif target.name == "speed_up":
             self.limit = whole.macs / target.value
+        elif target.name == "latency_speed_up":
+            assert latency is not None
+            self._ms = latency(np.ones(len(candidates), dtype=bool))
+            self.limit = self._ms / target.value
         else:
             self.limit = target.value
             if whole.params <= target.value:
@@ -87,9 +97,11 @@ class Budget:
                 )
 
     def spent(self, kept: np.ndarray) -> float:
-        """Returns what a choice costs: candidate channels, multiply-adds or parameters."""
+        """Returns what a choice costs: candidate channels, multiply-adds, milliseconds or parameters."""
         if self.target.name == "prune_ratio":
             return int(self._channels[kept].sum())
+        if self._latency is not None:
+            return self._latency(kept)
         cost = self._cost(kept)
         return cost.macs if self.target.name == "speed_up" else cost.params
 
@@ -104,6 +116,9 @@ class Budget:
         elif self.target.name == "speed_up":
             reached = self._macs / max(spent, 1)
             text = f"the speed-up is {self.target.said(reached)}"
+        elif self.target.name == "latency_speed_up":
+            reached = self._ms / max(spent, 1e-9)
+            text = f"the speed-up by the timings of single layers is {self.target.said(reached)}"
         else:
             reached = spent
             text = f"{self.target.said(reached)} parameters are left"

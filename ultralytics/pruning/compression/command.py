@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoint
+from .. import options as shared
 from ..cutting import LIMITS
 from ..errors import PruningError
 from ..limits import DEFAULT_ROUND_TO, Limits
@@ -51,7 +52,9 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     weights = located(options.weights)
     model, _ = checkpoint.load(weights)
     classes = None if options.settings.get("single_cls") else len(model.names)
-    target = Target.one_of(speed_up=options.speed_up, target_params=options.target_params)
+    latency = shared.latency(options, options.imgsz)
+    values = {name: getattr(options, name) for name in ("speed_up", "latency_speed_up", "target_params")}
+    target = Target.one_of(**values)
     scheme = options.scheme or ("steered" if target.name == "speed_up" else "stepwise")
     given = {field: getattr(options, name) for name, field in LIMITS.items() if getattr(options, name) is not None}
     unread = [name for name in (*SCORING, *LIMITS) if name != "round_to" and getattr(options, name) is not None]
@@ -82,6 +85,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         batches=options.batches,
         recalibrate=options.recalibrate or (0 if scheme == "steered" else DEFAULT_BATCHES),
         limits=Limits(**{"round_to": DEFAULT_ROUND_TO, **limits}),
+        runtime=latency.runtime if latency else None,
+        table=str(latency.table.resolve()) if latency and latency.table else None,
         teacher=teacher,
         training={
             "imgsz": options.imgsz,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..errors import PruningError
+from ..latency import Runtime
 from ..limits import Limits
 from ..sparsity.settings import LEAST_EPOCHS
 from ..targets import Target
@@ -36,6 +37,8 @@ class Recipe:
         batches: Training batches for criteria that look at images.
         recalibrate: Training batches for the statistics of the batch norms after a cut; 0: none.
         limits: What holds for single layers.
+        runtime: What a `latency_speed_up` is timed by.
+        table: Timings of another machine in its place.
         teacher: Whether the original teaches.
         training: Arguments of all trainings: `imgsz`, `batch`, and what else the user said.
 
@@ -58,6 +61,8 @@ class Recipe:
     batches: int = 16
     recalibrate: int = 16
     limits: Limits = field(default_factory=Limits)
+    runtime: Runtime | None = None
+    table: str | None = None
     teacher: bool = True
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -67,8 +72,11 @@ class Recipe:
         if self.max_map_drop is not None and not 0 <= self.max_map_drop < 1:
             raise PruningError(f"the allowed drop is {self.max_map_drop}; it must be at least 0 and below 1")
         if self.scheme == "steered":
-            if self.target.name == "target_params":
-                raise PruningError("a number of parameters is a target of --scheme stepwise only")
+            if self.target.name != "speed_up":
+                option = self.target.name.replace("_", "-")
+                raise PruningError(
+                    f"--{option} is a target of --scheme stepwise only; the steered one takes --speed-up"
+                )
             if self.fading < LEAST_EPOCHS:
                 raise PruningError(
                     f"--steps {self.steps} x --epochs-per-step {self.epochs_per_step}: fading takes at least "

@@ -11,8 +11,10 @@ from typing import Any
 
 from .. import checkpoint
 from ..errors import PruningError
+from ..latency import Latency
+from ..latency.search import MET
 from ..limits import Limits
-from ..stages import say, shown
+from ..stages import RUNS, say, shown
 from ..targets import TOLERANCE
 from . import units
 from .recipe import Recipe
@@ -28,11 +30,13 @@ class Candidate:
         file: Its checkpoint.
         step: Its row of `compress.csv`.
         limits: What kept the cut from its target, in words.
+        faster: Milliseconds of the original over its own, as timed; 1 where nothing was timed.
     """
 
     file: Path
     step: Step
     limits: tuple[str, ...]
+    faster: float = 1.0
 
 
 class Compression:
@@ -49,6 +53,7 @@ class Compression:
         self.weights = Path(recipe.weights)
         params, macs = self.state.once("original size", lambda: units.size(self.weights, recipe))
         accuracy = self._accuracy("original", self.weights)
+        self.faster = 1.0  # milliseconds before over after, as timed, of the cuts so far
         self.steps = [Step("original", 0, params, macs, None, accuracy, self.state.seconds("original accuracy"))]
 
     @property
@@ -61,12 +66,14 @@ class Compression:
         drop = self.recipe.max_map_drop
         return drop is None or accuracy >= self.original.accuracy - drop
 
-    def reached(self, step: Step) -> float:
-        """Returns what is left over what the target allows; up to 1 where it is reached."""
+    def missing(self, step: Step) -> bool:
+        """Whether a step falls short of the target."""
         target = self.recipe.target
+        if target.name == "latency_speed_up":
+            return self.faster * (1 + MET) < target.value
         if target.name == "target_params":
-            return step.parameters / target.value
-        return step.macs / self.original.macs * target.value
+            return step.parameters > target.value * (1 + TOLERANCE)
+        return step.macs * target.value > self.original.macs * (1 + TOLERANCE)
 
     def note(self, step: Step) -> None:
         """Adds a row to the table, on disk too."""
@@ -84,7 +91,10 @@ class Compression:
         def work() -> dict[str, Any]:
             result = units.cut(start, target, file, self.recipe, limits)
             after = result.plan.after
-            return {"params": after.params, "macs": after.macs, "limits": list(result.plan.limits)}
+            timed = result.plan.settings.get("latency", {})
+            faster = timed.get("speed_up", result.plan.settings.get("latency_speed_up", 1.0))
+            sizes = {"params": after.params, "macs": after.macs, "faster": faster}
+            return {**sizes, "limits": list(result.plan.limits)}
 
         return file, self.state.once(f"{name} cut", work)
 
@@ -95,27 +105,34 @@ class Compression:
         )
         return Path(found)
 
+    def _target(self, step: int) -> dict[str, Any]:
+        """Returns what a step aims at, seen from the network before it."""
+        recipe, before = self.recipe, self.steps[-1]
+        if recipe.target.name == "target_params":
+            params = self.original.parameters
+            return {"target_params": round(params + (recipe.target.value - params) * step / recipe.steps)}
+        if recipe.target.name == "speed_up":
+            return {"speed_up": max(1.0, before.macs / (self.original.macs * recipe.target_at(step)))}
+        assert recipe.runtime is not None
+        factor = max(1.0, 1 / (self.faster * recipe.target_at(step)))
+        table = Path(recipe.table) if recipe.table else None
+        return {"latency": Latency(factor, recipe.runtime, recipe.training["imgsz"], RUNS / "latency", table)}
+
     def stepwise(self) -> Iterator[Candidate]:
         """Cuts a little and recovers, step by step; yields each state."""
         recipe, file = self.recipe, self.weights
         for step in range(1, recipe.steps + 1):
             name = f"step-{step}"
-            macs = self.steps[-1].macs
-            if recipe.target.name == "target_params":
-                params = self.original.parameters
-                wanted = params + (recipe.target.value - params) * step / recipe.steps
-                target: dict[str, Any] = {"target_params": round(wanted)}
-            else:
-                target = {"speed_up": max(1.0, macs / (self.original.macs * recipe.target_at(step)))}
-            say(f"\nStep {step} of {recipe.steps}: " + ", ".join(f"{k} {v:.4g}" for k, v in target.items()))
-            pruned, found = self._cut(name, file, target, recipe.limits)
+            say(f"\nStep {step} of {recipe.steps}")
+            pruned, found = self._cut(name, file, self._target(step), recipe.limits)
+            self.faster *= found["faster"]
             cut = self._accuracy(f"{name} cut", pruned)
             file = self._train(name, pruned, {"epochs": recipe.epochs_per_step, "finetune": True})
             recovered = self._accuracy(f"{name} recovered", file)
             works = (f"{name} cut", f"{name} cut accuracy", f"{name} training", f"{name} recovered accuracy")
             epochs, seconds = step * recipe.epochs_per_step, self.state.seconds(*works)
             row = Step(str(step), epochs, found["params"], found["macs"], cut, recovered, seconds)
-            yield Candidate(file, row, tuple(found["limits"]))
+            yield Candidate(file, row, tuple(found["limits"]), self.faster)
 
     def steered(self) -> Iterator[Candidate]:
         """Fades what the target removes in one training, then cuts it; yields that state."""
@@ -153,14 +170,13 @@ class Compression:
             kept = candidate
         if not ended and kept:
             name, value = self.recipe.target.name.replace("_", "-"), self.recipe.target.value
-            reached = self.reached(kept.step) <= (1 + TOLERANCE)
-            why = (
-                "the target is reached" if reached else f"the steps are used up, {self.recipe.steps}, before the target"
-            )
-            ended = f"{why}: --{name} {value:g}"
+            missing = self.missing(kept.step)
+            used_up = f"the steps are used up, {self.recipe.steps}, before the target"
+            ended = f"{used_up if missing else 'the target is reached'}: --{name} {value:g}"
         say(f"\nWhat ended it: {ended}")
         if not kept:
             return None
+        self.faster = kept.faster
         settings = {"epochs": self.recipe.epochs, "finetune": True}
         last = self._train("fine-tuned", kept.file, settings)
         best = last.with_name("best.pt")
@@ -193,7 +209,8 @@ def compress(recipe: Recipe, folder: Path) -> None:
             f"more --epochs, or a smaller target (all states are in {shown(folder)})"
         )
     change = row.accuracy - original.accuracy
-    say(f"\n{original.macs / row.macs:.2f}x fewer multiply-adds, accuracy {change:+.4f} against the original.")
-    say(f"Written: {shown(folder / 'compressed.pt')}, compress.csv and compress.png beside it")
-    say(f"Next: python val.py {shown(Path(recipe.weights))} {shown(folder / 'compressed.pt')}, then python export.py "
-        f"--weights {shown(folder / 'compressed.pt')}")  # fmt: skip
+    timed = f", {compression.faster:.2f}x faster as timed" if recipe.runtime and not recipe.table else ""
+    say(f"\n{original.macs / row.macs:.2f}x fewer multiply-adds{timed}, accuracy {change:+.4f} against the original.")
+    file = shown(folder / "compressed.pt")
+    say(f"Written: {file}, compress.csv and compress.png beside it")
+    say(f"Next: python val.py {shown(Path(recipe.weights))} {file}, then python export.py --weights {file}")

@@ -1,0 +1,148 @@
+"""A cut to a measured speed-up: choose by the latency model, time the result, correct the target, again."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..channels import ChannelMap
+from ..limits import Limits
+from ..plan import PruningPlan
+from ..surgery import cut
+from .model import LatencyModel
+from .shapes import shapes_of
+from .tables import LatencyTable, cache, measure
+from .timing import Runtime, in_turns
+
+CLOSE = 0.02  # relative difference at which the search ends
+MET = 0.05  # up to which the target counts as met
+TRIALS = 6
+BY_MODEL = "the speed-up by the timings"  # how a selection begins what it says of the model's milliseconds
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A target in milliseconds.
+
+    Attributes:
+        speed_up: Time before over after, at least 1.
+        runtime: What runs the network.
+        imgsz: Side of the image in pixels.
+        folder: Where timings are kept.
+        table: A table measured elsewhere, in place of timings on this machine.
+    """
+
+    speed_up: float
+    runtime: Runtime
+    imgsz: int
+    folder: Path
+    table: Path | None = None
+
+    def model(self, network: nn.Module, channel_map: ChannelMap, step: int) -> LatencyModel:
+        """Returns the latency of any choice; times layers that are not known yet.
+
+        Raises:
+            PruningError: If the table from elsewhere lacks a layer.
+        """
+        shapes = shapes_of(network, channel_map, self.imgsz)
+        if self.table:
+            return LatencyModel(channel_map, shapes, LatencyTable.load(self.table), step)
+        path = cache(self.runtime, self.folder)
+        table = LatencyTable.load(path) if path.is_file() else LatencyTable(self.runtime.about())
+        if measure((shape for calls in shapes.values() for shape in calls), self.runtime, step, table):
+            table.save(path)
+        return LatencyModel(channel_map, shapes, table, step)
+
+
+def plan_for(
+    latency: Latency,
+    network: nn.Module,
+    channel_map: ChannelMap,
+    limits: Limits,
+    make: Callable[[float, LatencyModel], PruningPlan],
+) -> PruningPlan:
+    """Plans a cut that makes a network faster by a factor, as timed against the original.
+
+    Args:
+        latency: The target.
+        network: The original.
+        channel_map: Its channels.
+        limits: What holds for single layers.
+        make: From a factor by the model to a plan that meets it.
+
+    Returns:
+        The plan whose network came closest. Its settings say what was measured, its limits where that is not the
+        target; with a table from elsewhere, what is predicted.
+    """
+    model = latency.model(network, channel_map, limits.round_to)
+    if latency.table:
+        return _noted(make(latency.speed_up, model), latency, {"predicted": True})
+    whole = latency.runtime.network(network, latency.imgsz)
+    trials: list[Trial] = []
+    with latency.runtime.threading():
+        while len(trials) < TRIALS:
+            plan = make(next_factor(latency.speed_up, trials), model)
+            if any(plan.after == trial.plan.after for trial in trials):
+                break
+            pruned = copy.deepcopy(network)
+            cut(pruned, plan)
+            ms = in_turns({"before": whole, "after": latency.runtime.network(pruned, latency.imgsz)})
+            trials.append(Trial(plan.settings["latency_speed_up"], ms["before"] / ms["after"], plan, ms))
+            if trials[-1].off(latency.speed_up) <= CLOSE:
+                break
+    best = min(trials, key=lambda trial: trial.off(latency.speed_up))
+    found = {"speed_up": round(best.reached, 3), "ms": {name: round(value, 2) for name, value in best.ms.items()}}
+    return _noted(best.plan, latency, found, missed=best.off(latency.speed_up) > MET)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cut and its timing.
+
+    Attributes:
+        asked: The factor that the latency model was asked for.
+        reached: The factor that was measured.
+        plan: The cut.
+        ms: Milliseconds `before` and `after`.
+    """
+
+    asked: float
+    reached: float
+    plan: PruningPlan
+    ms: dict[str, float]
+
+    def off(self, wanted: float) -> float:
+        """How far it is from a factor, relative."""
+        return abs(math.log(self.reached / wanted))
+
+
+def next_factor(wanted: float, trials: Sequence[Trial]) -> float:
+    """Returns what to ask the latency model for, after some trials.
+
+    Between the nearest trials on both sides of the wanted factor it is interpolated, else corrected in proportion.
+    """
+    if not trials:
+        return wanted
+    below = max((t for t in trials if t.reached < wanted), key=lambda t: t.reached, default=None)
+    above = min((t for t in trials if t.reached >= wanted), key=lambda t: t.reached, default=None)
+    if below and above:
+        part = (wanted - below.reached) / (above.reached - below.reached)
+        return max(1.0, below.asked + part * (above.asked - below.asked))
+    return max(1.0, trials[-1].asked * wanted / trials[-1].reached)
+
+
+def _noted(plan: PruningPlan, latency: Latency, found: dict[str, Any], *, missed: bool = False) -> PruningPlan:
+    """Notes in a plan what was found; what the model alone said of the target does not count any more."""
+    about = latency.runtime.about() if not latency.table else LatencyTable.load(latency.table).about
+    settings = {**plan.settings, "latency_speed_up": latency.speed_up, "latency": {**about, **found}}
+    lines = tuple(line for line in plan.limits if latency.table or not line.startswith(BY_MODEL))
+    if missed:
+        said = f"{found['speed_up']:.2f}x faster as measured, instead of {latency.speed_up:g}x"
+        lines = (f"{said}: what is not in the layers does not shrink, or layers stand at their floor", *lines)
+    return replace(plan, settings=settings, limits=lines)

@@ -1,0 +1,112 @@
+"""What a layer does at one call, apart from its weights: all that its time depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..channels import ChannelMap, Layer
+from ..criteria.members import is_depthwise
+from ..tracing import image_shape, quiet
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A call of a layer with filters.
+
+    Attributes:
+        kind: `Conv2d` or `ConvTranspose2d`; a linear layer is a 1x1 convolution over its tokens.
+        kernel: (kH, kW).
+        stride: (sH, sW).
+        padding: (pH, pW).
+        dilation: (dH, dW).
+        groups: As of the layer; 0 if it is depthwise, so that the groups follow the width.
+        inputs: C_in of the whole network.
+        outputs: C_out of the whole network.
+        cells: (H, W) of the input.
+        activation: Whether a SiLU follows, as behind each batch norm of a YOLO.
+    """
+
+    kind: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    inputs: int
+    outputs: int
+    cells: tuple[int, int]
+    activation: bool
+
+    def key(self) -> str:
+        """Returns a name that tells it from all others."""
+
+        def pair(values: tuple[int, int]) -> str:
+            return "x".join(map(str, values))
+
+        parts = (f"k{pair(self.kernel)}", f"s{pair(self.stride)}", f"p{pair(self.padding)}", f"d{pair(self.dilation)}")
+        widths = f"{self.inputs}->{self.outputs} g{self.groups} at {pair(self.cells)}"
+        return f"{self.kind} {' '.join(parts)} {widths}{' silu' if self.activation else ''}"
+
+
+def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> dict[str, tuple[Shape, ...]]:
+    """Runs a network once and notes the shape of each call of each layer that has filters.
+
+    Args:
+        model: The network; it is left as it is.
+        channel_map: Its channels.
+        imgsz: Side of the image in pixels.
+
+    Returns:
+        The calls by layer.
+    """
+    modules = dict(model.named_modules())
+    found: dict[str, list[Shape]] = {}
+    handles = []
+    for layer in channel_map.layers.values():
+        if layer.has_filters:
+
+            def note(module: Any, inputs: tuple, layer: Layer = layer) -> None:
+                found.setdefault(layer.name, []).append(_shape(layer, module, inputs[0]))
+
+            handles.append(modules[layer.name].register_forward_pre_hook(note))
+    parameter = next(model.parameters())
+    _, channels, _, _ = image_shape(model, 1)
+    image = torch.zeros(1, channels, imgsz, imgsz, device=parameter.device, dtype=parameter.dtype)
+    try:
+        with quiet(model):
+            model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: tuple(shapes) for name, shapes in found.items()}
+
+
+def _shape(layer: Layer, module: Any, tensor: torch.Tensor) -> Shape:
+    """Returns the shape of one call."""
+    if layer.kind == "Linear":
+        one, tokens = (1, 1), tensor.numel() // tensor.shape[-1]
+        kernel, stride, padding, dilation, cells = one, one, (0, 0), one, (tokens, 1)
+        inputs, outputs = module.in_features, module.out_features
+    else:
+        kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
+        same = isinstance(module.padding, str)
+        padding = tuple(k // 2 for k in kernel) if same else module.padding
+        cells = (tensor.shape[2], tensor.shape[3])
+        inputs, outputs = module.in_channels, module.out_channels
+    groups = 0 if is_depthwise(layer) else layer.conv_groups
+    return Shape(
+        layer.kind.replace("Linear", "Conv2d"),
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+        inputs,
+        outputs,
+        cells,
+        activation=layer.norm is not None,
+    )

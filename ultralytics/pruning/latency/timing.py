@@ -1,0 +1,204 @@
+"""Timings of single layers and of networks, in ONNX Runtime or PyTorch. Of several runs the best counts: whatever else
+a machine does only ever adds."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .. import checkpoint
+from ..errors import PruningError
+from .shapes import Shape
+
+RUNTIMES = ("onnxruntime", "torch")
+OPSET, IR = 17, 8  # of ONNX: what any runtime of the last years reads
+WARM_UP = 2
+PAUSE = 0.02  # seconds before a network, in which the threads of the one before come to rest
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and by what networks run.
+
+    Attributes:
+        name: One of `RUNTIMES`.
+        threads: Of a CPU.
+        device: `cpu`, or the number of a GPU.
+
+    Raises:
+        PruningError: If the name is unknown, or what it needs is not there.
+    """
+
+    name: str = "onnxruntime"
+    threads: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.name not in RUNTIMES:
+            raise PruningError(f"unknown runtime '{self.name}'; there are {', '.join(RUNTIMES)}")
+        if self.name == "onnxruntime" and self.device != "cpu" and "CUDAExecutionProvider" not in _providers():
+            raise PruningError("this onnxruntime does not run on a GPU: use --runtime torch, or --device cpu")
+
+    def about(self) -> dict[str, str]:
+        """Returns in words what timings depend on, besides the layer."""
+        import onnxruntime
+
+        own = onnxruntime.__version__ if self.name == "onnxruntime" else torch.__version__
+        on_cpu = self.device == "cpu"
+        machine = processor() if on_cpu else torch.cuda.get_device_name(int(self.device))
+        return {"machine": machine, "runtime": f"{self.name} {own}", "threads": str(self.threads) if on_cpu else "-"}
+
+    @contextlib.contextmanager
+    def threading(self) -> Iterator[None]:
+        """Gives PyTorch the threads for a while."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def _session(self, model: bytes | str) -> Callable[[Any], Any]:
+        """Opens an ONNX; returns a run of it."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3
+        providers = ["CPUExecutionProvider"] if self.device == "cpu" else ["CUDAExecutionProvider"]
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
+        name = session.get_inputs()[0].name
+        return lambda image: session.run(None, {name: image})
+
+    def layer(self, shape: Shape, inputs: int, outputs: int) -> Callable[[], Any]:
+        """Returns a run of a layer at other widths."""
+        image = np.random.default_rng(0).random((1, inputs, *shape.cells), dtype=np.float32)
+        if self.name == "onnxruntime":
+            run = self._session(layer_onnx(shape, inputs, outputs))
+            return lambda: run(image)
+        groups = shape.groups or inputs
+        kind: Any = getattr(nn, shape.kind)
+        where = "cpu" if self.device == "cpu" else f"cuda:{self.device}"
+        conv = kind(inputs, outputs, shape.kernel, shape.stride, shape.padding, groups=groups, dilation=shape.dilation)
+        conv, tensor = conv.to(where).eval(), torch.from_numpy(image).to(where)
+
+        @torch.inference_mode()
+        def run_layer() -> None:
+            result = conv(tensor)
+            if shape.activation:
+                functional.silu(result, inplace=True)
+            if where != "cpu":
+                torch.cuda.synchronize()
+
+        return run_layer
+
+    def network(self, model: nn.Module, imgsz: int) -> Callable[[], Any]:
+        """Returns a run of a network as it would be deployed: exported, or with its batch norms fused."""
+        from ..exporting import run_release
+        from ..stages import quiet_release
+
+        _, channels, _, _ = _image_shape(model)
+        image = np.random.default_rng(0).random((1, channels, imgsz, imgsz), dtype=np.float32)
+        if self.name == "onnxruntime":
+            with tempfile.TemporaryDirectory(prefix="latency-") as folder, quiet_release():
+                file = Path(folder) / "network.pt"
+                checkpoint.save(copy.deepcopy(model), file)
+                run = self._session(str(run_release(file, {"format": "onnx", "imgsz": imgsz, "device": "cpu"})))
+            return lambda: run(image)
+        where = "cpu" if self.device == "cpu" else f"cuda:{self.device}"
+        with quiet_release():
+            fused: Any = copy.deepcopy(model).float().eval().to(where)
+            fused = fused.fuse(verbose=False)
+        tensor = torch.from_numpy(image).to(where)
+
+        @torch.inference_mode()
+        def run_network() -> None:
+            fused(tensor)
+            if where != "cpu":
+                torch.cuda.synchronize()
+
+        return run_network
+
+
+def _image_shape(model: nn.Module) -> tuple[int, int, int, int]:
+    from ..tracing import image_shape
+
+    return image_shape(model, 1)
+
+
+def _providers() -> list[str]:
+    import onnxruntime
+
+    return onnxruntime.get_available_providers()
+
+
+def processor() -> str:
+    """Returns the name of the CPU."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def layer_onnx(shape: Shape, inputs: int, outputs: int) -> bytes:
+    """Returns an ONNX file with one layer at other widths, and its activation."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    groups = shape.groups or inputs
+    pair = (outputs, inputs // groups) if shape.kind == "Conv2d" else (inputs, outputs // groups)
+    random = np.random.default_rng(0)
+    weight = random.standard_normal((*pair, *shape.kernel), dtype=np.float32)
+    weights = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.zeros(outputs, np.float32), "b")]
+    how: dict[str, Any] = {
+        "kernel_shape": shape.kernel,
+        "strides": shape.stride,
+        "pads": shape.padding * 2,
+        "dilations": shape.dilation,
+        "group": groups,
+    }
+    nodes = [helper.make_node(shape.kind.removesuffix("2d"), ["x", "w", "b"], ["c"], **how)]
+    if shape.activation:
+        nodes += [helper.make_node("Sigmoid", ["c"], ["s"]), helper.make_node("Mul", ["c", "s"], ["y"])]
+    result = helper.make_tensor_value_info("y" if shape.activation else "c", TensorProto.FLOAT, None)
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, inputs, *shape.cells))
+    graph = helper.make_graph(nodes, "layer", [image], [result], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    return model.SerializeToString()
+
+
+def milliseconds(run: Callable[[], Any], *, least: int = 5, seconds: float = 0.02) -> float:
+    """Returns the time of the best run, of at least `least` and as many as fit in `seconds`."""
+    for _ in range(WARM_UP):
+        run()
+    best, end, count = np.inf, time.perf_counter() + seconds, 0
+    while count < least or time.perf_counter() < end:
+        begin = time.perf_counter()
+        run()
+        best, count = min(best, time.perf_counter() - begin), count + 1
+    return float(best * 1e3)
+
+
+def in_turns(runs: dict[str, Callable[[], Any]], *, rounds: int = 30) -> dict[str, float]:
+    """Times networks in turns, so that a busy moment of the machine hits all alike; returns each one's best, in ms."""
+    best = dict.fromkeys(runs, np.inf)
+    for number in range(WARM_UP + rounds):
+        for name, run in runs.items():
+            time.sleep(PAUSE)
+            begin = time.perf_counter()
+            run()
+            if number >= WARM_UP:
+                best[name] = min(best[name], (time.perf_counter() - begin) * 1e3)
+    return best
