@@ -27,6 +27,8 @@ ASKED = {
     "proximal": {"sparsity": "proximal", "sr": 1e-3},
     "group": {"sparsity": "group", "sr": 1e-3},
     "steered": {"sparsity": "steered", "target_speed_up": 2.0},
+    "group_sl": {"sparsity": "group_sl", "sr": 1e-3},
+    "group_reg": {"sparsity": "group_reg", "target_speed_up": 2.0},
 }
 
 

@@ -15,6 +15,7 @@ from ultralytics.pruning.limits import DEFAULT_ROUND_TO
 from ultralytics.pruning.pipeline import prune_network
 from ultralytics.pruning.selection import choose
 from ultralytics.pruning.sparsity import MODES, SCHEDULES, Scales, Settings, SparsityRun
+from ultralytics.pruning.sparsity.decay import spread
 from ultralytics.pruning.sparsity.penalties import add_subgradient, shrink, shrink_groups
 from ultralytics.pruning.sparsity.steering import erasable
 from ultralytics.pruning.targets import Target
@@ -147,7 +148,7 @@ def test_musgd_is_as_good_as_any():
     assert gammas(net, "b") == pytest.approx([0.9] * 6)
 
 
-@pytest.mark.parametrize("mode", ["proximal", "group", "steered"])
+@pytest.mark.parametrize("mode", ["proximal", "group", "group_sl", "steered"])
 @pytest.mark.parametrize("fused", [False, True])
 def test_nothing_moves_where_the_gradient_scaler_skips_a_step(mode, fused):
     net = set_all(residual()).float()
@@ -193,6 +194,9 @@ REFUSED = {
     "steered by nothing": ({"sparsity": "steered"}, "needs target_speed_up"),
     "steered by sr": ({"sparsity": "steered", "sr": 0.1}, "needs target_speed_up"),
     "steered and sr_bias": ({"sparsity": "steered", "target_sparsity": 0.5, "sr_bias": 0.1}, "leave out sr_bias"),
+    "growing by nothing": ({"sparsity": "group_reg", "sr": 0.1}, "needs target_speed_up"),
+    "group_sl to a target": ({"sparsity": "group_sl", "target_sparsity": 0.5}, "for a target use sparsity=steered"),
+    "group_sl and sr_bias": ({"sparsity": "group_sl", "sr": 0.1, "sr_bias": 0.1}, "leave out sr_bias"),
     "subgradient to a target": ({"target_speed_up": 2.0}, "use sparsity=steered"),
     "a mode without strength": ({"sparsity": "proximal"}, "without a strength"),
     "sr_bias alone": ({"sr_bias": 0.1}, "without a strength"),
@@ -206,6 +210,75 @@ def test_what_contradicts_itself_is_refused(name):
     changes, message = REFUSED[name]
     with pytest.raises(PruningError, match=message):
         Settings.of(arguments(**changes))
+
+
+def test_the_lighter_a_group_the_faster_it_decays():
+    """By hand: 2^0, 2^-2 and 2^-4 for the lightest, the middle and the heaviest of a layer; pinned ones not at all."""
+    net = Net(lambda n, x: n.out(n.a(x)), a=block(3, 3), out=conv(3, 2, 1))
+    channel_map = trace(net, image(net, 16))
+    norms = np.full(len(channel_map.channels), 100.0)
+    norms[channel_map.layers["a.0"].outputs] = [1.0, 2.0, 3.0]
+    factors = spread(channel_map, norms)
+    assert factors[channel_map.layers["a.0"].outputs] == pytest.approx([1.0, 0.25, 0.0625])
+    assert (factors[~channel_map.free] == 0).all()
+
+
+@pytest.mark.parametrize("layers", ["plain", "grouped", "transposed"])
+def test_a_weight_decays_by_the_groups_that_make_and_that_read_it(layers):
+    """Rates by hand: filter o of input i becomes exp(-share * (rate_o + rate_i)) of itself; the output's stays."""
+    second = {
+        "plain": lambda: conv(4, 6, bias=False),
+        "grouped": lambda: conv(4, 6, groups=2, bias=False),
+        "transposed": lambda: nn.ConvTranspose2d(4, 6, 2, 2, bias=False),
+    }[layers]()
+    net = Net(
+        lambda n, x: n.out(n.b(n.a(x))), a=block(3, 4), b=nn.Sequential(second, nn.BatchNorm2d(6)), out=conv(6, 2, 1)
+    )
+    run = run_of(net, sparsity="group_sl", sr=1.0, sr_schedule="constant")
+    decay, channel_map = run._decay, trace(net, image(net, 16))
+    rate = {}
+    for name, rates in (("a.0", [0.1, 0.2, 0.3, 0.4]), ("b.0", [1.0, 0.0, 2.0, 0.0, 3.0, 0.0])):
+        decay._rates[channel_map.layers[name].outputs] = torch.tensor(rates)
+        rate[name] = rates
+    decay.strength, before = 1.0, copy.deepcopy(net.state_dict())
+    decay.after_step(0.5)
+    after = net.state_dict()
+    weight, was = after["b.0.weight"], before["b.0.weight"]
+    for i in range(4):
+        for o in range(6):
+            factor = math.exp(-0.5 * (rate["a.0"][i] + rate["b.0"][o]))
+            if layers == "plain":
+                here = (o, i)
+            elif layers == "transposed":
+                here = (i, o)
+            elif i // 2 == o // 3:
+                here = (o, i % 2)
+            else:
+                continue
+            torch.testing.assert_close(weight[here], was[here] * factor, rtol=1e-5, atol=0)
+    for name in ("a.1.weight", "a.1.bias"):
+        expected = before[name] * torch.exp(-0.5 * torch.tensor(rate["a.0"]).to(before[name]))
+        torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=0)
+    factors = torch.exp(-0.5 * torch.tensor(rate["b.0"]).to(weight))
+    torch.testing.assert_close(
+        after["out.weight"], before["out.weight"] * factors[None, :, None, None], rtol=1e-5, atol=0
+    )
+    assert torch.equal(after["out.bias"], before["out.bias"])
+
+
+def test_growing_regularisation_leaves_a_thousandth_before_it_holds():
+    """Of an idle gamma that the target removes: exp of minus the sum of the rates; the others do not move."""
+    net = yolo("yolov8n")
+    run = run_of(net, sparsity="group_reg", target_sparsity=0.5)
+    before, chosen = run.scales.values(), torch.from_numpy(run._decay.removed)[run.scales.groups]
+    for epoch in range(7):
+        run.epoch_starts(epoch, 10)
+        for _ in range(4):
+            run._after_step(0.25)
+    torch.testing.assert_close(run.scales.values()[chosen], before[chosen] * 1e-3, rtol=0.02, atol=0)
+    assert torch.equal(run.scales.values()[~chosen], before[~chosen])
+    run.epoch_starts(7, 10)
+    assert (run.scales.values()[chosen] == 0).all()
 
 
 def test_without_a_word_there_is_no_sparsity():
@@ -312,7 +385,7 @@ def train(net: nn.Module, run: SparsityRun, epochs: int, start: int = 0, end: in
             optimizer.step()
 
 
-MODES_TO_A_TARGET = ["steered", "proximal", "group"]
+MODES_TO_A_TARGET = ["steered", "group_reg", "proximal", "group"]
 TARGETS = [{"target_speed_up": 2.0}, {"target_sparsity": 0.5}]
 
 
@@ -330,12 +403,12 @@ def test_a_target_is_met_exactly_by_zeros_that_can_be_cut(mode, asked):
     else:
         channel_map = trace(net)
         removed = channel_map.channels[zero_groups(channel_map, net)].sum()
-        ratable = channel_map.free if mode != "steered" else erasable(channel_map, net)
+        ratable = erasable(channel_map, net) if mode in ("steered", "group_reg") else channel_map.free
         assert removed / channel_map.channels[ratable].sum() == pytest.approx(0.5, abs=0.02)
     assert not plan.limits  # nothing had to be given back
     assert all(len(layer.kept_out) % 8 == 0 or layer.kept_out == tuple(range(layer.out_before))
                for layer in plan.layers.values() if layer.type == "Conv2d")  # fmt: skip
-    if mode == "steered":
+    if mode in ("steered", "group_reg"):
         x = image(before, 64)
         pruned = copy.deepcopy(net)
         cut(pruned, plan)
@@ -378,7 +451,7 @@ def test_a_saved_state_goes_on_as_if_nothing_had_happened(asked, tmp_path):
     second.load(torch.load(tmp_path / "state.pt", weights_only=False))
     train(halves, second, 6, start=3)
     assert second.travel == pytest.approx(first.travel * 2, rel=0.9)
-    chooser = second._steering or second._regulation
+    chooser = second._steering or second._regulation or second._decay
     if chooser:
         assert share_at_zero(trace(halves), halves) == pytest.approx(share_at_zero(trace(whole), whole), abs=0.02)
 

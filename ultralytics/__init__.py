@@ -94,7 +94,12 @@ from ultralytics import cfg as release_cfg
 
 TRAINING_ARGUMENTS = {
     # name: (default, the release's set of keys with this type if it has one, accepted, in words)
-    "sparsity": (None, None, lambda value: isinstance(value, str), "a mode: subgradient, proximal, group or steered"),
+    "sparsity": (
+        None,
+        None,
+        lambda value: isinstance(value, str),
+        "a mode: subgradient, proximal, group, group_sl, group_reg, steered",
+    ),
     "sr": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
     "sr_bias": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
     "sr_schedule": ("linear", None, lambda value: isinstance(value, str), "linear, constant, cosine or ramp"),

@@ -23,6 +23,7 @@ from .report import table
 from .selection import choose
 from .sparsity import FADED, Settings
 from .sparsity.penalties import PROXIMAL_STEPS
+from .sparsity.settings import NEED_TARGET
 from .stages import (
     RUNS,
     Parser,
@@ -143,9 +144,10 @@ def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
     more: dict[str, Any] = {}
     mode = settings.get("sparsity")
-    if mode != "steered" and not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
+    if mode not in NEED_TARGET and not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
         in_epochs = min(2 / settings["epochs"], 0.5)  # an idle gamma of 1 reaches zero behind the middle
-        more = {"sr": in_epochs if mode in PROXIMAL_STEPS else DEFAULT_SR}
+        decay = 7 / settings["epochs"]  # leaves a thousandth of an idle weight
+        more = {"sr": decay if mode == "group_sl" else in_epochs if mode in PROXIMAL_STEPS else DEFAULT_SR}
     if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
         raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
     return more
@@ -153,10 +155,13 @@ def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 def prune_options(folder: Path) -> str:
     """Returns what to tell prune.py after a sparsity training: the largest cut that removes only faded channels."""
-    model, _ = checkpoint.load(folder / "weights" / "last.pt")
+    model, content = checkpoint.load(folder / "weights" / "last.pt")
+    mode = (content.get("train_args") or {}).get("sparsity")
     channel_map = trace(model)
     if share_at_zero(channel_map, model) >= LEAST_SHARE:
         return "  (cuts just the channels that are at exactly zero)"
+    if mode == "group_sl":
+        return " --criterion group_norm --speed-up 2  (it has decayed whole groups: their norm tells what can go)"
     scores, channels = bn_scale(channel_map, model), channel_map.channels
     scored = channel_map.free & ~np.isnan(scores)
     limits = Limits(round_to=DEFAULT_ROUND_TO)

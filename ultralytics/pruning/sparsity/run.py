@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.optim import SGD, Optimizer
 
 from ..errors import PruningError
 from ..tracing import trace
+from .decay import GroupDecay
 from .penalties import PROXIMAL_STEPS, add_subgradient
 from .regulation import Regulation
 from .scales import Scales
@@ -47,9 +49,12 @@ class SparsityRun:
         self._at_start = self.scales.prunable().cpu()
         self._strength = settings.sr
         self._steering = Steering(model, channel_map, self.scales, settings) if settings.mode == "steered" else None
-        regulated = settings.target and not self._steering
+        decays = settings.mode in ("group_sl", "group_reg")
+        self._decay = GroupDecay(model, channel_map, self.scales, settings) if decays else None
+        regulated = settings.target and settings.mode in PROXIMAL_STEPS
         self._regulation = Regulation(model, channel_map, self.scales, settings) if regulated else None
-        faded = [*self.scales.gammas, *(self._steering.erased if self._steering else [])]
+        chooser = self._steering or self._decay
+        faded = [*self.scales.gammas, *(chooser.erased if chooser else [])]
         ids = {id(tensor) for tensor in faded}
         self._may_be_zero = {name: tensor for name, tensor in model.named_parameters() if id(tensor) in ids}
 
@@ -60,13 +65,14 @@ class SparsityRun:
     @property
     def limits(self) -> tuple[str, ...]:
         """What will keep the training from its target, in words."""
-        chooser = self._steering or self._regulation
+        chooser = self._steering or self._regulation or self._decay
         return tuple(line for line in chooser.limits if " instead of " in line) if chooser else ()
 
     @property
     def strength(self) -> float:
         """The strength in this epoch; 0 where nothing is pulled."""
-        return self._regulation.strength if self._regulation else self._strength
+        found = self._regulation or self._decay
+        return found.strength if found else self._strength
 
     def attach(self, optimizer: Optimizer) -> None:
         """Works at each step of an optimizer from now on, but not where a gradient scaler skips it."""
@@ -96,7 +102,7 @@ class SparsityRun:
         """
         if self._steering and epochs < LEAST_EPOCHS:
             raise PruningError(f"sparsity=steered needs at least {LEAST_EPOCHS} epochs, these are {epochs}")
-        if self.settings.target or (self._is_subgradient and self.divides):  # whose steps do not depend on sr
+        if self.settings.target or self._decay or (self._is_subgradient and self.divides):  # no step depends on sr
             return
         way = self.strength * (self.idle_step(optimizer) * steps_per_epoch if self._is_subgradient else 1.0)
         largest = float(self._at_start.max())
@@ -123,7 +129,7 @@ class SparsityRun:
     def epoch_starts(self, epoch: int, epochs: int) -> None:
         """Sets the strength of an epoch, counted from 0, or the choice."""
         self._strength = self.settings.strength(epoch, epochs)
-        for chooser in (self._steering, self._regulation):
+        for chooser in (self._steering, self._regulation, self._decay):
             if chooser:
                 chooser.epoch_starts(epoch, epochs)
 
@@ -145,6 +151,9 @@ class SparsityRun:
             self._steering.after_step(share)
             return
         self.travel += self.strength * share
+        if self._decay:
+            self._decay.after_step(share)
+            return
         if self.strength or self.settings.sr_bias:
             where = self._regulation.pulled if self._regulation else None
             PROXIMAL_STEPS[self.settings.mode](self.scales, self.strength * share, self.settings.sr_bias * share, where)
@@ -163,13 +172,13 @@ class SparsityRun:
 
     def state(self) -> dict[str, Any]:
         """Returns what `load` takes, as tensors and plain data."""
-        parts = {"steering": self._steering, "regulation": self._regulation}
+        parts = {"steering": self._steering, "regulation": self._regulation, "decay": self._decay}
         states = {name: part.state() for name, part in parts.items() if part}
         return {**states, "history": self.history.state(), "travel": self.travel, "at_start": self._at_start}
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from an earlier `state`."""
-        for name, part in (("steering", self._steering), ("regulation", self._regulation)):
+        for name, part in (("steering", self._steering), ("regulation", self._regulation), ("decay", self._decay)):
             if part:
                 part.load(state[name])
         self.history.load(state["history"])
@@ -179,6 +188,13 @@ class SparsityRun:
     def shortfall(self) -> str | None:
         """Says in words if a run ends with less than a tenth of what was asked, and what to try; else None."""
         got, target = self.scales.sparsity(), self.settings.target
+        if self._decay and not target:
+            if self.travel >= 1:
+                return None
+            return (
+                f"the decay was too weak: the least important groups could lose {1 - math.exp(-self.travel):.0%} of "
+                f"their size in all; use an sr of {7 / max(self.travel, 1e-9):.0f} times as much, or more epochs"
+            )
         if target:
             asked = target.value if target.name == "prune_ratio" else 1 - target.value**-0.5
         else:

@@ -16,8 +16,11 @@ MODES = {
     "subgradient": "adds sr * sign(gamma) to the gradients, as in Network Slimming",
     "proximal": "shrinks each gamma after the optimizer's step, to exact zeros",
     "group": "shrinks coupled groups of gammas as one, to exact zeros",
+    "group_sl": "decays all weights of a group, the faster the less they weigh (DepGraph)",
+    "group_reg": "chooses by weight for a target, and decays that ever faster (growing regularisation)",
     "steered": "chooses what to remove for a target, and fades just that",
 }
+NEED_TARGET = ("steered", "group_reg")
 SCHEDULES: dict[str, Callable[[float], float]] = {  # progress e / E in 0..1 -> part of the strength
     "linear": lambda progress: 1 - 0.9 * progress,
     "constant": lambda progress: 1.0,
@@ -35,7 +38,7 @@ class Settings:
     Attributes:
         mode: A name in `MODES`.
         sr: Strength at the start: lambda of the subgradient; how far an idle gamma moves in an epoch for the proximal
-            modes; 0 where a target is given.
+            modes; rate per epoch of the least important groups' decay for group_sl; 0 where a target is given.
         sr_bias: The same for the betas; it does not decay.
         schedule: A name in `SCHEDULES`.
         target: What the training aims at instead of a strength.
@@ -66,10 +69,12 @@ class Settings:
             raise PruningError(
                 "sparsity=subgradient takes a strength, sr; for a target use sparsity=steered or proximal"
             )
-        if self.mode == "steered" and not self.target:
-            raise PruningError("sparsity=steered needs target_speed_up, e.g. 2.0, or target_sparsity, e.g. 0.5")
-        if self.mode == "steered" and self.sr_bias:
-            raise PruningError("sparsity=steered fades the betas with their gammas: leave out sr_bias")
+        if self.mode in NEED_TARGET and not self.target:
+            raise PruningError(f"sparsity={self.mode} needs target_speed_up, e.g. 2.0, or target_sparsity, e.g. 0.5")
+        if self.mode == "group_sl" and self.target:
+            raise PruningError("sparsity=group_sl takes a strength, sr; for a target use sparsity=steered or group_reg")
+        if self.mode in (*NEED_TARGET, "group_sl") and self.sr_bias:
+            raise PruningError(f"sparsity={self.mode} fades the betas with their gammas: leave out sr_bias")
 
     @classmethod
     def of(cls, args: Any) -> Settings | None:
@@ -84,7 +89,7 @@ class Settings:
         given = {name: value for name in TARGETS if (value := getattr(args, name))}
         if len(given) > 1:
             raise PruningError("target_speed_up and target_sparsity: one target is enough, leave out one of both")
-        if not given and not args.sr and args.sparsity != "steered":
+        if not given and not args.sr and args.sparsity not in NEED_TARGET:
             for name in ("sparsity", "sr_bias"):
                 if getattr(args, name):
                     raise PruningError(f"{name}={getattr(args, name)} without a strength: give sr, or a target")
