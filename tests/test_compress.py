@@ -170,10 +170,10 @@ def test_steered_to_the_target(digits, folder) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "one of the arguments --speed-up --latency-speed-up --target-params is required"),
+        ((), "one target is needed, speed_up"),
         (("--speed-up", "0.5"), "--speed-up"),
-        (("--speed-up", "2", "--criterion", "l1"), "--criterion is of --scheme stepwise"),
-        (("--speed-up", "2", "--ignore", "model.22"), "--ignore is of --scheme stepwise"),
+        (("--speed-up", "2", "--scheme", "steered", "--criterion", "l1"), "--criterion is of --scheme stepwise"),
+        (("--speed-up", "2", "--scheme", "steered", "--ignore", "model.22"), "--ignore is of --scheme stepwise"),
         (
             ("--target-params", "1M", "--scheme", "steered"),
             "--target-params is a target of --scheme stepwise",

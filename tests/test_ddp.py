@@ -19,6 +19,7 @@ ASKED = {
     "group": {"sr": 0.4},
     "proximal": {"target_sparsity": 0.4},
     "steered": {"target_speed_up": 1.5},
+    "group_reg": {"target_sparsity": 0.4},
 }
 
 

@@ -39,7 +39,10 @@ def test_commands_name_scripts_and_options_that_exist():
         if script == "STAGE.py":
             continue
         text = (REPOSITORY / script).read_text()
-        text += "".join((REPOSITORY / f"ultralytics/pruning/{name}.py").read_text() for name in ("training", "options"))
+        text += "".join(
+            (REPOSITORY / f"ultralytics/pruning/{name}.py").read_text()
+            for name in ("training", "options", "compression/command")
+        )
         for option in (word for word in words if word.startswith("--")):
             assert f'"{option}"' in text, command
 

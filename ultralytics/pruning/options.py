@@ -79,7 +79,7 @@ def training_images(options: argparse.Namespace, data: str, imgsz: int, batches:
     """Returns the training images that the options mean."""
     others = {key: value for key, value in options.settings.items() if key != "batch"}
     batch = options.settings.get("batch", Images.batch)
-    return Images(data, batches, batch, imgsz, options.device, tuple(others.items()))
+    return Images(data, batches, batch, imgsz, options.device.split(",")[0], tuple(others.items()))
 
 
 def scoring(options: argparse.Namespace, data: str | None, imgsz: int) -> Scoring:

@@ -4,30 +4,88 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint
+from .. import checkpoint, readers
 from .. import options as shared
 from ..cutting import LIMITS
 from ..errors import PruningError
 from ..limits import DEFAULT_ROUND_TO, Limits
 from ..options import DEFAULT_BATCHES
 from ..rebuild import is_pruned
-from ..stages import located, resolve_data, run_folder, say, shown
+from ..stages import Parser, located, positive, resolve_data, run_folder, say, shown
 from ..targets import Target
-from .recipe import Recipe
+from .recipe import SCHEMES, STEERED, Recipe
 from .stage import compress
+from .sweep import read_grid, sweep, trials_of
 
 DEFAULT_CRITERION = "slim"
 SCORING = ("criterion", "normalize", "per")
+TARGETS = ("speed_up", "latency_speed_up", "target_params", "prune_ratio")
+
+
+def parser() -> Parser:
+    """Returns the options of `compress.py`."""
+    found = Parser(
+        "Compresses a trained network to a target and fine-tunes it. Stopped at any point, the same command goes on.",
+        "python compress.py --data digits --imgsz 160 --batch 16 --speed-up 2 --epochs-per-step 5 --epochs 20",
+    )
+    add = found.add_argument
+    add("--weights", default="runs/train-norm/weights/best.pt", help="trained checkpoint")
+    add("--data", default="coco.yaml", help="data set: a yaml, or 'digits', which is made on first use")
+    target = found.add_mutually_exclusive_group().add_argument
+    target("--speed-up", type=readers.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
+    target("--latency-speed-up", type=readers.factor, metavar="X", help="X times fewer milliseconds, as timed")
+    target("--target-params", type=readers.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
+    target("--prune-ratio", type=readers.ratio, metavar="R", help="share of the prunable channels to remove")
+    schemes = "; ".join(f"{name}: {about}" for name, about in SCHEMES.items())
+    add("--scheme", choices=list(SCHEMES), help=f"{schemes} (without: steered, where it knows all options)")
+    add("--max-map-drop", type=readers.share, metavar="D", help="keep nothing that is more than D below the original")
+    add("--steps", type=positive, default=4, help="cuts of the stepwise scheme")
+    add("--epochs-per-step", type=positive, default=10, help="epochs after each; steered: steps x these in one")
+    add("--epochs", type=positive, default=100, help="epochs of the fine-tuning at the end")
+    add("--batch", type=positive, default=48, help="images per step")
+    add("--imgsz", type=positive, default=640, help="side of the training images in pixels")
+    add("--no-distill", dest="teacher", action="store_false", help="train without the original as a teacher")
+    add("--name", default="compress", help="run folder under runs/")
+    add("--overwrite", action="store_true", help="replace the run of that name")
+    several = "all combinations, e.g. ratio=0.2,0.4 criterion=slim,lamp: a compression for each"
+    add("--sweep", nargs="+", metavar="KEY=A,B", help=several)
+    add("--workers", type=positive, default=1, help="compressions of a sweep at once, through Ray; a GPU each")
+    shared.add_scoring(found)
+    shared.add_limits(found)
+    shared.add_latency(found)
+    return found
 
 
 def compress_stage(options: argparse.Namespace) -> None:
-    """Compresses `options.weights`, or goes on with it.
+    """Compresses `options.weights`, or goes on with it, or does so for each combination of a sweep.
 
     Raises:
         PruningError: If something that the user gave is wrong; nothing is written then.
+    """
+    if not options.sweep:
+        compress(*prepared(options))
+        return
+    folder = run_folder(options.name)
+    there = list(folder.iterdir()) if folder.is_dir() else []
+    if any(not (file.suffix == ".log" or file.name.startswith("sweep.")) for file in there):
+        raise PruningError(f"'{shown(folder)}' holds something else than a sweep; choose another --name")
+    trials = trials_of(read_grid(options.sweep), sys.argv[1:], folder)
+    for trial in trials:  # all of them, before the first one begins
+        own = parser().parse_intermixed_args(list(trial.words))
+        own.settings, own.device, own.overwrite = options.settings, options.device, False
+        recipe_of(own)
+    sweep(trials, folder, options.workers)
+
+
+def prepared(options: argparse.Namespace) -> tuple[Recipe, Path]:
+    """Returns the recipe, and the folder, which is new or holds the beginning of this compression.
+
+    Raises:
+        PruningError: If the folder holds something else.
     """
     folder = run_folder(options.name)
     recipe = recipe_of(options)
@@ -40,7 +98,7 @@ def compress_stage(options: argparse.Namespace) -> None:
         shutil.rmtree(folder)
     elif ours:
         say(f"Going on with {shown(folder)}")
-    compress(recipe, folder)
+    return recipe, folder
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
@@ -53,11 +111,10 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     model, _ = checkpoint.load(weights)
     classes = None if options.settings.get("single_cls") else len(model.names)
     latency = shared.latency(options, options.imgsz)
-    values = {name: getattr(options, name) for name in ("speed_up", "latency_speed_up", "target_params")}
-    target = Target.one_of(**values)
-    scheme = options.scheme or ("steered" if target.name == "speed_up" else "stepwise")
+    target = Target.one_of(**{name: getattr(options, name) for name in TARGETS})
     given = {field: getattr(options, name) for name, field in LIMITS.items() if getattr(options, name) is not None}
     unread = [name for name in (*SCORING, *LIMITS) if name != "round_to" and getattr(options, name) is not None]
+    scheme = options.scheme or ("stepwise" if unread or target.name not in STEERED else "steered")
     if unread and scheme == "steered":
         raise PruningError(
             f"--{unread[0].replace('_', '-')} is of --scheme stepwise; the steered one scores by gradients"

@@ -11,6 +11,7 @@ from ..limits import Limits
 from ..sparsity.settings import LEAST_EPOCHS
 from ..targets import Target
 
+STEERED = ("speed_up", "prune_ratio")  # targets of the steered scheme
 SCHEMES = {
     "steered": "one sparsity training that chooses and fades, then one cut",
     "stepwise": "cuts a little and trains, several times",
@@ -72,10 +73,10 @@ class Recipe:
         if self.max_map_drop is not None and not 0 <= self.max_map_drop < 1:
             raise PruningError(f"the allowed drop is {self.max_map_drop}; it must be at least 0 and below 1")
         if self.scheme == "steered":
-            if self.target.name != "speed_up":
+            if self.target.name not in STEERED:
                 option = self.target.name.replace("_", "-")
                 raise PruningError(
-                    f"--{option} is a target of --scheme stepwise only; the steered one takes --speed-up"
+                    f"--{option} is a target of --scheme stepwise; the steered one takes --speed-up or --prune-ratio"
                 )
             if self.fading < LEAST_EPOCHS:
                 raise PruningError(

@@ -66,14 +66,16 @@ class Compression:
         drop = self.recipe.max_map_drop
         return drop is None or accuracy >= self.original.accuracy - drop
 
-    def missing(self, step: Step) -> bool:
-        """Whether a step falls short of the target."""
+    def missing(self, candidate: Candidate) -> bool:
+        """Whether a state falls short of the target."""
         target = self.recipe.target
         if target.name == "latency_speed_up":
-            return self.faster * (1 + MET) < target.value
+            return candidate.faster * (1 + MET) < target.value
         if target.name == "target_params":
-            return step.parameters > target.value * (1 + TOLERANCE)
-        return step.macs * target.value > self.original.macs * (1 + TOLERANCE)
+            return candidate.step.parameters > target.value * (1 + TOLERANCE)
+        if target.name == "speed_up":
+            return candidate.step.macs * target.value > self.original.macs * (1 + TOLERANCE)
+        return any(" instead of " in line for line in candidate.limits)
 
     def note(self, step: Step) -> None:
         """Adds a row to the table, on disk too."""
@@ -113,6 +115,9 @@ class Compression:
             return {"target_params": round(params + (recipe.target.value - params) * step / recipe.steps)}
         if recipe.target.name == "speed_up":
             return {"speed_up": max(1.0, before.macs / (self.original.macs * recipe.target_at(step)))}
+        if recipe.target.name == "prune_ratio":
+            left = [1 - recipe.target.value * number / recipe.steps for number in (step - 1, step)]
+            return {"prune_ratio": 1 - left[1] / left[0]}
         assert recipe.runtime is not None
         factor = max(1.0, 1 / (self.faster * recipe.target_at(step)))
         table = Path(recipe.table) if recipe.table else None
@@ -170,7 +175,7 @@ class Compression:
             kept = candidate
         if not ended and kept:
             name, value = self.recipe.target.name.replace("_", "-"), self.recipe.target.value
-            missing = self.missing(kept.step)
+            missing = self.missing(kept)
             used_up = f"the steps are used up, {self.recipe.steps}, before the target"
             ended = f"{used_up if missing else 'the target is reached'}: --{name} {value:g}"
         say(f"\nWhat ended it: {ended}")

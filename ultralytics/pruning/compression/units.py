@@ -74,7 +74,8 @@ def cut(start: Path, target: dict[str, Any], file: Path, recipe: Recipe, limits:
     model, content = checkpoint.load(start)
     imgsz = recipe.training["imgsz"]
     seed = {key: value for key, value in recipe.training.items() if key in {"seed", "single_cls", "fraction"}}
-    where = {"batch": recipe.training["batch"], "imgsz": imgsz, "device": recipe.training.get("device", "")}
+    device = str(recipe.training.get("device", "")).split(",")[0]
+    where = {"batch": recipe.training["batch"], "imgsz": imgsz, "device": device}
     images = Images(recipe.data, recipe.batches, settings=tuple(seed.items()), **where)
     statistics = Images(recipe.data, recipe.recalibrate, settings=tuple(seed.items()), **where)
     scoring = Scoring(recipe.criterion, recipe.normalize, recipe.per, lambda network: gradients(network, images))

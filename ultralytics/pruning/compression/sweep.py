@@ -1,0 +1,221 @@
+"""Compressions for all combinations of some options: one table and one picture. Several at once through Ray."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ..checkpoint import whole_file
+from ..errors import PruningError
+from ..report import table
+from ..stages import ROOT, say, shown, write_folder
+
+SIZES = ("ratio", "speed-up", "latency-speed-up", "target-params")  # keys that say how small
+OTHERS = ("criterion", "normalize", "per", "scheme", "steps", "epochs-per-step", "epochs", "recalibrate", "round-to")
+OPTIONS = {"ratio": "prune-ratio"}  # where the option has another name
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination.
+
+    Attributes:
+        values: By key of the sweep.
+        folder: Of its compression.
+        words: Its command line, behind the script's name.
+    """
+
+    values: dict[str, str]
+    folder: Path
+    words: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The combination in words."""
+        return ", ".join(f"{key}={value}" for key, value in self.values.items())
+
+
+def read_grid(words: Sequence[str]) -> dict[str, list[str]]:
+    """Reads `key=value,value` words.
+
+    Raises:
+        PruningError: If a word is none, or its key is unknown.
+    """
+    grid: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, values = word.partition("=")
+        if key not in (*SIZES, *OTHERS):
+            close = difflib.get_close_matches(key, (*SIZES, *OTHERS), 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join((*SIZES, *OTHERS))}"
+            raise PruningError(f"--sweep knows no '{key}'; {hint} (settings of Ultralytics go before --sweep)")
+        if not equals or not all(values.split(",")):
+            raise PruningError(f"--sweep {word}: values are missing, e.g. criterion=slim,lamp")
+        grid[key] = list(dict.fromkeys(values.split(",")))
+    return grid
+
+
+def trials_of(grid: dict[str, list[str]], line: Sequence[str], folder: Path) -> list[Trial]:
+    """Returns the combinations.
+
+    Args:
+        grid: The values by key.
+        line: The command line with `--sweep`, behind the script's name.
+        folder: Of the sweep; those of the trials lie beside it.
+    """
+    base = without(line, "--sweep", many=True)
+    for option in ("--name", "--workers"):
+        base = without(base, option)
+    found = []
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        own = folder.with_name("-".join([folder.name, *(f"{key}={value}" for key, value in chosen.items())]))
+        words = [word for key, value in chosen.items() for word in (f"--{OPTIONS.get(key, key)}", value)]
+        found.append(Trial(chosen, own, (*base, *words, "--name", own.name)))
+    return found
+
+
+def without(line: Sequence[str], option: str, *, many: bool = False) -> list[str]:
+    """Returns a command line without an option and its value, or all the values that follow it."""
+    kept: list[str] = []
+    words = iter(line)
+    for word in words:
+        if word.startswith(f"{option}="):
+            continue
+        if word != option:
+            kept.append(word)
+            continue
+        for value in words:
+            if many and not value.startswith("-"):
+                continue
+            if many:
+                kept.append(value)
+            break
+    return kept
+
+
+def run_trial(words: Sequence[str], log: str) -> int:
+    """Runs a compression in a process of its own; returns its exit code."""
+    with open(log, "w", encoding="utf-8") as file:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "compress.py"), *words], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
+        )
+    return done.returncode
+
+
+def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, note: Callable[[int, int], None]) -> None:
+    """Runs trials through Ray, a GPU for each where there are any.
+
+    Raises:
+        PruningError: If Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise PruningError(f"--workers {workers} needs Ray: pip install ray; without it leave --workers out") from error
+    import torch
+
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    try:
+        gpus = 1 if torch.cuda.is_available() else 0
+        task = ray.remote(num_cpus=1, num_gpus=gpus)(_remote)
+        waiting = {
+            task.remote(str(ROOT), list(trial.words), str(log)): number
+            for number, (trial, log) in enumerate(zip(trials, logs, strict=True))
+        }
+        while waiting:
+            (ready, *_), _ = ray.wait(list(waiting))
+            note(waiting.pop(ready), ray.get(ready))
+    finally:
+        ray.shutdown()
+
+
+def _remote(root: str, words: list[str], log: str) -> int:
+    """Runs a trial on a worker, which begins without this repository on its path."""
+    import os
+
+    os.chdir(root)
+    sys.path.insert(0, root)
+    from ultralytics.pruning.compression.sweep import run_trial
+
+    return run_trial(words, log)
+
+
+def sweep(trials: Sequence[Trial], folder: Path, workers: int) -> None:
+    """Runs all trials, and writes `sweep.csv` and `sweep.png`.
+
+    Raises:
+        PruningError: If none of them ended well.
+    """
+    write_folder(folder)
+    logs = [folder / f"{trial.folder.name}.log" for trial in trials]
+    codes: dict[int, int] = {}
+
+    def note(number: int, code: int) -> None:
+        codes[number] = code
+        state = "done" if not code else f"ended with exit code {code}, see {shown(logs[number])}"
+        say(f"{len(codes)}/{len(trials)}  {trials[number].name}: {state}")
+
+    say(f"{len(trials)} compressions, {workers} at once; their output goes to {shown(folder)}")
+    if workers > 1:
+        in_parallel(trials, logs, workers, note)
+    else:
+        for number, (trial, log) in enumerate(zip(trials, logs, strict=True)):
+            note(number, run_trial(trial.words, str(log)))
+    rows = [row(trial, codes[number], logs[number]) for number, trial in enumerate(trials)]
+    with whole_file(folder / "sweep.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    say("\n" + table(tuple(rows[0]), [tuple(entry.values()) for entry in rows]))
+    draw(rows, list(trials[0].values), folder / "sweep.png")
+    say(f"\nWritten: {shown(folder / 'sweep.csv')} and sweep.png")
+    if all(codes.values()):
+        raise PruningError(f"none of the {len(trials)} compressions ended well: see {shown(logs[0])}")
+
+
+def row(trial: Trial, code: int, log: Path) -> dict[str, str]:
+    """Returns what came out of a trial, in words; empty where nothing did."""
+    found = {"parameters": "", "macs": "", "left": "", "accuracy": "", "change": "", "seconds": ""}
+    file = trial.folder / "compress.csv"
+    if file.is_file():
+        with file.open(encoding="utf-8") as lines:
+            steps = list(csv.DictReader(lines))
+        first, last = steps[0], steps[-1]
+        accuracy, before = (float(step["recovered"] or step["cut"]) for step in (last, first))
+        found = {
+            "parameters": last["parameters"],
+            "macs": last["macs"],
+            "left": f"{int(last['macs']) / int(first['macs']):.1%}",
+            "accuracy": f"{accuracy:.4f}",
+            "change": f"{accuracy - before:+.4f}",
+            "seconds": f"{sum(float(step['seconds']) for step in steps[1:]):.0f}",
+        }
+    said = log.read_text(encoding="utf-8").strip().splitlines()[-1:] if code else []
+    return {**trial.values, **found, "failed": " ".join(said).partition("error: ")[2] or " ".join(said)}
+
+
+def draw(rows: Sequence[dict[str, str]], keys: Sequence[str], path: Path) -> None:
+    """Draws accuracy over multiply-adds, a line for each combination of the keys that do not say how small."""
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for entry in rows:
+        if entry["accuracy"]:
+            name = ", ".join(entry[key] for key in keys if key not in SIZES) or "accuracy"
+            lines.setdefault(name, []).append((int(entry["macs"]) / 1e9, float(entry["accuracy"])))
+    for name, points in lines.items():
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", lw=1, label=name)
+    axes.set(xlabel="multiply-adds in 10^9", ylabel="accuracy on the val split")
+    axes.spines[["top", "right"]].set_visible(False)
+    if lines:
+        axes.legend(fontsize=8, frameon=False)
+    with whole_file(path) as file:
+        figure.savefig(file)
