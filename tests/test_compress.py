@@ -181,6 +181,11 @@ def test_steered_to_the_target(digits, folder) -> None:
         (("--speed-up", "2", "--weights", "no.pt"), "'no.pt'|no.pt' is not there"),
         (("--speed-up", "2", "--data", "no.yaml"), "--data no.yaml: no such file"),
         (("--speed-up", "2", "--max-map-drop", "1.5"), "--max-map-drop"),
+        (
+            ("--speed-up", "500"),
+            "--speed-up 500 is out of reach: the speed-up is .* instead of 500.00: the rest is kept by",
+        ),
+        (("--target-params", "1000"), "--target-params 1000 is out of reach: .* parameters are left instead of 1,000"),
     ],
 )
 def test_mistakes_are_one_line(digits, folder, words, message) -> None:

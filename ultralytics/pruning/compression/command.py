@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import checkpoint, readers
 from .. import options as shared
 from ..cutting import LIMITS
@@ -15,13 +17,16 @@ from ..errors import PruningError
 from ..limits import DEFAULT_ROUND_TO, Limits
 from ..options import DEFAULT_BATCHES
 from ..rebuild import is_pruned
+from ..selection import choose
+from ..sparsity.steering import erasable
 from ..stages import Parser, located, positive, resolve_data, run_folder, say, shown
 from ..targets import Target
+from ..tracing import trace
 from .recipe import SCHEMES, STEERED, Recipe
 from .stage import compress
 from .sweep import read_grid, sweep, trials_of
 
-DEFAULT_CRITERION = "slim"
+DEFAULT_CRITERION = "group_taylor"  # the best of docs/criteria.md
 SCORING = ("criterion", "normalize", "per")
 TARGETS = ("speed_up", "latency_speed_up", "target_params", "prune_ratio")
 
@@ -126,7 +131,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     teacher = options.teacher and task != "classify"
     if options.teacher and not teacher:
         say("The release teaches no classifiers: training without a teacher")
-    return Recipe(
+    recipe = Recipe(
         weights=str(weights.resolve()),
         sha256=checkpoint.sha256(weights),
         data=resolve_data(options.data, classes=classes),
@@ -153,3 +158,27 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
             **options.settings,
         },
     )
+    check_target(recipe, model)
+    return recipe
+
+
+def check_target(recipe: Recipe, model: Any) -> None:
+    """Refuses a target that pinned channels, floors and rounding keep out of reach, whatever the scores.
+
+    Raises:
+        PruningError: If it is; it says what is the most that can be had.
+    """
+    if recipe.target.name == "latency_speed_up":  # nothing is timed yet
+        return
+    channel_map = trace(model, imgsz=recipe.training["imgsz"])
+    scores = np.random.default_rng(0).random(len(channel_map.channels))
+    if recipe.scheme == "steered":
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)  # as in the training, and not in a checkpoint
+        scores[~erasable(channel_map, model)] = np.nan
+    _, lines = choose(channel_map, scores, recipe.target, recipe.limits)
+    for line in lines:
+        if " instead of " in line:
+            raise PruningError(
+                f"--{recipe.target.name.replace('_', '-')} {recipe.target.value:g} is out of reach: {line}"
+            )

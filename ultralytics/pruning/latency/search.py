@@ -87,13 +87,14 @@ def plan_for(
     trials: list[Trial] = []
     with latency.runtime.threading():
         while len(trials) < TRIALS:
-            plan = make(next_factor(latency.speed_up, trials), model)
+            asked = next_factor(latency.speed_up, trials)
+            plan = make(asked, model)
             if any(plan.after == trial.plan.after for trial in trials):
                 break
             pruned = copy.deepcopy(network)
             cut(pruned, plan)
             ms = in_turns({"before": whole, "after": latency.runtime.network(pruned, latency.imgsz)})
-            trials.append(Trial(plan.settings["latency_speed_up"], ms["before"] / ms["after"], plan, ms))
+            trials.append(Trial(asked, ms["before"] / ms["after"], plan, ms))
             if trials[-1].off(latency.speed_up) <= CLOSE:
                 break
     best = min(trials, key=lambda trial: trial.off(latency.speed_up))
