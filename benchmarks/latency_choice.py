@@ -1,0 +1,69 @@
+"""Compares three ways to a measured speed on the built-in digits: `python benchmarks/latency_choice.py`.
+
+One trained YOLOv8n is cut to the same milliseconds in ONNX Runtime, with one thread: by multiply-adds with any widths,
+by multiply-adds with widths in multiples of 8, by the latency model with any widths and with multiples of 8. Then all
+are fine-tuned alike. Timings need a machine that does nothing else; about fifteen minutes on one CPU core.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from digits_runs import ADAM, IMGSZ, accuracy, dense, note, silence, trained
+
+from ultralytics.pruning import Limits, PruningPlan, checkpoint, make_plan, prune, save, stages, trace
+from ultralytics.pruning.images import Images, gradients
+from ultralytics.pruning.latency import Latency, LatencyModel, Runtime
+from ultralytics.pruning.latency.search import plan_for
+from ultralytics.pruning.report import table
+from ultralytics.pruning.scoring import Scoring
+
+RUNS = stages.RUNS / "latency-benchmark"
+SPEED_UP = 2.5
+TUNING = {**ADAM, "epochs": 6, "close_mosaic": 3, "finetune": True}
+WAYS = {  # name -> whether the latency model chooses, and the multiple that widths are rounded to
+    "multiply-adds": (False, 1),
+    "multiply-adds, rounded to 8": (False, 8),
+    "latency model": (True, 1),
+    "latency model, rounded to 8": (True, 8),
+}
+
+
+def cut(name: str, file: Path) -> dict:
+    """Cuts by one of the ways, and writes the network; returns what to show of it."""
+    by_time, step = WAYS[name]
+    model, _ = checkpoint.load(dense())
+    channel_map, limits = trace(model, imgsz=IMGSZ), Limits(round_to=step)
+    images = Images(stages.resolve_data("digits"), imgsz=IMGSZ)
+    with silence():
+        scores = Scoring("group_taylor", gradients=lambda network: gradients(network, images))(channel_map, model)
+
+        def make(factor: float, latency: LatencyModel) -> PruningPlan:
+            target = {"latency_speed_up": factor, "latency": latency} if by_time else {"speed_up": factor}
+            return make_plan(channel_map, scores, limits=limits, **target)
+
+        latency = Latency(SPEED_UP, Runtime("onnxruntime", 1), IMGSZ, stages.RUNS / "latency")
+        plan = plan_for(latency, model, channel_map, limits, make)
+        prune(model, plan, channel_map)
+        save(model, file)
+    return {"timed": plan.settings["latency"], "macs": plan.after.macs / plan.before.macs, "params": plan.after.params}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    stages.choose_device("cpu")
+    RUNS.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name in WAYS:
+        file = RUNS / f"{name.replace(', ', '-').replace(' ', '-')}.pt"
+        known = file.with_suffix(".json")
+        if not known.is_file():
+            note(name)
+            known.write_text(json.dumps(cut(name, file)), encoding="utf-8")
+        found = json.loads(known.read_text(encoding="utf-8"))
+        after = accuracy(trained(file.stem, file, TUNING, runs=RUNS))
+        timed = found["timed"]
+        macs, params = f"{found['macs']:.1%}", f"{found['params']:,}"
+        rows.append((name, f"{timed['speed_up']:.2f}x", macs, params, f"{accuracy(file):.3f}", f"{after:.3f}"))
+    print(table(("way", "measured", "multiply-adds", "parameters", "mAP50-95 after the cut", "fine-tuned"), rows))

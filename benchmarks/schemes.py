@@ -1,0 +1,68 @@
+"""Compares the schemes of compress.py on the built-in digits: `python benchmarks/schemes.py > docs/schemes.md`.
+
+Each takes the same trained YOLOv8n to the same share of its multiply-adds in equally many epochs, fine-tuning
+included, with and without the original as a teacher. Interrupted, it goes on: about an hour on one CPU core.
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+
+from digits_runs import ADAM, DATA, IMGSZ, dense, note
+
+from ultralytics.pruning import Limits, checkpoint, stages
+from ultralytics.pruning.compression import Recipe
+from ultralytics.pruning.compression.report import steps_table
+from ultralytics.pruning.compression.stage import Compression
+from ultralytics.pruning.targets import Target
+
+SPEED_UP = 2.5
+STEPS, EPOCHS_PER_STEP, EPOCHS = 3, 4, 8
+VARIANTS = {
+    "steered, taught": {"scheme": "steered"},
+    "stepwise, taught": {"scheme": "stepwise", "criterion": "group_taylor"},
+    "steered, alone": {"scheme": "steered", "teacher": False},
+    "stepwise, alone": {"scheme": "stepwise", "criterion": "group_taylor", "teacher": False},
+}
+
+
+def compressed(name: str) -> str:
+    """Runs a variant; returns the table of its states."""
+    recipe = Recipe(
+        weights=str(dense()),
+        sha256=checkpoint.sha256(dense()),
+        data=stages.resolve_data("digits"),
+        target=Target("speed_up", SPEED_UP),
+        steps=STEPS,
+        epochs_per_step=EPOCHS_PER_STEP,
+        epochs=EPOCHS,
+        limits=Limits(),
+        training={**{key: value for key, value in DATA.items() if key != "patience"}, **ADAM, "close_mosaic": 3},
+        **VARIANTS[name],
+    )
+    folder = stages.RUNS / "schemes-benchmark" / name.replace(", ", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    note(name)
+    with stages.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
+        compression = Compression(recipe, folder)
+        compression.run()
+    return steps_table(compression.steps)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="variants by their beginning; all by default")
+    options = parser.parse_args()
+    stages.choose_device("cpu")
+    print("# Schemes of `compress.py`\n")
+    print(
+        "Made by `python benchmarks/schemes.py > docs/schemes.md` on one CPU core: YOLOv8n, 45 epochs on the built-in"
+    )
+    print(f"digits at {IMGSZ} pixels, to {1 / SPEED_UP:.0%} of its multiply-adds in {STEPS} steps of {EPOCHS_PER_STEP}")
+    print(f"epochs (steered: {STEPS * EPOCHS_PER_STEP} in one training) and {EPOCHS} epochs of fine-tuning. `accuracy`")
+    print("is mAP50-95.")
+    for name in VARIANTS:
+        if not options.names or name.startswith(tuple(options.names)):
+            print(f"\n## {name}\n\n```\n{compressed(name)}\n```", flush=True)
+    sys.stdout.flush()
