@@ -1,5 +1,17 @@
 """What goes wrong through no fault of the code: said in one line, by the stages with exit code 2."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class PruningError(ValueError):
     """Says what was found and what to do, in one line."""
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """Returns what somebody may have meant by an unknown word, or all that is known."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, 1)
+    return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"

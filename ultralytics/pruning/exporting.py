@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ import numpy as np
 
 from . import checkpoint, stages
 from .agreement import check_agreement
-from .errors import PruningError
+from .errors import PruningError, hint
 from .softmax import bins_last
 
 
@@ -68,9 +67,7 @@ def check_settings(settings: dict[str, Any]) -> list[str]:
     known = dict(zip(formats["Argument"][1:], formats["Arguments"][1:], strict=True))
     name = settings["format"] = str(settings["format"]).lower()
     if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
-        raise PruningError(f"unknown format '{name}'; {hint}")
+        raise PruningError(f"unknown format '{name}'; {hint(name, known)}")
     sides = settings["imgsz"] if isinstance(settings["imgsz"], (list, tuple)) else [settings["imgsz"]]
     if not all(isinstance(side, int) and side >= 32 for side in sides):
         raise PruningError(f"imgsz {settings['imgsz']}: a side must be a whole number of at least 32 pixels")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .channels import ChannelMap
 from .criteria import CRITERIA, NORMALIZERS
-from .errors import PruningError
+from .errors import PruningError, hint
 
 PER = ("multiply-add",)
 
@@ -43,7 +43,7 @@ class Scoring:
             ("unit to score per", self.per, (*PER, None)),
         ):
             if name not in known:
-                raise PruningError(f"unknown {what} '{name}'; there are {', '.join(word for word in known if word)}")
+                raise PruningError(f"unknown {what} '{name}'; {hint(str(name), filter(None, known))}")
         if CRITERIA[self.criterion].needs == "images" and self.gradients is None:
             raise PruningError(f"the criterion {self.criterion} needs training images: name them with --data")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import itertools
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..checkpoint import whole_file
-from ..errors import PruningError
+from ..errors import PruningError, hint
 from ..report import table
 from ..stages import ROOT, say, shown, write_folder
 
@@ -53,9 +52,8 @@ def read_grid(words: Sequence[str]) -> dict[str, list[str]]:
     for word in words:
         key, equals, values = word.partition("=")
         if key not in (*SIZES, *OTHERS):
-            close = difflib.get_close_matches(key, (*SIZES, *OTHERS), 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join((*SIZES, *OTHERS))}"
-            raise PruningError(f"--sweep knows no '{key}'; {hint} (settings of Ultralytics go before --sweep)")
+            meant = hint(key, (*SIZES, *OTHERS))
+            raise PruningError(f"--sweep knows no '{key}'; {meant} (settings of Ultralytics go before --sweep)")
         if not equals or not all(values.split(",")):
             raise PruningError(f"--sweep {word}: values are missing, e.g. criterion=slim,lamp")
         grid[key] = list(dict.fromkeys(values.split(",")))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +22,11 @@ from .. import checkpoint
 from ..errors import PruningError
 from .shapes import Shape
 
+Key = TypeVar("Key")
 RUNTIMES = ("onnxruntime", "torch")
 OPSET, IR = 17, 8  # of ONNX: what any runtime of the last years reads
 WARM_UP = 2
-PAUSE = 0.02  # seconds before a network, in which the threads of the one before come to rest
+PAUSE = 0.05  # seconds before a network, in which the threads of the one before come to rest
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def milliseconds(run: Callable[[], Any], *, least: int = 5, seconds: float = 0.0
     return float(best * 1e3)
 
 
-def in_turns(runs: dict[str, Callable[[], Any]], *, rounds: int = 30) -> dict[str, float]:
+def in_turns(runs: dict[Key, Callable[[], Any]], *, rounds: int = 30) -> dict[Key, float]:
     """Times networks in turns, so that a busy moment of the machine hits all alike; returns each one's best, in ms."""
     best = dict.fromkeys(runs, np.inf)
     for number in range(WARM_UP + rounds):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import PruningError
+from ..errors import PruningError, hint
 from ..limits import Limits
 from ..targets import Target
 
@@ -58,9 +57,7 @@ class Settings:
     def __post_init__(self) -> None:
         for what, value, known in (("mode", self.mode, MODES), ("schedule", self.schedule, SCHEDULES)):
             if value not in known:
-                close = difflib.get_close_matches(str(value), known, 1)
-                hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
-                raise PruningError(f"unknown sparsity {what} '{value}'; {hint}")
+                raise PruningError(f"unknown sparsity {what} '{value}'; {hint(str(value), known)}")
         if self.target and self.sr:
             raise PruningError(
                 f"sr={self.sr:g} and a target: with a target the strength is found; leave out one of both"
