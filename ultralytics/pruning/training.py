@@ -95,43 +95,69 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         say(f"Going on with {shown(last)}, at the settings of that run")
         YOLO(last).train(resume=True, device=options.device)
     else:
-        settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
-        settings |= {name: value for name in SPARSITY_OPTIONS if (value := getattr(options, name, None)) is not None}
-        settings |= {"device": options.device, **options.settings}
-        check_settings(settings)
-        if stage.sparsity:
-            settings |= sparsity_settings(settings)
-        weights = find_weights(options.weights, stage)
-        classes = None
-        if weights.suffix not in {".yaml", ".yml"}:
-            network, _ = checkpoint.load(weights)
-            if stage.keeps_network:
-                classes = None if settings.get("single_cls") else len(network.names)
-                if is_pruned(network):  # a second round keeps the widths of the first
-                    settings["finetune"] = True
-            elif is_pruned(network) and not settings.get("finetune"):
-                raise PruningError(f"'{weights}' is pruned; this stage would rebuild it dense: use finetune=True")
-        data = resolve_data(settings.pop("data", options.data), classes=classes)
+        weights, settings = what_to_train(stage, options)
         if weights.resolve().is_relative_to(folder.resolve()):
             raise PruningError(f"'{weights}' lies in the run that would be overwritten; choose another --name")
         write_folder(RUNS)
-        replaced = set_aside(folder, overwrite=options.overwrite)
-        try:
-            YOLO(weights).train(data=data, project=str(RUNS), name=options.name, exist_ok=True, **settings)
-        except BaseException as error:
-            in_one_line = isinstance(error, REFUSALS)
-            if not (folder / "weights" / "last.pt").is_file():  # refused before the first epoch was done
-                shutil.rmtree(folder, ignore_errors=True)
-                if replaced.is_dir():
-                    replaced.rename(folder)
-                in_one_line |= isinstance(error, (ValueError, RuntimeError))  # what the release says of settings
-            if in_one_line and not isinstance(error, PruningError):
-                raise PruningError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-            raise
+        begin(weights, settings, folder, replaced=set_aside(folder, overwrite=options.overwrite))
     shutil.rmtree(replaced_by(folder), ignore_errors=True)
     say(summary(folder))
     files = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
     say(f"\nNext: {stage.next_command.format(**files)}{prune_options(folder) if stage.sparsity else ''}")
+
+
+def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Returns the checkpoint to start from and the training arguments.
+
+    Raises:
+        PruningError: If one contradicts the other, or the stage.
+    """
+    settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
+    settings |= {name: value for name in SPARSITY_OPTIONS if (value := getattr(options, name, None)) is not None}
+    settings |= {"device": options.device, **options.settings}
+    check_settings(settings)
+    if stage.sparsity:
+        settings |= sparsity_settings(settings)
+    weights = find_weights(options.weights, stage)
+    classes = None
+    if weights.suffix not in {".yaml", ".yml"}:
+        network, _ = checkpoint.load(weights)
+        if stage.keeps_network:
+            classes = None if settings.get("single_cls") else len(network.names)
+            if is_pruned(network):  # a second round keeps the widths of the first
+                settings["finetune"] = True
+        elif is_pruned(network) and not settings.get("finetune"):
+            raise PruningError(f"'{weights}' is pruned; this stage would rebuild it dense: use finetune=True")
+    settings["data"] = resolve_data(settings.get("data", options.data), classes=classes)
+    return weights, settings
+
+
+def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Path) -> None:
+    """Trains from the first epoch on.
+
+    Args:
+        weights: The checkpoint to start from, or a model yaml.
+        settings: Training arguments.
+        folder: The run's.
+        replaced: The run that was there before; it comes back if the new one is refused.
+
+    Raises:
+        PruningError: If the trainer refuses.
+    """
+    from ultralytics.models import YOLO
+
+    try:
+        YOLO(weights).train(project=str(folder.parent), name=folder.name, exist_ok=True, **settings)
+    except BaseException as error:
+        in_one_line = isinstance(error, REFUSALS)
+        if not (folder / "weights" / "last.pt").is_file():  # refused before the first epoch was done
+            shutil.rmtree(folder, ignore_errors=True)
+            if replaced.is_dir():
+                replaced.rename(folder)
+            in_one_line |= isinstance(error, (ValueError, RuntimeError))  # what the release says of settings
+        if in_one_line and not isinstance(error, PruningError):
+            raise PruningError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise
 
 
 def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
