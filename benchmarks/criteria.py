@@ -71,36 +71,46 @@ def row(criterion: str, speed_up: float, images: Images, *, teacher: bool) -> tu
         measured(f"{key} recalibrated", accuracy, recalibrated),
         measured(f"{key} tuned", tuned, key, recalibrated),
     ]
+    taught = "-"
     if teacher:
-        values.append(measured(f"{key} taught", tuned, f"{key} taught", recalibrated, distill_model=str(dense())))
-    return criterion, f"{seconds:.1f}", *(f"{value:.3f}" for value in values)
+        found = measured(f"{key} taught", tuned, f"{key} taught", recalibrated, distill_model=str(dense()))
+        taught = f"{found:.3f}"
+    return criterion, f"{seconds:.1f}", *(f"{value:.3f}" for value in values), taught
 
 
 PAGE = """\
 # Criteria, one by one
 
-Made by `python benchmarks/criteria.py > docs/criteria.md` on one core of a {machine} CPU: YOLOv8n, 45 epochs on the
-built-in digits at {imgsz} pixels, mAP50-95 {before:.3f} ({after:.3f} after {epochs} epochs more), cut by each
-criterion. `seconds`: trace, scores, choice, cut and check, with {batches} batches of 16 images where the criterion
-reads gradients. `cut`: mAP50-95 right after the cut, with folding. `recalibrated`: after {batches} batches for the
-statistics of the batch norms. `fine-tuned`: from there, {epochs} epochs with AdamW. `taught`: the same with the
-original as the teacher (`distill_model`).
+Made by `python benchmarks/criteria.py {words}> docs/criteria.md` on one core of a
+{machine} CPU: YOLOv8n, 45 epochs on the built-in digits at {imgsz} pixels, mAP50-95 {before:.3f}, and {after:.3f} after
+{epochs} epochs more, cut by each criterion. `seconds`: trace, scores, choice, cut and check, with {batches} batches of
+16 images where the criterion reads gradients. `cut`: mAP50-95 right after the cut, with folding. `recalibrated`: after
+{batches} batches for the statistics of the batch norms. `fine-tuned`: from there, {epochs} epochs with AdamW.
+`taught`: the same with the original as the teacher (`distill_model`), where it was measured.
 """
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="criteria; all by default")
-    parser.add_argument("--no-teacher", dest="teacher", action="store_false", help="leave out the taught fine-tuning")
+    taught = "which are fine-tuned with a teacher as well; all by default"
+    parser.add_argument("--teach", nargs="*", default=list(CRITERIA), metavar="NAME", help=taught)
     options = parser.parse_args()
     stages.choose_device("cpu")
     RUNS.mkdir(parents=True, exist_ok=True)
     images = Images(stages.resolve_data("digits"), BATCHES, imgsz=IMGSZ)
     names = options.names or list(CRITERIA)
-    page = {"machine": platform.machine(), "imgsz": IMGSZ, "epochs": EPOCHS, "batches": BATCHES}
+    words = "" if options.teach == list(CRITERIA) else f"--teach {' '.join(options.teach)} "
+    page: dict[str, Any] = {
+        "words": words,
+        "machine": platform.machine(),
+        "imgsz": IMGSZ,
+        "epochs": EPOCHS,
+        "batches": BATCHES,
+    }
     page["before"] = measured("dense", lambda: accuracy(dense()))
     page["after"] = measured("dense tuned", lambda: accuracy(trained("dense tuned", dense(), TUNING, runs=RUNS)))
     print(PAGE.format(**page))
     for speed_up in SPEED_UPS:
-        header = ("criterion", "seconds", "cut", "recalibrated", "fine-tuned", *(["taught"] if options.teacher else []))
-        rows = [row(name, speed_up, images, teacher=options.teacher) for name in names]
+        header = ("criterion", "seconds", "cut", "recalibrated", "fine-tuned", "taught")
+        rows = [row(name, speed_up, images, teacher=name in options.teach) for name in names]
         print(f"## {speed_up:g}x fewer multiply-adds\n\n```\n{table(header, rows)}\n```\n", flush=True)

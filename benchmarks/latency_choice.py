@@ -1,4 +1,4 @@
-"""Compares three ways to a measured speed on the built-in digits: `python benchmarks/latency_choice.py`.
+"""Three ways to a measured speed on the digits: `python benchmarks/latency_choice.py > docs/latency-choice.md`.
 
 One trained YOLOv8n is cut to the same milliseconds in ONNX Runtime, with one thread: by multiply-adds with any widths,
 by multiply-adds with widths in multiples of 8, by the latency model with any widths and with multiples of 8. Then all
@@ -27,6 +27,18 @@ WAYS = {  # name -> whether the latency model chooses, and the multiple that wid
     "latency model": (True, 1),
     "latency model, rounded to 8": (True, 8),
 }
+
+
+PAGE = """\
+# Three ways to a measured speed
+
+Made by `python benchmarks/latency_choice.py > docs/latency-choice.md`: YOLOv8n, 45 epochs on the built-in digits at
+{imgsz} pixels, cut by `group_taylor` until ONNX Runtime, with one thread, takes {speed_up:g} times fewer milliseconds
+as timed, then fine-tuned for {epochs} epochs. mAP50-95.
+
+```
+{table}
+```"""
 
 
 def cut(name: str, file: Path) -> dict:
@@ -66,4 +78,5 @@ if __name__ == "__main__":
         timed = found["timed"]
         macs, params = f"{found['macs']:.1%}", f"{found['params']:,}"
         rows.append((name, f"{timed['speed_up']:.2f}x", macs, params, f"{accuracy(file):.3f}", f"{after:.3f}"))
-    print(table(("way", "measured", "multiply-adds", "parameters", "mAP50-95 after the cut", "fine-tuned"), rows))
+    header = ("way", "measured", "multiply-adds", "parameters", "mAP50-95 after the cut", "fine-tuned")
+    print(PAGE.format(imgsz=IMGSZ, speed_up=SPEED_UP, epochs=TUNING["epochs"], table=table(header, rows)))

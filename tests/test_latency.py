@@ -1,21 +1,22 @@
 """Tests of the latency model: layers and tables by hand, timings replaced by formulas. No clock decides a test."""
 
+import argparse
 import json
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import REPOSITORY, run_python
+from conftest import run_python
 from networks import Net, chain, conv, image, yolo
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.pruning import Limits, PruningError, cost_of, make_plan, trace
+from ultralytics.pruning import Limits, PruningError, cost_of, make_plan, options, trace
 from ultralytics.pruning.latency import Latency, LatencyModel, LatencyTable, Runtime, search, tables
 from ultralytics.pruning.latency.shapes import Shape, shapes_of
 from ultralytics.pruning.latency.tables import Timing, grid, name_of
-from ultralytics.pruning.latency.timing import layer_onnx
+from ultralytics.pruning.latency.timing import layer_onnx, runs_on_gpus
 from ultralytics.pruning.plan import plan_from
 
 ONE = (1, 1)
@@ -184,7 +185,7 @@ def trials(monkeypatch, reached_by, wanted: float):
     monkeypatch.setattr(Latency, "model", lambda *words: None)
     monkeypatch.setattr(Runtime, "network", lambda *words: None)
     monkeypatch.setattr(search, "in_turns", lambda runs: {"before": 10.0, "after": 10.0 / reached_by(asked[-1])})
-    plan = search.plan_for(Latency(wanted, Runtime(), 32, REPOSITORY), net, channel_map, Limits(), make)
+    plan = search.plan_for(Latency(wanted, Runtime(), 32), net, channel_map, Limits(), make)
     return plan, asked
 
 
@@ -199,8 +200,10 @@ def test_the_target_is_corrected_by_what_was_timed(monkeypatch) -> None:
 def test_between_two_trials_it_is_interpolated() -> None:
     """One trial too slow, one too fast: the next lies between them."""
     slow, fast = (search.Trial(asked, reached, None, {}) for asked, reached in ((2.0, 1.8), (3.0, 2.2)))
-    assert search.next_factor(2.0, [slow, fast]) == pytest.approx(2.5)
+    part = (1 / 1.8 - 1 / 2) / (1 / 1.8 - 1 / 2.2)
+    assert search.next_factor(2.0, [slow, fast]) == pytest.approx(1 / (1 / 2 + part * (1 / 3 - 1 / 2)))
     assert search.next_factor(2.0, [slow]) == pytest.approx(2.0 * 2.0 / 1.8)
+    assert search.next_factor(1.3, [fast]) == pytest.approx(1 / (1 - (1 - 1 / 1.3) / (1 - 1 / 2.2) * (1 - 1 / 3)))
 
 
 def test_a_factor_that_is_not_met_is_said(monkeypatch) -> None:
@@ -216,27 +219,33 @@ def test_layers_are_timed_once(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(tables, "milliseconds", lambda run: timed.append(1) or 1.0)
     net = chain(16, 16)
     channel_map = trace(net, image(net, 32, batch=1))
-    latency = Latency(2.0, Runtime("torch"), 32, tmp_path)
+    latency = Latency(2.0, Runtime("torch"), 32, folder=tmp_path)
     first = latency.model(net, channel_map, 16)
     count = len(timed)
     whole = np.ones(len(channel_map.channels), dtype=bool)
     assert count > 0 and latency.model(net, channel_map, 16)(whole) == first(whole) == 3.0
     assert len(timed) == count and len(list(tmp_path.iterdir())) == 1
-    Latency(2.0, Runtime("torch", threads=2), 32, tmp_path).model(net, channel_map, 16)
+    Latency(2.0, Runtime("torch", threads=2), 32, folder=tmp_path).model(net, channel_map, 16)
     assert len(timed) == 2 * count and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_table_comes_back_as_it_was(tmp_path) -> None:
     """Through JSON."""
-    table = LatencyTable({"machine": "m"}, {"a": Timing((1, 2), (3,), np.array([[0.5], [0.25]]))}, (1.0, 2.0))
+    table = LatencyTable(
+        {"machine": "m", "runtime": "r", "threads": "1"},
+        {"a": Timing((1, 2), (3,), np.array([[0.5], [0.25]]))},
+        (1.0, 2.0),
+    )
     table.save(tmp_path / "t.json")
     again = LatencyTable.load(tmp_path / "t.json")
     assert again.about == table.about and again.fit == table.fit and again.layers["a"].at(2, 3) == 0.25
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"format": 9}', '{"format": 1, "about": {}, "fit": [1], "layers": {}}']
-)
+HEAD = '{"format": 1, "about": {"machine": "m", "runtime": "r", "threads": "1"}, '
+SKEW = HEAD + '"fit": [0, 1], "layers": {"a": {"inputs": [1, 2], "outputs": [1], "ms": [[1.0]]}}}'
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 9}', HEAD + '"fit": [1], "layers": {}}', SKEW])
 def test_what_is_no_table_is_refused(tmp_path, text) -> None:
     """In one line."""
     (tmp_path / "t.json").write_text(text)
@@ -273,6 +282,18 @@ def test_mistakes_are_one_line(words, message) -> None:
     result = run_python("prune.py", "--weights", "yolov8n.yaml", "--device", "cpu", "--dry-run", *words)
     assert result.returncode == 2
     assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+def test_a_table_needs_no_runtime_here(tmp_path) -> None:
+    """On a machine whose ONNX Runtime knows no GPU, the table of a board is read all the same."""
+    words = argparse.Namespace(
+        latency_speed_up=2.0, latency_table="t.json", runtime="onnxruntime", threads=None, device="0"
+    )
+    assert options.latency(words, 64).runtime is None
+    words.latency_table = None
+    assert options.latency(words, 64).runtime.device == ("0" if runs_on_gpus() else "cpu")
+    with pytest.raises(PruningError, match="nothing is timed on 'mps'"):
+        Runtime("torch", device="mps")
 
 
 def test_written_plans_are_plain_data(monkeypatch) -> None:

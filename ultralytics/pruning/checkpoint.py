@@ -97,6 +97,7 @@ def _load_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
         raise PruningError(f"'{path}' is not a checkpoint of Ultralytics ({reason})") from error
     finally:
         LOGGER.setLevel(level)
+    model = getattr(model, "student_model", model)  # of a training with a teacher that was interrupted
     if not isinstance(model, BaseModel):
         raise PruningError(f"'{path}' holds a {type(model).__name__}, not a model of Ultralytics")
     return model, checkpoint

@@ -47,8 +47,10 @@ def prune_stage(options: argparse.Namespace) -> None:
     plan = plan_for(options, source) if options.plan else None
     imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
     wanted = options.data or ("coco.yaml" if options.val else None)
-    data = resolve_data(wanted, classes=classes) if wanted else None
+    data = resolve_data(wanted, classes=classes, task=model.task) if wanted else None
     statistics = shared.statistics(options, data, imgsz)
+    if plan and not statistics and (batches := plan.settings.get("recalibrate")):
+        raise PruningError(f"this plan was recalibrated: repeat it with --recalibrate {batches} --data ...")
     if plan:
         result = repeat_plan(model, plan, statistics=statistics, source=source)
     else:

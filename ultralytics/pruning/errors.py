@@ -10,6 +10,10 @@ class PruningError(ValueError):
     """Says what was found and what to do, in one line."""
 
 
+class NothingToRemoveError(PruningError):
+    """A cut that would leave the network as it is."""
+
+
 def hint(word: str, known: Iterable[str]) -> str:
     """Returns what somebody may have meant by an unknown word, or all that is known."""
     known = list(known)

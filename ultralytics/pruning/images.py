@@ -87,7 +87,7 @@ def batches_for(model: nn.Module, images: Images) -> Iterator[Iterator[dict[str,
             raise
         except Exception as error:  # whatever the release raises over a data set
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise PruningError(f"no training images in {images.data}: {lines[0]}") from error
+            raise PruningError(f"the training images of {images.data} cannot be read: {lines[0]}") from error
         yield (trainer.preprocess_batch(batch) for batch in itertools.islice(loader, images.batches))
 
 
@@ -95,7 +95,7 @@ def progress(steps: Iterator[Any], images: Images, what: str) -> Iterator[Any]:
     """Shows a bar while batches go by."""
     from ultralytics.utils import TQDM
 
-    return iter(TQDM(steps, desc=what, total=images.batches, unit="batch"))
+    return iter(TQDM(steps, desc=what, total=images.batches, unit="batch", disable=False))
 
 
 def gradients(model: nn.Module, images: Images) -> Iterator[dict[str, Tensor]]:

@@ -11,6 +11,7 @@ from .criteria import CRITERIA, NORMALIZERS
 from .errors import PruningError
 from .images import Images, gradients
 from .latency import RUNTIMES, Latency, Runtime
+from .latency.timing import runs_on_gpus
 from .limits import DEFAULT_ROUND_TO
 from .scoring import PER, Scoring
 
@@ -47,13 +48,16 @@ def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
         if options.latency_table:
             raise PruningError("--latency-table is read for --latency-speed-up only")
         return None
+    if options.latency_table:
+        return Latency(options.latency_speed_up, None, imgsz, table=stages.located(options.latency_table))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    runtime = Runtime(options.runtime, options.threads or cores, options.device.split(",")[0])
-    table = stages.located(options.latency_table) if options.latency_table else None
-    return Latency(options.latency_speed_up, runtime, imgsz, stages.RUNS / "latency", table)
+    device = options.device.split(",")[0]
+    if options.runtime == "onnxruntime" and device != "cpu" and not runs_on_gpus():
+        device = "cpu"  # as the line with the result says
+    return Latency(options.latency_speed_up, Runtime(options.runtime, options.threads or cores, device), imgsz)
 
 
-def add_scoring(parser: argparse.ArgumentParser, criterion: str | None = None) -> None:
+def add_scoring(parser: argparse.ArgumentParser, criterion: str = "slim") -> None:
     """Adds how channels are scored.
 
     Args:
@@ -62,7 +66,7 @@ def add_scoring(parser: argparse.ArgumentParser, criterion: str | None = None) -
     """
     add = parser.add_argument_group("how channels are scored").add_argument
     names = "; ".join(f"{name}: {entry.about}" for name, entry in CRITERIA.items())
-    add("--criterion", choices=list(CRITERIA), default=criterion, help=f"{names} (without: {criterion or 'slim'})")
+    add("--criterion", choices=list(CRITERIA), help=f"{names} (without: {criterion})")
     add("--normalize", choices=list(NORMALIZERS), help="what makes layers comparable (without: as the paper has it)")
     add("--per", choices=PER, help="divide the score by what a channel costs")
     add(

@@ -12,7 +12,7 @@ from torch import nn
 
 from . import checkpoint
 from .channels import ChannelMap
-from .errors import PruningError
+from .errors import NothingToRemoveError, PruningError
 from .folding import fold_constants
 from .images import Images, recalibrate
 from .latency import Latency, LatencyModel
@@ -127,7 +127,7 @@ def prune_network(
         plan = make_plan(channel_map, scores, **targets, limits=limits, settings=settings)
     seconds["select"] = time.perf_counter() - start
     if plan.limits and plan.after == plan.before:
-        raise PruningError(f"nothing would be removed: {plan.limits[0]}")
+        raise NothingToRemoveError(f"nothing would be removed: {plan.limits[0]}")
     return _carried_out(model, channel_map, plan, fold, statistics, source or {}, seconds)
 
 

@@ -44,6 +44,8 @@ class Scoring:
         ):
             if name not in known:
                 raise PruningError(f"unknown {what} '{name}'; {hint(str(name), filter(None, known))}")
+        if self.per and (self.normalize or CRITERIA[self.criterion].normalize) == "gaussian":
+            raise PruningError("gaussian scores may be negative: they cannot be divided by a cost")
         if CRITERIA[self.criterion].needs == "images" and self.gradients is None:
             raise PruningError(f"the criterion {self.criterion} needs training images: name them with --data")
 

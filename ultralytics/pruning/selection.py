@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .channels import ChannelMap
-from .errors import PruningError
+from .errors import NothingToRemoveError, PruningError
 from .limits import Limits, OwnRatio, filters, ignored, own_ratios
 from .plan import PruningPlan, plan_from
 from .repair import Repair
@@ -52,7 +52,7 @@ def choose(
     prunable = channel_map.free & ~np.isnan(scores) & ~ignored(channel_map, limits)
     if not prunable.any():
         why = "pinned, ignored" if limits.ignore else "pinned"
-        raise PruningError(
+        raise NothingToRemoveError(
             f"no channel of this network can be removed: all are {why}, or lack what the criterion reads (a batch norm)"
         )
     _check_step(channel_map, prunable, limits.round_to)

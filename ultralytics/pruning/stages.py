@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, what: str, example: str) -> None:
         super().__init__(
             description=what,
+            allow_abbrev=False,
             epilog=f"example:\n  {example}",
             formatter_class=HelpFormat,
         )
@@ -75,11 +77,16 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
         options.device = choose_device(options.device)
         stage(options)
     except PruningError as error:
-        parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
+        words = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split()  # what the release says may be coloured
+        parser.exit(2, f"{parser.prog}: error: {' '.join(words)}\n")
     except OSError as error:
-        parser.exit(2, f"{parser.prog}: error: {error.filename or ''}: {error.strerror or error}\n")
+        where = f"{error.filename}: " if error.filename else ""
+        parser.exit(2, f"{parser.prog}: error: {where}{error.strerror or error}\n")
     except KeyboardInterrupt:
-        parser.exit(130, f"\n{parser.prog}: stopped (a training stage goes on with --resume)\n")
+        parser.exit(
+            130,
+            f"\n{parser.prog}: stopped (compress.py goes on with the same command, a training with --resume)\n",
+        )
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:
@@ -154,13 +161,14 @@ def choose_device(wanted: str) -> str:
     return "cpu"
 
 
-def resolve_data(data: str, *, classes: int | None = None, check_images: bool = True) -> str:
-    """Returns the path of a data set's yaml, made on first use for `digits`.
+def resolve_data(data: str, *, classes: int | None = None, check_images: bool = True, task: str | None = None) -> str:
+    """Returns the path of a data set's yaml, or a classifier's folder of images; `digits` is made on first use.
 
     Args:
         data: `digits`, a path, or a name that the release knows, e.g. `coco.yaml`.
         classes: How many classes the network has; any number by default.
         check_images: Whether the release looks for the images too, and downloads them where the yaml says how.
+        task: What the network does, as the release names it.
 
     Raises:
         PruningError: If the yaml is missing, is not YAML, lacks keys, or has another number of classes.
@@ -174,6 +182,8 @@ def resolve_data(data: str, *, classes: int | None = None, check_images: bool = 
         from ultralytics.data.digits import build
 
         data = str(build(DATASETS / "digits"))
+    if task == "classify":
+        return _classified(data, classes)
     file = Path(checks.check_file(data, hard=False) or data)
     if not file.is_file():
         raise PruningError(f"--data {data}: no such file, and no data set of that name")
@@ -195,6 +205,23 @@ def resolve_data(data: str, *, classes: int | None = None, check_images: bool = 
         except Exception as error:  # whatever its checks or its download raise
             raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
     return str(file.resolve())
+
+
+def _classified(data: str, classes: int | None) -> str:
+    """Returns the folder of a classifier's images, or a name that the release knows, e.g. `imagenet10`.
+
+    Raises:
+        PruningError: If the release finds no such data set, or it has another number of classes.
+    """
+    from ultralytics.data.utils import check_cls_dataset
+
+    try:
+        found = check_cls_dataset(data)
+    except Exception as error:  # whatever its checks or its download raise
+        raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
+    if classes is not None and found["nc"] != classes:
+        raise PruningError(f"--data {data} has {found['nc']} classes, the network has {classes}")
+    return str(Path(data).resolve()) if Path(data).is_dir() else data
 
 
 def model_yaml(name: str, option: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .channels import ChannelMap
 from .cost import CostModel
-from .errors import PruningError
+from .errors import NothingToRemoveError, PruningError
 
 Latency = Callable[[np.ndarray], float]  # from a choice, bool of shape (G,), to milliseconds
 TOLERANCE = 0.02  # a target counts as met up to this relative difference
@@ -92,7 +92,7 @@ class Budget:
         else:
             self.limit = target.value
             if whole.params <= target.value:
-                raise PruningError(
+                raise NothingToRemoveError(
                     f"{target.value:,.0f} parameters are wanted, but the network has only {whole.params:,}"
                 )
 

@@ -119,16 +119,17 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     if stage.sparsity:
         settings |= sparsity_settings(settings)
     weights = find_weights(options.weights, stage)
-    classes = None
+    classes = task = None
     if weights.suffix not in {".yaml", ".yml"}:
         network, _ = checkpoint.load(weights)
+        task = network.task
         if stage.keeps_network:
             classes = None if settings.get("single_cls") else len(network.names)
             if is_pruned(network):  # a second round keeps the widths of the first
                 settings["finetune"] = True
         elif is_pruned(network) and not settings.get("finetune"):
             raise PruningError(f"'{weights}' is pruned; this stage would rebuild it dense: use finetune=True")
-    settings["data"] = resolve_data(settings.get("data", options.data), classes=classes)
+    settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, task=task)
     return weights, settings
 
 

@@ -17,6 +17,7 @@ from ..errors import PruningError
 from ..limits import DEFAULT_ROUND_TO, Limits
 from ..options import DEFAULT_BATCHES
 from ..rebuild import is_pruned
+from ..scoring import Scoring
 from ..selection import choose
 from ..sparsity.steering import erasable
 from ..stages import Parser, located, positive, resolve_data, run_folder, say, shown
@@ -26,7 +27,8 @@ from .recipe import SCHEMES, STEERED, Recipe
 from .stage import compress
 from .sweep import read_grid, sweep, trials_of
 
-DEFAULT_CRITERION = "group_taylor"  # the best of docs/criteria.md
+DEFAULT_CRITERION = "group_hessian"  # the best of docs/criteria.md
+OURS = ("data", "epochs", "batch", "imgsz", "sparsity", "finetune", "distill_model", "round_to", "time")
 SCORING = ("criterion", "normalize", "per")
 TARGETS = ("speed_up", "latency_speed_up", "target_params", "prune_ratio")
 
@@ -55,11 +57,11 @@ def parser() -> Parser:
     add("--imgsz", type=positive, default=640, help="side of the training images in pixels")
     add("--no-distill", dest="teacher", action="store_false", help="train without the original as a teacher")
     add("--name", default="compress", help="run folder under runs/")
-    add("--overwrite", action="store_true", help="replace the run of that name")
+    add("--overwrite", action="store_true", help="replace the run of that name; leave it out to go on")
     several = "all combinations, e.g. ratio=0.2,0.4 criterion=slim,lamp: a compression for each"
     add("--sweep", nargs="+", metavar="KEY=A,B", help=several)
     add("--workers", type=positive, default=1, help="compressions of a sweep at once, through Ray; a GPU each")
-    shared.add_scoring(found)
+    shared.add_scoring(found, f"{DEFAULT_CRITERION}, for --scheme stepwise")
     shared.add_limits(found)
     shared.add_latency(found)
     return found
@@ -72,15 +74,20 @@ def compress_stage(options: argparse.Namespace) -> None:
         PruningError: If something that the user gave is wrong; nothing is written then.
     """
     if not options.sweep:
+        if options.workers > 1:
+            raise PruningError("--workers is of --sweep: one compression is one process")
         compress(*prepared(options))
         return
     folder = run_folder(options.name)
     there = list(folder.iterdir()) if folder.is_dir() else []
     if any(not (file.suffix == ".log" or file.name.startswith("sweep.")) for file in there):
         raise PruningError(f"'{shown(folder)}' holds something else than a sweep; choose another --name")
-    trials = trials_of(read_grid(options.sweep), sys.argv[1:], folder)
+    trials = trials_of(
+        read_grid(options.sweep), sys.argv[1:], folder, on_gpus=options.workers > 1 and options.device != "cpu"
+    )
     for trial in trials:  # all of them, before the first one begins
         own = parser().parse_intermixed_args(list(trial.words))
+        assert not own.sweep
         own.settings, own.device, own.overwrite = options.settings, options.device, False
         recipe_of(own)
     sweep(trials, folder, options.workers)
@@ -112,6 +119,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     Raises:
         PruningError: If they contradict each other, or name what is not there.
     """
+    from ultralytics.nn.modules import Detect
+
     weights = located(options.weights)
     model, _ = checkpoint.load(weights)
     classes = None if options.settings.get("single_cls") else len(model.names)
@@ -125,16 +134,18 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
             f"--{unread[0].replace('_', '-')} is of --scheme stepwise; the steered one scores by gradients"
         )
     limits: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    task = getattr(model, "task", "detect")
     if is_pruned(model) and scheme == "steered":
         say("The network is pruned already: its widths are kept, and less is left to remove")
-    teacher = options.teacher and task != "classify"
+    teacher = options.teacher and any(isinstance(module, Detect) for module in model.modules())
     if options.teacher and not teacher:
-        say("The release teaches no classifiers: training without a teacher")
+        say("The release teaches networks with a Detect head only: training without a teacher")
+    if swallowed := [key for key in options.settings if key in OURS or key.startswith(("sr", "target_"))]:
+        raise PruningError(f"{swallowed[0]}= is not yours to set here: compress.py decides it, or has an option for it")
+    Scoring(options.criterion or DEFAULT_CRITERION, options.normalize, options.per, lambda network: ())
     recipe = Recipe(
         weights=str(weights.resolve()),
         sha256=checkpoint.sha256(weights),
-        data=resolve_data(options.data, classes=classes),
+        data=resolve_data(options.data, classes=classes, task=model.task),
         target=target,
         scheme=scheme,
         steps=options.steps,

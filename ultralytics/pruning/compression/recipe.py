@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+import json
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..errors import PruningError
@@ -11,7 +12,9 @@ from ..limits import Limits
 from ..sparsity.settings import LEAST_EPOCHS
 from ..targets import Target
 
+NOTHING = {"speed_up": 1.0, "latency_speed_up": 1.0, "prune_ratio": 0.0}  # targets that ask for nothing
 STEERED = ("speed_up", "prune_ratio")  # targets of the steered scheme
+FREE = ("training device", "runtime threads", "runtime device")  # may differ when a run goes on
 SCHEMES = {
     "steered": "one sparsity training that chooses and fades, then one cut",
     "stepwise": "cuts a little and trains, several times",
@@ -68,6 +71,8 @@ class Recipe:
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.target.value == NOTHING.get(self.target.name):
+            raise PruningError(f"{self.target.name}={self.target.value:g} removes nothing")
         if self.scheme not in SCHEMES:
             raise PruningError(f"unknown scheme '{self.scheme}'; there are {', '.join(SCHEMES)}")
         if self.max_map_drop is not None and not 0 <= self.max_map_drop < 1:
@@ -93,18 +98,30 @@ class Recipe:
         """Returns the cost, as a share of the original's, that step 1, 2, ... aims at: evenly down to the target's."""
         return 1 - step / self.steps * (1 - 1 / self.target.value)
 
+    def limits_of_a_step(self) -> Limits:
+        """Returns the limits for one of the steps, which hold for the original's widths after all of them."""
+        part = 1 / self.steps
+        own = tuple((pattern, 1 - (1 - share) ** part) for pattern, share in self.limits.ratios)
+        shares = {"floor": self.limits.floor**part, "max_ratio": 1 - (1 - self.limits.max_ratio) ** part}
+        return replace(self.limits, ratios=own, **shares)
+
     def plain(self) -> dict[str, Any]:
         """Returns it as plain data."""
         return {**asdict(self), "limits": self.limits.settings()}
 
     def differences(self, earlier: dict[str, Any]) -> list[str]:
         """Returns what an earlier recipe, as plain data, had otherwise, in words."""
-        own = self.plain()
-        names = [entry.name for entry in fields(self) if earlier.get(entry.name) != own[entry.name]]
-        return [f"{name} was {_short(earlier.get(name))}, is {_short(own[name])}" for name in names]
+        before, now = (_flat(json.loads(json.dumps(recipe))) for recipe in (earlier, self.plain()))
+        names = [name for name in {**before, **now} if name not in FREE and before.get(name) != now.get(name)]
+        return [f"{name} was {before.get(name)}, is {now.get(name)}" for name in names]
 
 
-def _short(value: Any) -> str:
-    """Returns a value in words, not too long."""
-    text = f"{value['name']}={value['value']:g}" if isinstance(value, dict) and "value" in value else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns nested values by joined names, e.g. `limits round_to`."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found.update({f"{name} {inner}": own for inner, own in _flat(value).items()})
+        else:
+            found[name] = value
+    return found

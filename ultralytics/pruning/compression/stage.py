@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoint
-from ..errors import PruningError
+from ..errors import NothingToRemoveError, PruningError
 from ..latency import Latency
 from ..latency.search import MET
 from ..limits import Limits
-from ..stages import RUNS, say, shown
+from ..stages import say, shown
 from ..targets import TOLERANCE
 from . import units
 from .recipe import Recipe
@@ -91,37 +93,45 @@ class Compression:
         file = self.folder / f"{name}.pt"
 
         def work() -> dict[str, Any]:
-            result = units.cut(start, target, file, self.recipe, limits)
+            try:
+                result = units.cut(start, target, file, self.recipe, limits)
+            except NothingToRemoveError as error:
+                return {"stuck": str(error)}
             after = result.plan.after
             timed = result.plan.settings.get("latency", {})
             faster = timed.get("speed_up", result.plan.settings.get("latency_speed_up", 1.0))
             sizes = {"params": after.params, "macs": after.macs, "faster": faster}
             return {**sizes, "limits": list(result.plan.limits)}
 
-        return file, self.state.once(f"{name} cut", work)
+        return file, self.state.once(f"{name} cut", work, file)
 
     def _train(self, name: str, start: Path, settings: dict[str, Any]) -> Path:
         """Trains, once; returns the checkpoint to go on with."""
-        found = self.state.once(
-            f"{name} training", lambda: str(units.train(name, start, settings, self.recipe, self.folder))
-        )
-        return Path(found)
+        file = self.folder / name / "weights" / "last.pt"
 
-    def _target(self, step: int) -> dict[str, Any]:
-        """Returns what a step aims at, seen from the network before it."""
-        recipe, before = self.recipe, self.steps[-1]
+        def work() -> None:
+            units.train(name, start, settings, self.recipe, self.folder)
+
+        self.state.once(f"{name} training", work, file)
+        return file
+
+    def _target(self, step: int) -> dict[str, Any] | None:
+        """Returns what a step aims at, seen from the network before it; None if that is small enough already."""
+        recipe, before, value = self.recipe, self.steps[-1], self.recipe.target.value
         if recipe.target.name == "target_params":
             params = self.original.parameters
-            return {"target_params": round(params + (recipe.target.value - params) * step / recipe.steps)}
-        if recipe.target.name == "speed_up":
-            return {"speed_up": max(1.0, before.macs / (self.original.macs * recipe.target_at(step)))}
+            wanted = round(params + (value - params) * step / recipe.steps)
+            return {"target_params": wanted} if wanted < before.parameters else None
         if recipe.target.name == "prune_ratio":
-            left = [1 - recipe.target.value * number / recipe.steps for number in (step - 1, step)]
+            left = [1 - value * number / recipe.steps for number in (step - 1, step)]
             return {"prune_ratio": 1 - left[1] / left[0]}
-        assert recipe.runtime is not None
-        factor = max(1.0, 1 / (self.faster * recipe.target_at(step)))
+        if recipe.target.name == "speed_up":
+            factor = before.macs / (self.original.macs * recipe.target_at(step))
+            return {"speed_up": factor} if factor > 1 else None
+        factor = 1 / (self.faster * recipe.target_at(step))
         table = Path(recipe.table) if recipe.table else None
-        return {"latency": Latency(factor, recipe.runtime, recipe.training["imgsz"], RUNS / "latency", table)}
+        latency = Latency(factor, recipe.runtime, recipe.training["imgsz"], table) if factor > 1 else None
+        return {"latency": latency} if latency else None
 
     def stepwise(self) -> Iterator[Candidate]:
         """Cuts a little and recovers, step by step; yields each state."""
@@ -129,7 +139,14 @@ class Compression:
         for step in range(1, recipe.steps + 1):
             name = f"step-{step}"
             say(f"\nStep {step} of {recipe.steps}")
-            pruned, found = self._cut(name, file, self._target(step), recipe.limits)
+            target = self._target(step)
+            if target is None:
+                say("the network is that small already")
+                continue
+            pruned, found = self._cut(name, file, target, recipe.limits_of_a_step())
+            if "stuck" in found:
+                say(f"nothing more can be removed: {found['stuck']}")
+                return
             self.faster *= found["faster"]
             cut = self._accuracy(f"{name} cut", pruned)
             file = self._train(name, pruned, {"epochs": recipe.epochs_per_step, "finetune": True})
@@ -157,7 +174,7 @@ class Compression:
         """Compresses and fine-tunes.
 
         Returns:
-            The fine-tuned network's row, or None if no state honours the limits.
+            The row of the network that is kept, or None if no state honours the limits.
         """
         kept: Candidate | None = None
         ended = ""
@@ -183,30 +200,57 @@ class Compression:
             return None
         self.faster = kept.faster
         settings = {"epochs": self.recipe.epochs, "finetune": True}
-        last = self._train("fine-tuned", kept.file, settings)
-        best = last.with_name("best.pt")
+        best = self._train("fine-tuned", kept.file, settings).with_name("best.pt")
         accuracy = self._accuracy("fine-tuned", best)
         step = kept.step
         seconds = self.state.seconds("fine-tuned training", "fine-tuned accuracy")
         row = Step("fine-tuned", step.epochs + self.recipe.epochs, step.parameters, step.macs, None, accuracy, seconds)
         self.note(row)
-        with checkpoint.whole_file(self.folder / "compressed.pt") as file:
+        if accuracy < step.accuracy:
+            say(f"The fine-tuning ended at {accuracy:.4f}, below the {step.accuracy:.4f} before it: that state is kept")
+            row, best = step, kept.file
+        result = self.folder / "compressed.pt"
+        if not self.honours(row.accuracy):
+            result.unlink(missing_ok=True)
+            return None
+        with checkpoint.whole_file(result) as file:
             shutil.copyfile(best, file)
+        if self.recipe.runtime:
+            self.faster = self.state.once("final timing", lambda: units.faster(self.weights, result, self.recipe))
         return row
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder while this one works in it.
+
+    Raises:
+        PruningError: If another one does.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise PruningError(f"another process works in '{shown(folder)}': wait for it, or use --name") from error
+        yield
 
 
 def compress(recipe: Recipe, folder: Path) -> None:
     """Compresses a checkpoint in a folder, or goes on where an earlier process was stopped.
 
     Raises:
-        PruningError: If the folder holds another compression, or no smaller network honours the limits.
+        PruningError: If the folder holds another compression, another process works in it, or no smaller network
+            honours the limits.
     """
     os.makedirs(folder, exist_ok=True)
-    compression = Compression(recipe, folder)
-    row = compression.run()
+    with alone_in(folder):
+        compression = Compression(recipe, folder)
+        row = compression.run()
     say("\n" + steps_table(compression.steps))
     original = compression.original
-    if row is None or not compression.honours(row.accuracy):
+    if len(compression.steps) == 1:
+        raise PruningError("nothing can be removed from this network by these limits: nothing was written")
+    if row is None:
         found = compression.steps[-1]
         raise PruningError(
             f"{original.macs / found.macs:.2f}x fewer multiply-adds cost {original.accuracy - found.accuracy:.4f} of "

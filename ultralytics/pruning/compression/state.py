@@ -66,17 +66,27 @@ class State:
         try:
             self._content = json.loads(self._file.read_text(encoding="utf-8"))
             self._done, earlier = self._content["done"], self._content["recipe"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise PruningError(f"'{self._file}' is no state of a compression ({type(error).__name__})") from error
+            if not isinstance(earlier, dict) or not all(
+                {"result", "seconds"} <= work.keys() for work in self._done.values()
+            ):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PruningError(f"'{self._file}' is no state of a compression; --overwrite begins anew") from error
         if changed := recipe.differences(earlier):
             raise PruningError(
                 f"'{folder.name}' was begun otherwise: {'; '.join(changed)}. Say the same to go on, --name OTHER for a "
                 f"new run, --overwrite to replace it"
             )
 
-    def once(self, name: str, work: Callable[[], Any]) -> Any:
-        """Returns the result of some work, plain data, which is done unless it is known already."""
-        if name not in self._done:
+    def once(self, name: str, work: Callable[[], Any], product: Path | None = None) -> Any:
+        """Returns the result of some work, plain data, which is done unless it is known already.
+
+        Args:
+            name: Of the work.
+            work: Does it.
+            product: A file that it writes; where that is gone, the work is done again.
+        """
+        if name not in self._done or (product and not product.is_file()):
             begin = time.perf_counter()
             result = work()
             self._done[name] = {"result": result, "seconds": round(time.perf_counter() - begin, 1)}

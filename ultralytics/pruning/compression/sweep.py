@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -60,16 +62,17 @@ def read_grid(words: Sequence[str]) -> dict[str, list[str]]:
     return grid
 
 
-def trials_of(grid: dict[str, list[str]], line: Sequence[str], folder: Path) -> list[Trial]:
+def trials_of(grid: dict[str, list[str]], line: Sequence[str], folder: Path, *, on_gpus: bool = False) -> list[Trial]:
     """Returns the combinations.
 
     Args:
         grid: The values by key.
         line: The command line with `--sweep`, behind the script's name.
         folder: Of the sweep; those of the trials lie beside it.
+        on_gpus: Whether each trial gets a GPU of its own.
     """
     base = without(line, "--sweep", many=True)
-    for option in ("--name", "--workers"):
+    for option in ("--name", "--workers", *(["--device"] if on_gpus else [])):  # Ray shows a trial its GPU alone
         base = without(base, option)
     found = []
     for values in itertools.product(*grid.values()):
@@ -118,27 +121,26 @@ def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, not
         import ray
     except ImportError as error:
         raise PruningError(f"--workers {workers} needs Ray: pip install ray; without it leave --workers out") from error
-    import torch
-
-    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    where: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
     try:
-        gpus = 1 if torch.cuda.is_available() else 0
-        task = ray.remote(num_cpus=1, num_gpus=gpus)(_remote)
-        waiting = {
-            task.remote(str(ROOT), list(trial.words), str(log)): number
-            for number, (trial, log) in enumerate(zip(trials, logs, strict=True))
-        }
-        while waiting:
+        ray.init(log_to_driver=False, **where)
+        task = ray.remote(num_cpus=1, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)(_remote)
+        waiting: dict[Any, int] = {}
+        left = list(enumerate(zip(trials, logs, strict=True)))
+        while waiting or left:
+            while left and len(waiting) < workers:
+                number, (trial, log) = left.pop(0)
+                waiting[task.remote(str(ROOT), list(trial.words), str(log))] = number
             (ready, *_), _ = ray.wait(list(waiting))
             note(waiting.pop(ready), ray.get(ready))
+    except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
+        raise PruningError(f"Ray: {(str(error).strip().splitlines() or [type(error).__name__])[0]}") from error
     finally:
         ray.shutdown()
 
 
 def _remote(root: str, words: list[str], log: str) -> int:
     """Runs a trial on a worker, which begins without this repository on its path."""
-    import os
-
     os.chdir(root)
     sys.path.insert(0, root)
     from ultralytics.pruning.compression.sweep import run_trial

@@ -55,7 +55,7 @@ def _of_filters(channel_map: ChannelMap, model: nn.Module, measure) -> np.ndarra
     """Returns the mean of a measure (C_out, n) -> (C_out,) over the filters of each group."""
     modules, members = dict(model.named_modules()), Members(channel_map)
     for layer in filter_layers(channel_map):
-        members.add(layer.outputs, measure(rows(layer, modules[layer.name].weight.detach().double())))
+        members.add(layer.outputs, measure(rows(layer, modules[layer.name].weight.detach().cpu().double())))
     return members.mean()
 
 
@@ -82,7 +82,7 @@ def _gammas(channel_map: ChannelMap, model: nn.Module, power: int = 1) -> Member
     for layer in channel_map.norms():
         gamma = modules[layer.name].weight
         if gamma is not None:
-            members.add(layer.outputs, gamma.detach().double().abs().pow(power))
+            members.add(layer.outputs, gamma.detach().cpu().double().abs().pow(power))
     return members
 
 
@@ -95,7 +95,7 @@ def group_norm(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
     """
 
     def square(name: str, weight: Tensor) -> Tensor:
-        return weight.detach().double().square()
+        return weight.detach().cpu().double().square()
 
     return np.sqrt(over_groups(channel_map, model, square, biases=False))
 

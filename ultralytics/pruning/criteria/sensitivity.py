@@ -32,7 +32,7 @@ def group_taylor(channel_map: ChannelMap, model: nn.Module, gradients: Gradients
         for layer in gates:
             for name, parameter in owned[layer.name].items():
                 if name in gradient:
-                    product = parameter.detach().double() * gradient[name].double()
+                    product = parameter.detach().cpu().double() * gradient[name].cpu().double()
                     summed = rows(layer, product).sum(1) if product.ndim > 1 else product
                     (norms if layer.is_norm else others).add(layer.outputs, summed)
         effect = np.where(np.isnan(norms.sum()), others.sum(), norms.sum())
@@ -55,10 +55,10 @@ def group_hessian(channel_map: ChannelMap, model: nn.Module, gradients: Gradient
     for gradient in gradients:
         batches += 1
         for name, values in gradient.items():
-            square = values.double().square()
+            square = values.cpu().double().square()
             squares[name] = squares[name] + square if name in squares else square
 
     def saliency(name: str, weight: Tensor) -> Tensor | None:
-        return weight.detach().double().square() * squares[name] / batches / 2 if name in squares else None
+        return weight.detach().cpu().double().square() * squares[name] / batches / 2 if name in squares else None
 
     return over_groups(channel_map, model, saliency, biases=True)

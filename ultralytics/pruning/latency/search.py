@@ -14,6 +14,7 @@ from torch import nn
 from ..channels import ChannelMap
 from ..limits import Limits
 from ..plan import PruningPlan
+from ..stages import RUNS
 from ..surgery import cut
 from .model import LatencyModel
 from .shapes import shapes_of
@@ -22,7 +23,7 @@ from .timing import Runtime, in_turns
 
 CLOSE = 0.02  # relative difference at which the search ends
 MET = 0.05  # up to which the target counts as met
-TRIALS = 6
+TRIALS = 8
 BY_MODEL = "the speed-up by the timings"  # how a selection begins what it says of the model's milliseconds
 
 
@@ -32,17 +33,17 @@ class Latency:
 
     Attributes:
         speed_up: Time before over after, at least 1.
-        runtime: What runs the network.
+        runtime: What runs the network; None with a table.
         imgsz: Side of the image in pixels.
-        folder: Where timings are kept.
         table: A table measured elsewhere, in place of timings on this machine.
+        folder: Where timings are kept.
     """
 
     speed_up: float
-    runtime: Runtime
+    runtime: Runtime | None
     imgsz: int
-    folder: Path
     table: Path | None = None
+    folder: Path = RUNS / "latency"
 
     def model(self, network: nn.Module, channel_map: ChannelMap, step: int) -> LatencyModel:
         """Returns the latency of any choice; times layers that are not known yet.
@@ -53,6 +54,7 @@ class Latency:
         shapes = shapes_of(network, channel_map, self.imgsz)
         if self.table:
             return LatencyModel(channel_map, shapes, LatencyTable.load(self.table), step)
+        assert self.runtime is not None
         path = cache(self.runtime, self.folder)
         table = LatencyTable.load(path) if path.is_file() else LatencyTable(self.runtime.about())
         if measure((shape for calls in shapes.values() for shape in calls), self.runtime, step, table):
@@ -83,9 +85,11 @@ def plan_for(
     model = latency.model(network, channel_map, limits.round_to)
     if latency.table:
         return _noted(make(latency.speed_up, model), latency, {"predicted": True})
-    whole = latency.runtime.network(network, latency.imgsz)
+    runtime = latency.runtime
+    assert runtime is not None
+    whole = runtime.network(network, latency.imgsz)
     trials: list[Trial] = []
-    with latency.runtime.threading():
+    with runtime.threading():
         while len(trials) < TRIALS:
             asked = next_factor(latency.speed_up, trials)
             plan = make(asked, model)
@@ -93,13 +97,13 @@ def plan_for(
                 break
             pruned = copy.deepcopy(network)
             cut(pruned, plan)
-            ms = in_turns({"before": whole, "after": latency.runtime.network(pruned, latency.imgsz)})
+            ms = in_turns({"before": whole, "after": runtime.network(pruned, latency.imgsz)})
             trials.append(Trial(asked, ms["before"] / ms["after"], plan, ms))
             if trials[-1].off(latency.speed_up) <= CLOSE:
                 break
     best = min(trials, key=lambda trial: trial.off(latency.speed_up))
     found = {"speed_up": round(best.reached, 3), "ms": {name: round(value, 2) for name, value in best.ms.items()}}
-    return _noted(best.plan, latency, found, missed=best.off(latency.speed_up) > MET)
+    return _noted(best.plan, latency, found, missed=best.off(latency.speed_up) > MET, count=len(trials))
 
 
 @dataclass(frozen=True)
@@ -126,24 +130,32 @@ class Trial:
 def next_factor(wanted: float, trials: Sequence[Trial]) -> float:
     """Returns what to ask the latency model for, after some trials.
 
-    Between the nearest trials on both sides of the wanted factor it is interpolated, else corrected in proportion.
+    It is interpolated between the nearest trials on both sides of the wanted factor, in milliseconds; that a factor of
+    1 reaches 1 is known before. Where no trial was fast enough, it is corrected in proportion.
     """
     if not trials:
         return wanted
-    below = max((t for t in trials if t.reached < wanted), key=lambda t: t.reached, default=None)
-    above = min((t for t in trials if t.reached >= wanted), key=lambda t: t.reached, default=None)
-    if below and above:
-        part = (wanted - below.reached) / (above.reached - below.reached)
-        return max(1.0, below.asked + part * (above.asked - below.asked))
-    return max(1.0, trials[-1].asked * wanted / trials[-1].reached)
+    known = [(1.0, 1.0), *((trial.reached, trial.asked) for trial in trials)]
+    reached, asked = max(pair for pair in known if pair[0] < wanted or pair[0] == 1.0)
+    above = [pair for pair in known if pair[0] >= wanted]
+    if not above:
+        return max(1.0, asked * wanted / reached)
+    faster, more = min(above)
+    part = (1 / reached - 1 / wanted) / max(1 / reached - 1 / faster, 1e-9)
+    return 1 / (1 / asked + part * (1 / more - 1 / asked))
 
 
-def _noted(plan: PruningPlan, latency: Latency, found: dict[str, Any], *, missed: bool = False) -> PruningPlan:
+def _noted(
+    plan: PruningPlan, latency: Latency, found: dict[str, Any], *, missed: bool = False, count: int = 0
+) -> PruningPlan:
     """Notes in a plan what was found; what the model alone said of the target does not count any more."""
-    about = latency.runtime.about() if not latency.table else LatencyTable.load(latency.table).about
+    about = latency.runtime.about() if latency.runtime else LatencyTable.load(latency.table or Path()).about
     settings = {**plan.settings, "latency_speed_up": latency.speed_up, "latency": {**about, **found}}
     lines = tuple(line for line in plan.limits if latency.table or not line.startswith(BY_MODEL))
     if missed:
         said = f"{found['speed_up']:.2f}x faster as measured, instead of {latency.speed_up:g}x"
-        lines = (f"{said}: what is not in the layers does not shrink, or layers stand at their floor", *lines)
+        lines = (
+            f"{said}, the nearest of {count} trials: widths move in steps, and layers stand at their floor",
+            *lines,
+        )
     return replace(plan, settings=settings, limits=lines)

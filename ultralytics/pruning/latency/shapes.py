@@ -87,14 +87,17 @@ def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> dict[str
 
 def _shape(layer: Layer, module: Any, tensor: torch.Tensor) -> Shape:
     """Returns the shape of one call."""
+    padding: Any
     if layer.kind == "Linear":
         one, tokens = (1, 1), tensor.numel() // tensor.shape[-1]
-        kernel, stride, padding, dilation, cells = one, one, (0, 0), one, (tokens, 1)
+        kernel, stride, dilation, cells = one, one, one, (tokens, 1)
+        padding = (0, 0)
         inputs, outputs = module.in_features, module.out_features
     else:
         kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
-        same = isinstance(module.padding, str)
-        padding = tuple(k // 2 for k in kernel) if same else module.padding
+        padding = module.padding
+        if isinstance(padding, str):
+            padding = tuple(d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True))
         cells = (tensor.shape[2], tensor.shape[3])
         inputs, outputs = module.in_channels, module.out_channels
     groups = 0 if is_depthwise(layer) else layer.conv_groups

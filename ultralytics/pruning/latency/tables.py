@@ -85,8 +85,12 @@ class LatencyTable:
                 key: Timing(tuple(entry["inputs"]), tuple(entry["outputs"]), np.array(entry["ms"], dtype=float))
                 for key, entry in content["layers"].items()
             }
+            for timing in layers.values():
+                if timing.ms.shape not in {(len(timing.inputs), len(timing.outputs)), (len(timing.inputs), 1)}:
+                    raise ValueError("a grid does not fit its timings")
             constant, factor = content["fit"]
-            return cls(dict(content["about"]), layers, (float(constant), float(factor)))
+            about = {key: str(content["about"][key]) for key in ("machine", "runtime", "threads")}
+            return cls(about, layers, (float(constant), float(factor)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PruningError(f"'{path}' is no table of latencies ({type(error).__name__}: {error})") from error
 
@@ -134,7 +138,7 @@ def measure(shapes: Iterable[Shape], runtime: Runtime, step: int, table: Latency
     if not missing:
         return False
     with runtime.threading():
-        for key, shape in TQDM(missing.items(), desc=f"timing layers in {runtime.name}", unit="layer"):
+        for key, shape in TQDM(missing.items(), desc=f"timing layers in {runtime.name}", unit="layer", disable=False):
             table.layers[key] = _timed(shape, runtime, step)
     return True
 

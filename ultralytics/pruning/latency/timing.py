@@ -49,7 +49,9 @@ class Runtime:
     def __post_init__(self) -> None:
         if self.name not in RUNTIMES:
             raise PruningError(f"unknown runtime '{self.name}'; there are {', '.join(RUNTIMES)}")
-        if self.name == "onnxruntime" and self.device != "cpu" and "CUDAExecutionProvider" not in _providers():
+        if self.device != "cpu" and not self.device.isdigit():
+            raise PruningError(f"nothing is timed on '{self.device}': use --device cpu, or the number of a GPU")
+        if self.name == "onnxruntime" and self.device != "cpu" and not runs_on_gpus():
             raise PruningError("this onnxruntime does not run on a GPU: use --runtime torch, or --device cpu")
 
     def about(self) -> dict[str, str]:
@@ -78,8 +80,11 @@ class Runtime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"] if self.device == "cpu" else ["CUDAExecutionProvider"]
+        gpu = ("CUDAExecutionProvider", {"device_id": self.device})
+        providers: list[Any] = ["CPUExecutionProvider"] if self.device == "cpu" else [gpu]
         session = onnxruntime.InferenceSession(model, options, providers=providers)
+        if self.device != "cpu" and session.get_providers()[0] != gpu[0]:
+            raise PruningError(f"onnxruntime did not open GPU {self.device}: use --runtime torch")
         name = session.get_inputs()[0].name
         return lambda image: session.run(None, {name: image})
 
@@ -101,7 +106,7 @@ class Runtime:
             if shape.activation:
                 functional.silu(result, inplace=True)
             if where != "cpu":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(where)
 
         return run_layer
 
@@ -128,7 +133,7 @@ class Runtime:
         def run_network() -> None:
             fused(tensor)
             if where != "cpu":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(where)
 
         return run_network
 
@@ -139,10 +144,11 @@ def _image_shape(model: nn.Module) -> tuple[int, int, int, int]:
     return image_shape(model, 1)
 
 
-def _providers() -> list[str]:
+def runs_on_gpus() -> bool:
+    """Whether this machine's ONNX Runtime knows CUDA."""
     import onnxruntime
 
-    return onnxruntime.get_available_providers()
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def processor() -> str:
