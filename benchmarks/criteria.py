@@ -99,7 +99,7 @@ if __name__ == "__main__":
     RUNS.mkdir(parents=True, exist_ok=True)
     images = Images(stages.resolve_data("digits"), BATCHES, imgsz=IMGSZ)
     names = options.names or list(CRITERIA)
-    words = "" if options.teach == list(CRITERIA) else f"--teach {' '.join(options.teach)} "
+    words = "" if options.teach == list(CRITERIA) else f"{' '.join(['--teach', *options.teach])} "
     page: dict[str, Any] = {
         "words": words,
         "machine": platform.machine(),
