@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, run_python
+from test_trainer import SUFFIX, write_data
 from torch import nn
 
+from ultralytics import YOLO
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 from ultralytics.pruning import CRITERIA, PruningError, load, plans_of, trace
 from ultralytics.pruning.images import Images, gradients, recalibrate, trainer_class
+from ultralytics.pruning.stages import resolve_data
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
 
@@ -119,3 +122,16 @@ def test_mistakes_are_one_line(tmp_path, words, message) -> None:
     assert result.returncode == 2
     assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb", "classify"])
+def test_every_task_has_gradients_and_statistics(task, tmp_path) -> None:
+    """On a data set of its kind; a criterion on images then tells all groups that can be removed."""
+    data = resolve_data(write_data(task, tmp_path / "data"), task=task)
+    kind = type(YOLO(f"yolov8n{SUFFIX[task]}.yaml").model)
+    network = kind(f"yolov8n{SUFFIX[task]}.yaml", nc=1 if task == "pose" else 2, verbose=False)
+    images = Images(data, batches=1, batch=2, imgsz=64)
+    channel_map = trace(network)
+    scores = CRITERIA["group_taylor"](channel_map, network, gradients(network, images))
+    assert not np.isnan(scores[channel_map.free]).any()
+    assert recalibrate(network, images) == 1
