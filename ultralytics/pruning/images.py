@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import PruningError
+from .stages import quiet_release
 from .tracing import quiet
 
 # The images as they are: what a training changes at random would only add noise.
@@ -79,10 +80,11 @@ def batches_for(model: nn.Module, images: Images) -> Iterator[Iterator[dict[str,
         wanted = {"data": images.data, "imgsz": images.imgsz, "batch": images.batch, "device": images.device}
         own = {"project": folder, "name": "run", "plots": False, "workers": 0, "verbose": False, "model": "memory"}
         try:
-            trainer = trainer_class(model)(overrides={**UNCHANGED, **dict(images.settings), **wanted, **own})
-            trainer.model = model.to(trainer.device)
-            trainer.set_model_attributes()
-            loader = trainer.get_dataloader(trainer.data["train"], batch_size=images.batch, rank=-1, mode="train")
+            with quiet_release():
+                trainer = trainer_class(model)(overrides={**UNCHANGED, **dict(images.settings), **wanted, **own})
+                trainer.model = model.to(trainer.device)
+                trainer.set_model_attributes()
+                loader = trainer.get_dataloader(trainer.data["train"], batch_size=images.batch, rank=-1, mode="train")
         except PruningError:
             raise
         except Exception as error:  # whatever the release raises over a data set
