@@ -14,8 +14,7 @@ from conftest import REPOSITORY, run_python
 
 from ultralytics.pruning import PruningError, load, plans_of
 from ultralytics.pruning.compression import Recipe
-from ultralytics.pruning.compression.stage import alone_in
-from ultralytics.pruning.compression.state import State, Step
+from ultralytics.pruning.compression.state import State, Step, alone_in
 from ultralytics.pruning.limits import Limits
 from ultralytics.pruning.targets import Target
 

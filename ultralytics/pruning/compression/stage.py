@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from ..targets import TOLERANCE
 from . import units
 from .recipe import Recipe
 from .report import draw, steps_table
-from .state import State, Step
+from .state import State, Step, alone_in
 
 
 @dataclass(frozen=True)
@@ -218,21 +216,6 @@ class Compression:
         if self.recipe.runtime:
             self.faster = self.state.once("final timing", lambda: units.faster(self.weights, result, self.recipe))
         return row
-
-
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a folder while this one works in it.
-
-    Raises:
-        PruningError: If another one does.
-    """
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise PruningError(f"another process works in '{shown(folder)}': wait for it, or use --name") from error
-        yield
 
 
 def compress(recipe: Recipe, folder: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import whole_file
 from ..errors import PruningError
+from ..stages import shown
 from .recipe import Recipe
 
 
@@ -107,3 +110,18 @@ class State:
             writer = csv.DictWriter(file, [entry.name for entry in fields(Step)])
             writer.writeheader()
             writer.writerows(asdict(step) for step in steps)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder while this one works in it.
+
+    Raises:
+        PruningError: If another one does.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise PruningError(f"another process works in '{shown(folder)}': wait for it, or use --name") from error
+        yield
