@@ -7,7 +7,6 @@ included, with and without the original as a teacher. Interrupted, it goes on: a
 import argparse
 import contextlib
 import io
-import sys
 
 from digits_runs import ADAM, DATA, IMGSZ, dense, note
 
@@ -25,6 +24,14 @@ VARIANTS = {
     "steered, alone": {"scheme": "steered", "teacher": False},
     "stepwise, alone": {"scheme": "stepwise", "criterion": "group_taylor", "teacher": False},
 }
+
+
+PAGE = """\
+# Schemes of `compress.py`
+
+Made by `python benchmarks/schemes.py {words}> docs/schemes.md` on one CPU core:
+YOLOv8n, 45 epochs on the built-in digits at {imgsz} pixels, to {left:.0%} of its multiply-adds in {steps} steps
+of {each} epochs (steered: as many in one training) and {last} epochs of fine-tuning. Accuracy is mAP50-95."""
 
 
 def compressed(name: str) -> str:
@@ -55,14 +62,8 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="*", help="variants by their beginning; all by default")
     options = parser.parse_args()
     stages.choose_device("cpu")
-    print("# Schemes of `compress.py`\n")
-    print(
-        "Made by `python benchmarks/schemes.py > docs/schemes.md` on one CPU core: YOLOv8n, 45 epochs on the built-in"
-    )
-    print(f"digits at {IMGSZ} pixels, to {1 / SPEED_UP:.0%} of its multiply-adds in {STEPS} steps of {EPOCHS_PER_STEP}")
-    print(f"epochs (steered: {STEPS * EPOCHS_PER_STEP} in one training) and {EPOCHS} epochs of fine-tuning. `accuracy`")
-    print("is mAP50-95.")
+    words = "".join(f'"{name}" ' for name in options.names)
+    print(PAGE.format(words=words, imgsz=IMGSZ, left=1 / SPEED_UP, steps=STEPS, each=EPOCHS_PER_STEP, last=EPOCHS))
     for name in VARIANTS:
         if not options.names or name.startswith(tuple(options.names)):
             print(f"\n## {name}\n\n```\n{compressed(name)}\n```", flush=True)
-    sys.stdout.flush()
