@@ -131,7 +131,7 @@ def test_a_speed_up_of_one_removes_nothing() -> None:
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ({}, "one target is needed, prune_ratio, speed_up, target_params; found none"),
+        ({}, "one target is needed, prune_ratio, speed_up, target_params, latency_speed_up; found none"),
         ({"prune_ratio": 0.5, "speed_up": 2}, "found prune_ratio=0.5 and speed_up=2"),
         ({"speed_up": 2, "target_params": 100}, "found speed_up=2 and target_params=100"),
         ({"speed_up": 0.9}, "speed-up is 0.9"),
