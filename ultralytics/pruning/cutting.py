@@ -14,7 +14,7 @@ from . import checkpoint
 from . import options as shared
 from .errors import PruningError
 from .exporting import run_release
-from .limits import DEFAULT_ROUND_TO, Limits
+from .limits import DEFAULT_ROUND_TO
 from .pipeline import Pruned, prune_network, repeat_plan, traced
 from .plan import PruningPlan
 from .report import cost_table, layer_table, table
@@ -22,14 +22,6 @@ from .stages import located, model_yaml, quiet_release, resolve_data, say, shown
 from .zeros import LEAST_SHARE, share_at_zero
 
 DEFAULT_RATIO = 0.7
-LIMITS = {  # option -> field of `Limits`
-    "round_to": "round_to",
-    "min_channels": "min_channels",
-    "max_ratio_per_layer": "max_ratio",
-    "ignore": "ignore",
-    "ratio": "ratios",
-}
-SCORING = ("criterion", "normalize", "per")
 TARGETS = ("prune_ratio", "speed_up", "target_params", "zeros")
 
 
@@ -87,13 +79,8 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
 
     Without a target, a network that holds a set of channels at exactly zero loses just these; another one, a share.
     """
-    given = {
-        field: getattr(options, option) for option, field in LIMITS.items() if getattr(options, option) is not None
-    }
-    limits: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     target = {name: getattr(options, name) for name in TARGETS if getattr(options, name) is not None}
-    by_layer = "ratios" in limits or "ignore" in limits
-    scored = [name for name in SCORING if getattr(options, name) is not None]
+    scored = shared.given(options, shared.SCORING)
     in_time = options.latency_speed_up is not None
     if not target and not scored and not in_time and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
         say(f"{share:.0%} of the prunable channels have scales of exactly zero: cutting just these (--zeros)\n")
@@ -103,13 +90,13 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
             raise PruningError(
                 f"--zeros removes what is at zero, whatever its score: leave out --{scored[0]}, or name another target"
             )
-        if by_layer:
+        if shared.given(options, ("ratio", "ignore")):
             raise PruningError(
                 "--zeros removes what is at zero: leave out --ratio and --ignore, or name another target"
             )
-        return {"limits": Limits(**{"floor": 0, **limits}), **target}
+        return {"limits": shared.limits(options, floor=0.0), **target}
     default = {} if in_time else {"prune_ratio": DEFAULT_RATIO}
-    return {"limits": Limits(**{"round_to": DEFAULT_ROUND_TO, **limits}), **(target or default)}
+    return {"limits": shared.limits(options, round_to=DEFAULT_ROUND_TO), **(target or default)}
 
 
 def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan:
@@ -118,7 +105,7 @@ def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan
     Raises:
         PruningError: If another option contradicts it, the file is no plan, or the checkpoint is another one.
     """
-    given = [name for name in (*LIMITS, *SCORING, "imgsz") if getattr(options, name) is not None]
+    given = shared.given(options, (*shared.LIMITS, *shared.SCORING, "imgsz"))
     given += [] if options.fold else ["no_fold"]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from . import readers, stages
@@ -12,10 +13,30 @@ from .errors import PruningError
 from .images import Images, gradients
 from .latency import RUNTIMES, Latency, Runtime
 from .latency.timing import runs_on_gpus
-from .limits import DEFAULT_ROUND_TO
+from .limits import DEFAULT_ROUND_TO, Limits
 from .scoring import PER, Scoring
 
 DEFAULT_BATCHES = 16
+SCORING = ("criterion", "normalize", "per")
+LIMITS = {  # option -> field of `Limits`
+    "round_to": "round_to",
+    "min_channels": "min_channels",
+    "max_ratio_per_layer": "max_ratio",
+    "ignore": "ignore",
+    "ratio": "ratios",
+}
+
+
+def given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Returns which of some options were given."""
+    return [name for name in names if getattr(options, name) is not None]
+
+
+def limits(options: argparse.Namespace, **defaults: Any) -> Limits:
+    """Returns what the options say of single layers; `defaults` are fields of `Limits` that they may change."""
+    chosen = {LIMITS[name]: getattr(options, name) for name in given(options, LIMITS)}
+    lists = {field: tuple(value) for field, value in chosen.items() if isinstance(value, list)}
+    return Limits(**{**defaults, **chosen, **lists})
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,8 @@ import numpy as np
 
 from .. import checkpoint, readers
 from .. import options as shared
-from ..cutting import LIMITS
 from ..errors import PruningError
-from ..limits import DEFAULT_ROUND_TO, Limits
+from ..limits import DEFAULT_ROUND_TO
 from ..options import DEFAULT_BATCHES
 from ..rebuild import is_pruned
 from ..scoring import Scoring
@@ -29,7 +28,6 @@ from .sweep import read_grid, sweep, trials_of
 
 DEFAULT_CRITERION = "group_hessian"  # the best of docs/criteria.md
 OURS = ("data", "epochs", "batch", "imgsz", "sparsity", "finetune", "distill_model", "round_to", "time")
-SCORING = ("criterion", "normalize", "per")
 TARGETS = ("speed_up", "latency_speed_up", "target_params", "prune_ratio")
 
 
@@ -126,14 +124,12 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     classes = None if options.settings.get("single_cls") else len(model.names)
     latency = shared.latency(options, options.imgsz)
     target = Target.one_of(**{name: getattr(options, name) for name in TARGETS})
-    given = {field: getattr(options, name) for name, field in LIMITS.items() if getattr(options, name) is not None}
-    unread = [name for name in (*SCORING, *LIMITS) if name != "round_to" and getattr(options, name) is not None]
+    unread = [name for name in shared.given(options, (*shared.SCORING, *shared.LIMITS)) if name != "round_to"]
     scheme = options.scheme or ("stepwise" if unread or target.name not in STEERED else "steered")
     if unread and scheme == "steered":
         raise PruningError(
             f"--{unread[0].replace('_', '-')} is of --scheme stepwise; the steered one scores by gradients"
         )
-    limits: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     if is_pruned(model) and scheme == "steered":
         say("The network is pruned already: its widths are kept, and less is left to remove")
     teacher = options.teacher and any(isinstance(module, Detect) for module in model.modules())
@@ -157,7 +153,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         per=options.per,
         batches=options.batches,
         recalibrate=options.recalibrate or (0 if scheme == "steered" else DEFAULT_BATCHES),
-        limits=Limits(**{"round_to": DEFAULT_ROUND_TO, **limits}),
+        limits=shared.limits(options, round_to=DEFAULT_ROUND_TO),
         runtime=latency.runtime if latency else None,
         table=str(latency.table.resolve()) if latency and latency.table else None,
         teacher=teacher,
