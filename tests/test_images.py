@@ -100,6 +100,7 @@ def test_the_stage_scores_and_recalibrates(digits, tmp_path) -> None:
     more = ("--criterion", "group_taylor", "--batches", "1", "--recalibrate", "1", "--data", digits, "batch=4")
     result = run_python(*line, *more, "--device", "cpu", "--save-dir", tmp_path)
     assert result.returncode == 0, result.stderr
+    assert "Scored by group_taylor\n" in result.stdout and "estimated anew, on at most 1 batches" in result.stdout
     [plan] = plans_of(load(tmp_path / "pruned.pt")[0])
     assert plan.settings["criterion"] == "group_taylor" and plan.settings["recalibrate"] == 1
     assert plan.before.macs / plan.after.macs == pytest.approx(1.5, rel=0.02)

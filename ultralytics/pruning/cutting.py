@@ -196,6 +196,13 @@ def say_findings(result: Pruned) -> None:
     seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in plan.seconds.items())
     say(f"\nTime: {seconds}, together {sum(plan.seconds.values()):.2f} s")
     say(f"Checked against the original with silenced channels: largest difference {result.difference:.1e} (relative)")
+    if not plan.settings.get("zeros") and "criterion" in plan.settings:
+        words = [f"Scored by {plan.settings['criterion']}"]
+        words += [f"normalised by {how}"] if (how := plan.settings.get("normalize", "none")) != "none" else []
+        words += [f"per {per}"] if (per := plan.settings.get("per")) else []
+        say(", ".join(words))
+    if batches := plan.settings.get("recalibrate"):
+        say(f"Batch-norm statistics estimated anew, on at most {batches} batches of training images")
     if measured := plan.settings.get("latency"):
         about = f"{measured['runtime']}, {measured['threads']} threads, {measured['machine']}"
         ms = measured.get("ms")
