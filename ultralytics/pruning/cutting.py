@@ -197,10 +197,10 @@ def say_findings(result: Pruned) -> None:
     say(f"\nTime: {seconds}, together {sum(plan.seconds.values()):.2f} s")
     say(f"Checked against the original with silenced channels: largest difference {result.difference:.1e} (relative)")
     if not plan.settings.get("zeros") and "criterion" in plan.settings:
-        words = [f"Scored by {plan.settings['criterion']}"]
-        words += [f"normalised by {how}"] if (how := plan.settings.get("normalize", "none")) != "none" else []
-        words += [f"per {per}"] if (per := plan.settings.get("per")) else []
-        say(", ".join(words))
+        scored = [f"Scored by {plan.settings['criterion']}"]
+        scored += [f"normalised by {how}"] if (how := plan.settings.get("normalize", "none")) != "none" else []
+        scored += [f"per {per}"] if (per := plan.settings.get("per")) else []
+        say(", ".join(scored))
     if batches := plan.settings.get("recalibrate"):
         say(f"Batch-norm statistics estimated anew, on at most {batches} batches of training images")
     if measured := plan.settings.get("latency"):
