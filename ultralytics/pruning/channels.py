@@ -54,6 +54,11 @@ class Layer:
         """Whether the layer makes channels: a convolution or a linear layer."""
         return self.kind in ("Conv2d", "ConvTranspose2d", "Linear")
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each filter of a convolution reads one channel."""
+        return self.conv_groups == len(self.inputs) > 1
+
 
 @dataclass(frozen=True)
 class Balance:

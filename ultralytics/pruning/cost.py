@@ -102,7 +102,7 @@ def macs_of_groups(channel_map: ChannelMap) -> np.ndarray:
         if layer.has_filters:
             each = layer.kernel_cells * layer.cells / layer.conv_groups
             ins, outs = (np.bincount(part, minlength=len(macs)) for part in (layer.inputs, layer.outputs))
-            if layer.conv_groups == len(layer.inputs) > 1:  # depthwise: input and output are the same
+            if layer.is_depthwise:  # input and output are the same
                 macs += each * len(layer.inputs) * outs
             else:
                 macs += each * (outs * len(layer.inputs) + ins * len(layer.outputs) - ins * outs)

@@ -14,6 +14,12 @@ class NothingToRemoveError(PruningError):
     """A cut that would leave the network as it is."""
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def hint(word: str, known: Iterable[str]) -> str:
     """Returns what somebody may have meant by an unknown word, or all that is known."""
     known = list(known)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import PruningError
+from .errors import PruningError, first_line
 from .stages import quiet_release
 from .tracing import quiet
 
@@ -88,8 +88,7 @@ def batches_for(model: nn.Module, images: Images) -> Iterator[Iterator[dict[str,
         except PruningError:
             raise
         except Exception as error:  # whatever the release raises over a data set
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise PruningError(f"the training images of {images.data} cannot be read: {lines[0]}") from error
+            raise PruningError(f"the training images of {images.data} cannot be read: {first_line(error)}") from error
         yield (trainer.preprocess_batch(batch) for batch in itertools.islice(loader, images.batches))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from . import checkpoint
 from .cost import cost_of
 from .criteria import bn_scale
-from .errors import PruningError
+from .errors import PruningError, first_line
 from .gammas import prunable_values
 from .limits import DEFAULT_ROUND_TO, Limits
 from .rebuild import is_pruned
@@ -157,7 +157,7 @@ def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Pa
                 replaced.rename(folder)
             in_one_line |= isinstance(error, (ValueError, RuntimeError))  # what the release says of settings
         if in_one_line and not isinstance(error, PruningError):
-            raise PruningError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+            raise PruningError(first_line(error)) from error
         raise
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..checkpoint import whole_file
-from ..errors import PruningError, hint
+from ..errors import PruningError, first_line, hint
 from ..report import table
 from ..stages import ROOT, say, shown, write_folder
 
@@ -134,7 +134,7 @@ def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, not
             (ready, *_), _ = ray.wait(list(waiting))
             note(waiting.pop(ready), ray.get(ready))
     except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
-        raise PruningError(f"Ray: {(str(error).strip().splitlines() or [type(error).__name__])[0]}") from error
+        raise PruningError(f"Ray: {first_line(error)}") from error
     finally:
         ray.shutdown()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import checkpoint
 from ..cost import cost_of
-from ..errors import PruningError
+from ..errors import PruningError, first_line
 from ..images import Images, gradients
 from ..latency.timing import in_turns
 from ..limits import Limits
@@ -91,7 +91,7 @@ def train(name: str, start: Path, settings: dict[str, Any], recipe: Recipe, fold
     except REFUSALS as error:
         if isinstance(error, PruningError) or last.is_file():  # else it was refused before the first epoch was done
             raise
-        raise PruningError((str(error).splitlines() or [type(error).__name__])[0]) from error
+        raise PruningError(first_line(error)) from error
     return last
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..channels import ChannelMap
-from .members import Members, columns, filter_layers, is_depthwise, own_parameters, rows, to_itself
+from .members import Members, columns, filter_layers, own_parameters, rows, to_itself
 
 
 def random(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
@@ -124,7 +124,7 @@ def over_groups(channel_map: ChannelMap, model: nn.Module, each, *, biases: bool
                 members.add(layer.outputs, values.flatten())
                 continue
             members.add(layer.outputs, rows(layer, values).sum(1))
-            if not is_depthwise(layer):  # there, input and output are the same weights
+            if not layer.is_depthwise:  # there, input and output are the same weights
                 members.add(layer.inputs, columns(layer, values).sum(1))
                 members.add(*to_itself(layer, values.neg()))
     return members.sum()

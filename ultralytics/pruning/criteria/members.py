@@ -38,11 +38,6 @@ def filter_layers(channel_map: ChannelMap) -> Iterator[Layer]:
     return (layer for layer in channel_map.layers.values() if layer.has_filters)
 
 
-def is_depthwise(layer: Layer) -> bool:
-    """Whether each filter of a convolution reads one channel."""
-    return layer.conv_groups == len(layer.inputs) > 1
-
-
 def own_parameters(layer: Layer, model: nn.Module) -> dict[str, Tensor]:
     """Returns what belongs to a layer by its name in the model: its weight and bias, or the parameter that it is."""
     owner, _, last = layer.name.rpartition(".")

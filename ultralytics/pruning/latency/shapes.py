@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from ..channels import ChannelMap, Layer
-from ..criteria.members import is_depthwise
 from ..tracing import image_shape, quiet
 
 
@@ -100,7 +99,7 @@ def _shape(layer: Layer, module: Any, tensor: torch.Tensor) -> Shape:
             padding = tuple(d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True))
         cells = (tensor.shape[2], tensor.shape[3])
         inputs, outputs = module.in_channels, module.out_channels
-    groups = 0 if is_depthwise(layer) else layer.conv_groups
+    groups = 0 if layer.is_depthwise else layer.conv_groups
     return Shape(
         layer.kind.replace("Linear", "Conv2d"),
         kernel,

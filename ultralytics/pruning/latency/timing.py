@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from .. import checkpoint
 from ..errors import PruningError
+from ..tracing import image_shape
 from .shapes import Shape
 
 Key = TypeVar("Key")
@@ -73,6 +74,11 @@ class Runtime:
         finally:
             torch.set_num_threads(before)
 
+    @property
+    def _place(self) -> str:
+        """The device in PyTorch's words."""
+        return "cpu" if self.device == "cpu" else f"cuda:{self.device}"
+
     def _session(self, model: bytes | str) -> Callable[[Any], Any]:
         """Opens an ONNX; returns a run of it."""
         import onnxruntime
@@ -96,7 +102,7 @@ class Runtime:
             return lambda: run(image)
         groups = shape.groups or inputs
         kind: Any = getattr(nn, shape.kind)
-        where = "cpu" if self.device == "cpu" else f"cuda:{self.device}"
+        where = self._place
         conv = kind(inputs, outputs, shape.kernel, shape.stride, shape.padding, groups=groups, dilation=shape.dilation)
         conv, tensor = conv.to(where).eval(), torch.from_numpy(image).to(where)
 
@@ -115,7 +121,7 @@ class Runtime:
         from ..exporting import run_release
         from ..stages import quiet_release
 
-        _, channels, _, _ = _image_shape(model)
+        _, channels, _, _ = image_shape(model, 1)
         image = np.random.default_rng(0).random((1, channels, imgsz, imgsz), dtype=np.float32)
         if self.name == "onnxruntime":
             with tempfile.TemporaryDirectory(prefix="latency-") as folder, quiet_release():
@@ -123,7 +129,7 @@ class Runtime:
                 checkpoint.save(copy.deepcopy(model), file)
                 run = self._session(str(run_release(file, {"format": "onnx", "imgsz": imgsz, "device": "cpu"})))
             return lambda: run(image)
-        where = "cpu" if self.device == "cpu" else f"cuda:{self.device}"
+        where = self._place
         with quiet_release():
             fused: Any = copy.deepcopy(model).float().eval().to(where)
             fused = fused.fuse(verbose=False)
@@ -136,12 +142,6 @@ class Runtime:
                 torch.cuda.synchronize(where)
 
         return run_network
-
-
-def _image_shape(model: nn.Module) -> tuple[int, int, int, int]:
-    from ..tracing import image_shape
-
-    return image_shape(model, 1)
 
 
 def runs_on_gpus() -> bool:

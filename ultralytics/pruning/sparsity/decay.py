@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap
 from ..criteria.magnitude import group_norm
-from ..criteria.members import Members, filter_layers, is_depthwise
+from ..criteria.members import Members, filter_layers
 from ..errors import PruningError
 from ..selection import choose
 from .regulation import REACHED_BY
@@ -100,7 +100,7 @@ class GroupDecay:
             if weight is None or not weight.requires_grad or not (layer.has_filters or layer.is_norm):
                 continue
             makes, reads = torch.as_tensor(layer.outputs), torch.as_tensor(layer.inputs)
-            if layer.is_norm or is_depthwise(layer):
+            if layer.is_norm or layer.is_depthwise:
                 for parameter in (weight, module.bias):
                     if parameter is not None:
                         yield parameter.detach(), makes.to(self._device), None
