@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def cut(start: Path, target: dict[str, Any], file: Path, recipe: Recipe, limits:
     device = str(recipe.training.get("device", "")).split(",")[0]
     where = {"batch": recipe.training["batch"], "imgsz": imgsz, "device": device}
     images = Images(recipe.data, recipe.batches, settings=tuple(seed.items()), **where)
-    statistics = Images(recipe.data, recipe.recalibrate, settings=tuple(seed.items()), **where)
+    statistics = replace(images, batches=recipe.recalibrate)
     scoring = Scoring(recipe.criterion, recipe.normalize, recipe.per, lambda network: gradients(network, images))
     with quiet_release():
         result = prune_network(

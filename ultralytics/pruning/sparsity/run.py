@@ -55,6 +55,8 @@ class SparsityRun:
         self._regulation = Regulation(model, channel_map, self.scales, settings) if regulated else None
         chooser = self._steering or self._decay
         faded = [*self.scales.gammas, *(chooser.erased if chooser else [])]
+        parts: dict[str, Any] = {"steering": self._steering, "regulation": self._regulation, "decay": self._decay}
+        self._choosers = {name: part for name, part in parts.items() if part}  # at most one
         ids = {id(tensor) for tensor in faded}
         self._may_be_zero = {name: tensor for name, tensor in model.named_parameters() if id(tensor) in ids}
 
@@ -65,8 +67,7 @@ class SparsityRun:
     @property
     def limits(self) -> tuple[str, ...]:
         """What will keep the training from its target, in words."""
-        chooser = self._steering or self._regulation or self._decay
-        return tuple(line for line in chooser.limits if " instead of " in line) if chooser else ()
+        return tuple(line for own in self._choosers.values() for line in own.limits if " instead of " in line)
 
     @property
     def strength(self) -> float:
@@ -129,9 +130,8 @@ class SparsityRun:
     def epoch_starts(self, epoch: int, epochs: int) -> None:
         """Sets the strength of an epoch, counted from 0, or the choice."""
         self._strength = self.settings.strength(epoch, epochs)
-        for chooser in (self._steering, self._regulation, self._decay):
-            if chooser:
-                chooser.epoch_starts(epoch, epochs)
+        for chooser in self._choosers.values():
+            chooser.epoch_starts(epoch, epochs)
 
     def batch_starts(self, batches: int) -> None:
         """Counts how much of an epoch the next step is: as many batches as went by since the last one.
@@ -172,15 +172,13 @@ class SparsityRun:
 
     def state(self) -> dict[str, Any]:
         """Returns what `load` takes, as tensors and plain data."""
-        parts = {"steering": self._steering, "regulation": self._regulation, "decay": self._decay}
-        states = {name: part.state() for name, part in parts.items() if part}
+        states = {name: chooser.state() for name, chooser in self._choosers.items()}
         return {**states, "history": self.history.state(), "travel": self.travel, "at_start": self._at_start}
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from an earlier `state`."""
-        for name, part in (("steering", self._steering), ("regulation", self._regulation), ("decay", self._decay)):
-            if part:
-                part.load(state[name])
+        for name, chooser in self._choosers.items():
+            chooser.load(state[name])
         self.history.load(state["history"])
         self._share = 0.0
         self.travel, self._at_start = state["travel"], state["at_start"]
