@@ -2,7 +2,8 @@
 
 Cuts one trained YOLOv8n by each criterion to a half and a third of its multiply-adds, and measures mAP50-95 right after
 the cut, with batch-norm statistics estimated anew, and after an equal short fine-tuning, alone and taught by the
-original. What is measured is kept, so that the benchmark can be interrupted: about two hours on one CPU core.
+original. The two regularisers that go with a criterion train the network first, for longer than all others by that.
+What is measured is kept, so that the benchmark can be interrupted: about four hours on one CPU core.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from digits_runs import ADAM, IMGSZ, accuracy, dense, note, silence, trained
 from ultralytics.pruning import checkpoint, save, stages
 from ultralytics.pruning.checkpoint import whole_file
 from ultralytics.pruning.criteria import CRITERIA
+from ultralytics.pruning.data_sets import resolve_data
 from ultralytics.pruning.images import Images, gradients, recalibrate
 from ultralytics.pruning.pipeline import prune_network
 from ultralytics.pruning.report import table
@@ -29,6 +31,8 @@ SPEED_UPS = (2.0, 3.0)
 BATCHES = 16
 EPOCHS = 6
 TUNING = {**ADAM, "epochs": EPOCHS, "close_mosaic": 3}
+FADING = {**ADAM, "epochs": 10, "close_mosaic": 3, "round_to": 1}
+REGULARISED = ("group_sl", "group_reg")
 
 
 def measured(key: str, measure: Callable[..., float], *words: Any, **more: Any) -> float:
@@ -42,13 +46,25 @@ def measured(key: str, measure: Callable[..., float], *words: Any, **more: Any) 
     return known[key]
 
 
-def cut(plain: Path, recalibrated: Path, criterion: str, speed_up: float, images: Images) -> float:
+def original(name: str, speed_up: float) -> Path:
+    """Returns the network to cut: the dense one, or that a regulariser has trained on (one serves all targets)."""
+    if name == "group_sl":
+        return trained(name, dense(), {**FADING, "sparsity": name, "sr": 7 / FADING["epochs"]}, runs=RUNS)
+    if name == "group_reg":
+        target = {"sparsity": name, "target_speed_up": speed_up}
+        return trained(f"{name} to {speed_up:g}x", dense(), {**FADING, **target}, runs=RUNS)
+    return dense()
+
+
+def cut(plain: Path, recalibrated: Path, name: str, speed_up: float, images: Images) -> float:
     """Cuts the network, writes it as it is and with new statistics; returns the seconds for all but these."""
-    model, _ = checkpoint.load(dense())
+    model, _ = checkpoint.load(original(name, speed_up))
+    criterion = "group_norm" if name in REGULARISED else name
+    target: dict[str, Any] = {"zeros": True} if name == "group_reg" else {"speed_up": speed_up}
     begin = time.perf_counter()
     with silence():
         scoring = Scoring(criterion, gradients=lambda network: gradients(network, images))
-        pruned = prune_network(model, speed_up=speed_up, scoring=scoring, imgsz=IMGSZ)
+        pruned = prune_network(model, scoring=scoring, imgsz=IMGSZ, **target)
         seconds = time.perf_counter() - begin
         save(pruned.model, plain)
         recalibrate(pruned.model, images)
@@ -66,7 +82,9 @@ def row(criterion: str, speed_up: float, images: Images, *, teacher: bool) -> tu
     key = f"{criterion} {speed_up:g}x"
     plain, recalibrated = (RUNS / f"{criterion}-{speed_up:g}{suffix}.pt" for suffix in ("", "-recalibrated"))
     seconds = measured(f"{key} seconds", cut, plain, recalibrated, criterion, speed_up, images)
+    before = f"{key} before" if criterion in REGULARISED else "dense"
     values = [
+        measured(before, lambda: accuracy(original(criterion, speed_up))),
         measured(f"{key} cut", accuracy, plain),
         measured(f"{key} recalibrated", accuracy, recalibrated),
         measured(f"{key} tuned", tuned, key, recalibrated),
@@ -84,33 +102,41 @@ PAGE = """\
 Made by `python benchmarks/criteria.py {words}> docs/criteria.md` on one core of a
 {machine} CPU: YOLOv8n, 45 epochs on the built-in digits at {imgsz} pixels, mAP50-95 {before:.3f}, and {after:.3f} after
 {epochs} epochs more, cut by each criterion. `seconds`: trace, scores, choice, cut and check, with {batches} batches of
-16 images where the criterion reads gradients. `cut`: mAP50-95 right after the cut, with folding. `recalibrated`: after
-{batches} batches for the statistics of the batch norms. `fine-tuned`: from there, {epochs} epochs with AdamW.
-`taught`: the same with the original as the teacher (`distill_model`), where it was measured.
+16 images where the criterion reads gradients. `before`, `cut`: mAP50-95 right before and after the cut, with folding.
+`recalibrated`: after {batches} batches for the statistics of the batch norms. `fine-tuned`: from there, {epochs} epochs
+with AdamW. `taught`: the same with the original as the teacher (`distill_model`), where it was measured.
+
+`group_sl` and `group_reg` are sparsity trainings: the network was trained on in that mode for {fading} epochs first
+(`group_sl` at its default strength, then cut by `group_norm`; `group_reg` to the target, then its zeros are cut). So,
+fine-tuned, they have had {more} epochs more than the original; trained on for as long, that reaches {longer:.3f}.
 """
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="criteria; all by default")
     taught = "which are fine-tuned with a teacher as well; all by default"
-    parser.add_argument("--teach", nargs="*", default=list(CRITERIA), metavar="NAME", help=taught)
+    parser.add_argument("--teach", nargs="*", default=[*CRITERIA, *REGULARISED], metavar="NAME", help=taught)
     options = parser.parse_args()
     stages.choose_device("cpu")
     RUNS.mkdir(parents=True, exist_ok=True)
-    images = Images(stages.resolve_data("digits"), BATCHES, imgsz=IMGSZ)
-    names = options.names or list(CRITERIA)
-    words = "" if options.teach == list(CRITERIA) else f"{' '.join(['--teach', *options.teach])} "
+    images = Images(resolve_data("digits"), BATCHES, imgsz=IMGSZ)
+    names = options.names or [*CRITERIA, *REGULARISED]
+    words = "" if options.teach == parser.get_default("teach") else f"{' '.join(['--teach', *options.teach])} "
     page: dict[str, Any] = {
         "words": words,
         "machine": platform.machine(),
         "imgsz": IMGSZ,
         "epochs": EPOCHS,
         "batches": BATCHES,
+        "fading": FADING["epochs"],
+        "more": FADING["epochs"] + EPOCHS,
     }
     page["before"] = measured("dense", lambda: accuracy(dense()))
     page["after"] = measured("dense tuned", lambda: accuracy(trained("dense tuned", dense(), TUNING, runs=RUNS)))
+    longer = {**TUNING, "epochs": page["more"]}
+    page["longer"] = measured("dense longer", lambda: accuracy(trained("dense longer", dense(), longer, runs=RUNS)))
     print(PAGE.format(**page))
     for speed_up in SPEED_UPS:
-        header = ("criterion", "seconds", "cut", "recalibrated", "fine-tuned", "taught")
+        header = ("criterion", "seconds", "before", "cut", "recalibrated", "fine-tuned", "taught")
         rows = [row(name, speed_up, images, teacher=name in options.teach) for name in names]
         print(f"## {speed_up:g}x fewer multiply-adds\n\n```\n{table(header, rows)}\n```\n", flush=True)

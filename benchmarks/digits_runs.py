@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches 
 
 from ultralytics import YOLO
 from ultralytics.pruning import checkpoint, stages
+from ultralytics.pruning.data_sets import resolve_data
 
 RUNS = stages.RUNS / "sparsity-benchmark"
 IMGSZ = 160
@@ -62,7 +63,7 @@ def trained(
     last = folder / "weights" / "last.pt"
     if not (last.is_file() and checkpoint.is_finished(checkpoint.load(last)[1])):
         note(f"{name}: training for {settings['epochs']} epochs")
-        data = stages.resolve_data("digits")
+        data = resolve_data("digits")
         with contextlib.ExitStack() as stack:
             for target in changed:
                 stack.enter_context(mock.patch.object(*target))
@@ -85,7 +86,7 @@ def accuracy(file: Path) -> float:
     """Returns the mAP50-95 of a checkpoint on the val split."""
     with silence():
         found = YOLO(file).val(
-            data=stages.resolve_data("digits"), imgsz=IMGSZ, device="cpu", plots=False, project=str(RUNS), name="val",
+            data=resolve_data("digits"), imgsz=IMGSZ, device="cpu", plots=False, project=str(RUNS), name="val",
             exist_ok=True, workers=0, verbose=False,
         )  # fmt: skip
     return float(found.box.map)

@@ -12,6 +12,7 @@ from pathlib import Path
 from digits_runs import ADAM, IMGSZ, accuracy, dense, note, silence, trained
 
 from ultralytics.pruning import Limits, PruningPlan, checkpoint, make_plan, prune, save, stages, trace
+from ultralytics.pruning.data_sets import resolve_data
 from ultralytics.pruning.images import Images, gradients
 from ultralytics.pruning.latency import Latency, LatencyModel, Runtime
 from ultralytics.pruning.latency.search import plan_for
@@ -46,7 +47,7 @@ def cut(name: str, file: Path) -> dict:
     by_time, step = WAYS[name]
     model, _ = checkpoint.load(dense())
     channel_map, limits = trace(model, imgsz=IMGSZ), Limits(round_to=step)
-    images = Images(stages.resolve_data("digits"), imgsz=IMGSZ)
+    images = Images(resolve_data("digits"), imgsz=IMGSZ)
     with silence():
         scores = Scoring("group_taylor", gradients=lambda network: gradients(network, images))(channel_map, model)
 

@@ -14,6 +14,7 @@ from ultralytics.pruning import Limits, checkpoint, stages
 from ultralytics.pruning.compression import Recipe
 from ultralytics.pruning.compression.report import steps_table
 from ultralytics.pruning.compression.stage import Compression
+from ultralytics.pruning.data_sets import resolve_data
 from ultralytics.pruning.targets import Target
 
 SPEED_UP = 2.5
@@ -39,7 +40,7 @@ def compressed(name: str) -> str:
     recipe = Recipe(
         weights=str(dense()),
         sha256=checkpoint.sha256(dense()),
-        data=stages.resolve_data("digits"),
+        data=resolve_data("digits"),
         target=Target("speed_up", SPEED_UP),
         steps=STEPS,
         epochs_per_step=EPOCHS_PER_STEP,

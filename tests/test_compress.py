@@ -205,6 +205,16 @@ def test_steered_to_the_target(digits, folder) -> None:
         assert ended.returncode == 0 and (folder / "compressed.pt").is_file()
 
 
+def test_training_images_are_looked_for_before_anything_is_measured(digits, folder, tmp_path) -> None:
+    """A measurement of the original on a large data set takes minutes."""
+    text = digits.read_text().splitlines()
+    yaml = tmp_path / "data.yaml"
+    yaml.write_text("\n".join("train: gone" if line.startswith("train:") else line for line in text))
+    result = run_python(*command(yaml, folder.name, "--speed-up", "2"))
+    assert result.returncode == 2 and "no training images in" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1 and not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -17,7 +17,8 @@ from ultralytics.data.digits import Recipe, build
 from ultralytics.pruning import Limits, cut, load, plans_of, prune_network, save, trace
 from ultralytics.pruning.checkpoint import sha256
 from ultralytics.pruning.plan import PruningPlan
-from ultralytics.pruning.training import interrupted_run, prune_options, set_aside
+from ultralytics.pruning.run_folders import interrupted_run, set_aside
+from ultralytics.pruning.sparsity_stage import prune_options
 
 QUICK = ("--imgsz", "64", "--batch", "16", "--device", "cpu", "workers=0", "nbs=16")
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from . import checkpoint
 from . import options as shared
+from .data_sets import resolve_data
 from .errors import PruningError
 from .exporting import run_release
 from .limits import DEFAULT_ROUND_TO
 from .pipeline import Pruned, prune_network, repeat_plan, traced
 from .plan import PruningPlan
 from .report import cost_table, layer_table, table
-from .stages import located, model_yaml, quiet_release, resolve_data, say, shown, write_folder
+from .stages import located, model_yaml, quiet_release, say, shown, write_folder
 from .zeros import LEAST_SHARE, share_at_zero
 
 DEFAULT_RATIO = 0.7

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, stages
+from . import checkpoint, data_sets, stages
 from .agreement import check_agreement
 from .errors import PruningError, hint
 from .softmax import bins_last
@@ -34,7 +34,7 @@ def export(options: argparse.Namespace) -> None:
     precision = QUANTIZE_ALIASES.get(str(settings.get("quantize") or 32).lower())
     compares = settings["format"] == "onnx" and precision == 32
     if data and not compares and "data" in arguments:
-        settings["data"] = stages.resolve_data(data)  # integer arithmetic needs the ranges of the activations
+        settings["data"] = data_sets.resolve_data(data)  # integer arithmetic needs the ranges of the activations
     trained_on = (content.get("train_args") or {}).get("data")
     images = comparison_images(data, trained_on, options.images) if compares else []
     stages.write_folder(path.parent)
@@ -91,10 +91,10 @@ def comparison_images(data: str | None, trained_on: str | None, count: int) -> l
         raise PruningError(f"--images {count}: at least 1 is needed to compare")
     images = sorted(ASSETS.glob("*.jpg"))
     if data:
-        images = val_images(stages.resolve_data(data))
+        images = val_images(data_sets.resolve_data(data))
     elif trained_on and "://" not in trained_on:
         try:
-            images = val_images(stages.resolve_data(trained_on, check_images=False))
+            images = val_images(data_sets.resolve_data(trained_on, check_images=False))
         except PruningError as error:
             stages.say(f"Comparing on the release's own pictures; the data of the training is not here ({error})")
     return [images[i] for i in np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]

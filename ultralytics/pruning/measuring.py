@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint, stages
+from . import checkpoint, data_sets, stages
 from .cost import cost_of
 from .errors import PruningError
 from .report import table
@@ -181,7 +181,7 @@ def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
     """
     from ultralytics.data.utils import check_det_dataset
 
-    file = stages.resolve_data(data)
+    file = data_sets.resolve_data(data)
     try:
         found = check_det_dataset(file, split=split)["nc"]
     except Exception as error:  # whatever its checks raise

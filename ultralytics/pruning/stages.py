@@ -1,4 +1,4 @@
-"""What the stage scripts share: options, run folders, devices, data sets, and errors in one line."""
+"""What the stage scripts share: options, run folders, devices, and errors in one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from .errors import PruningError
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "runs"
-DATASETS = ROOT / "datasets"
 NORMAL, SPARSITY, FINETUNE = "train-norm", "train-sparsity", "finetune"  # run folders, which later stages read
 NOT_YOURS = {
     "model": "--weights",
@@ -159,69 +158,6 @@ def choose_device(wanted: str) -> str:
     if not wanted:
         LOGGER.info(f"No CUDA device found: running on the CPU with {cores} threads (--device decides otherwise)")
     return "cpu"
-
-
-def resolve_data(data: str, *, classes: int | None = None, check_images: bool = True, task: str | None = None) -> str:
-    """Returns the path of a data set's yaml, or a classifier's folder of images; `digits` is made on first use.
-
-    Args:
-        data: `digits`, a path, or a name that the release knows, e.g. `coco.yaml`.
-        classes: How many classes the network has; any number by default.
-        check_images: Whether the release looks for the images too, and downloads them where the yaml says how.
-        task: What the network does, as the release names it.
-
-    Raises:
-        PruningError: If the yaml is missing, is not YAML, lacks keys, or has another number of classes.
-    """
-    import yaml
-
-    from ultralytics.data.utils import check_det_dataset
-    from ultralytics.utils import checks
-
-    if data == "digits":
-        from ultralytics.data.digits import build
-
-        data = str(build(DATASETS / "digits"))
-    if task == "classify":
-        return _classified(data, classes)
-    file = Path(checks.check_file(data, hard=False) or data)
-    if not file.is_file():
-        raise PruningError(f"--data {data}: no such file, and no data set of that name")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PruningError(f"--data {data} is not YAML ({str(error).splitlines()[0]})") from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or "train" not in content or not (names or content.get("nc")):
-        raise PruningError(f"--data {data} is no data set: it needs the keys train, val and names")
-    found = len(names) if names else content["nc"]
-    if classes is not None and found != classes:
-        raise PruningError(
-            f"--data {data} has {found} classes, the network has {classes}; use the data it was trained on"
-        )
-    if check_images:
-        try:
-            check_det_dataset(str(file))
-        except Exception as error:  # whatever its checks or its download raise
-            raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
-    return str(file.resolve())
-
-
-def _classified(data: str, classes: int | None) -> str:
-    """Returns the folder of a classifier's images, or a name that the release knows, e.g. `imagenet10`.
-
-    Raises:
-        PruningError: If the release finds no such data set, or it has another number of classes.
-    """
-    from ultralytics.data.utils import check_cls_dataset
-
-    try:
-        found = check_cls_dataset(data)
-    except Exception as error:  # whatever its checks or its download raise
-        raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
-    if classes is not None and found["nc"] != classes:
-        raise PruningError(f"--data {data} has {found['nc']} classes, the network has {classes}")
-    return str(Path(data).resolve()) if Path(data).is_dir() else data
 
 
 def model_yaml(name: str, option: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -14,16 +13,13 @@ import numpy as np
 
 from . import checkpoint
 from .cost import cost_of
-from .criteria import bn_scale
+from .data_sets import resolve_data
 from .errors import PruningError, first_line
 from .gammas import prunable_values
-from .limits import DEFAULT_ROUND_TO, Limits
 from .rebuild import is_pruned
 from .report import table
-from .selection import choose
-from .sparsity import FADED, Settings
-from .sparsity.penalties import PROXIMAL_STEPS
-from .sparsity.settings import NEED_TARGET
+from .run_folders import interrupted_run, replaced_by, set_aside
+from .sparsity_stage import prune_options, sparsity_settings
 from .stages import (
     RUNS,
     Parser,
@@ -31,17 +27,13 @@ from .stages import (
     located,
     model_yaml,
     positive,
-    resolve_data,
     run_folder,
     say,
     shown,
     write_folder,
 )
-from .targets import Target
 from .tracing import trace
-from .zeros import LEAST_SHARE, share_at_zero
 
-DEFAULT_SR = 1e-2  # of the subgradient mode
 REFUSALS = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
 SPARSITY_OPTIONS = ("sparsity", "sr", "target_speed_up", "target_sparsity")
 
@@ -112,6 +104,8 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     Raises:
         PruningError: If one contradicts the other, or the stage.
     """
+    from ultralytics.nn.tasks import guess_model_task
+
     settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
     settings |= {name: value for name in SPARSITY_OPTIONS if (value := getattr(options, name, None)) is not None}
     settings |= {"device": options.device, **options.settings}
@@ -119,8 +113,10 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     if stage.sparsity:
         settings |= sparsity_settings(settings)
     weights = find_weights(options.weights, stage)
-    classes = task = None
-    if weights.suffix not in {".yaml", ".yml"}:
+    classes = None
+    if weights.suffix in {".yaml", ".yml"}:
+        task = guess_model_task(model_yaml(str(weights), "--weights"))
+    else:
         network, _ = checkpoint.load(weights)
         task = network.task
         if stage.keeps_network:
@@ -129,7 +125,7 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
                 settings["finetune"] = True
         elif is_pruned(network) and not settings.get("finetune"):
             raise PruningError(f"'{weights}' is pruned; this stage would rebuild it dense: use finetune=True")
-    settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, task=task)
+    settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, to_train=True, task=task)
     return weights, settings
 
 
@@ -161,49 +157,6 @@ def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Pa
         raise
 
 
-def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a sparsity training needs beside what was said: a strength, where there is no target.
-
-    Raises:
-        PruningError: If what was said contradicts itself, or nothing would fade.
-    """
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
-    more: dict[str, Any] = {}
-    mode = settings.get("sparsity")
-    if mode not in NEED_TARGET and not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
-        in_epochs = min(2 / settings["epochs"], 0.5)  # an idle gamma of 1 reaches zero behind the middle
-        decay = 7 / settings["epochs"]  # leaves a thousandth of an idle weight
-        more = {"sr": decay if mode == "group_sl" else in_epochs if mode in PROXIMAL_STEPS else DEFAULT_SR}
-    if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
-        raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
-    return more
-
-
-def prune_options(folder: Path) -> str:
-    """Returns what to tell prune.py after a sparsity training: the largest cut that removes only faded channels."""
-    model, content = checkpoint.load(folder / "weights" / "last.pt")
-    mode = (content.get("train_args") or {}).get("sparsity")
-    channel_map = trace(model)
-    if share_at_zero(channel_map, model) >= LEAST_SHARE:
-        return "  (cuts just the channels that are at exactly zero)"
-    if mode == "group_sl":
-        return " --criterion group_norm --speed-up 2  (it has decayed whole groups: their norm tells what can go)"
-    scores, channels = bn_scale(channel_map, model), channel_map.channels
-    scored = channel_map.free & ~np.isnan(scores)
-    limits = Limits(round_to=DEFAULT_ROUND_TO)
-    percent = int(100 * channels[scored & (scores < FADED)].sum() / channels[scored].sum())
-    while percent:  # floors and rounding give channels back, for which others would go
-        kept, _ = choose(channel_map, scores, Target("prune_ratio", percent / 100), limits)
-        if (scores[~kept] < FADED).all():
-            break
-        percent -= 1
-    ratio = percent / 100
-    if not percent:
-        return "  (hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first)"
-    return f" --prune-ratio {ratio:g}  (removes only channels that have faded)"
-
-
 def find_weights(weights: str, stage: Stage) -> Path:
     """Returns the checkpoint or yaml to start from; an official checkpoint is downloaded where the network allows.
 
@@ -232,55 +185,6 @@ def find_weights(weights: str, stage: Stage) -> Path:
     if not path.is_file():
         raise PruningError(f"'{weights}' is not there; run the stage before this one, or name another with --weights")
     return path
-
-
-def interrupted_run(folder: Path) -> Path:
-    """Returns the checkpoint to go on from.
-
-    Raises:
-        PruningError: If there is none, or the run is finished.
-    """
-    last = folder / "weights" / "last.pt"
-    if not last.is_file():
-        raise PruningError(f"nothing to resume: '{shown(last)}' is not there; start the run without --resume")
-    _, content = checkpoint.load(last)
-    if checkpoint.is_finished(content):
-        raise PruningError(f"nothing to resume: the run in '{shown(folder)}' is finished; use --overwrite or --name")
-    resolve_data(content["train_args"]["data"])
-    return last
-
-
-def replaced_by(folder: Path) -> Path:
-    """Returns where the run that a new one replaces is kept until the new one has ended."""
-    return folder.with_name(f".{folder.name}.replaced")
-
-
-def set_aside(folder: Path, *, overwrite: bool) -> Path:
-    """Makes room for a new run.
-
-    Returns:
-        Where the run that was there, if any, is kept (see `replaced_by`).
-
-    Raises:
-        PruningError: If the folder holds a run and `overwrite` is not set.
-    """
-    last = folder / "weights" / "last.pt"
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "args.yaml").is_file():
-        raise PruningError(f"'{shown(folder)}' holds something else than a training; choose another --name")
-    if last.is_file() and not overwrite:
-        state = "a run"
-        with contextlib.suppress(PruningError):  # a checkpoint that cannot be read
-            finished = checkpoint.is_finished(checkpoint.load(last, trained_with_bn=False)[1])
-            state = "a finished run" if finished else "an interrupted run, which --resume continues"
-        raise PruningError(
-            f"'{shown(folder)}' holds {state}; --overwrite replaces it, --resume goes on with an interrupted one, "
-            f"--name OTHER keeps it"
-        )
-    replaced = replaced_by(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.is_dir():
-        folder.rename(replaced)
-    return replaced
 
 
 def summary(folder: Path) -> str:

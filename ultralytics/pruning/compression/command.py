@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import checkpoint, readers
 from .. import options as shared
+from ..data_sets import resolve_data
 from ..errors import PruningError
 from ..limits import DEFAULT_ROUND_TO
 from ..options import DEFAULT_BATCHES
@@ -19,7 +20,7 @@ from ..rebuild import is_pruned
 from ..scoring import Scoring
 from ..selection import choose
 from ..sparsity.steering import erasable
-from ..stages import Parser, located, positive, resolve_data, run_folder, say, shown
+from ..stages import Parser, located, positive, run_folder, say, shown
 from ..targets import Target
 from ..tracing import trace
 from .recipe import SCHEMES, STEERED, Recipe
@@ -126,6 +127,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     target = Target.one_of(**{name: getattr(options, name) for name in TARGETS})
     unread = [name for name in shared.given(options, (*shared.SCORING, *shared.LIMITS)) if name != "round_to"]
     scheme = options.scheme or ("stepwise" if unread or target.name not in STEERED else "steered")
+    data = resolve_data(options.data, classes=classes, to_train=True, task=model.task)
     if unread and scheme == "steered":
         raise PruningError(
             f"--{unread[0].replace('_', '-')} is of --scheme stepwise; the steered one scores by gradients"
@@ -141,7 +143,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     recipe = Recipe(
         weights=str(weights.resolve()),
         sha256=checkpoint.sha256(weights),
-        data=resolve_data(options.data, classes=classes, task=model.task),
+        data=data,
         target=target,
         scheme=scheme,
         steps=options.steps,

@@ -1,0 +1,98 @@
+"""The data sets that a user names."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .errors import PruningError
+from .stages import ROOT
+
+DATASETS = ROOT / "datasets"
+
+
+def resolve_data(
+    data: str,
+    *,
+    classes: int | None = None,
+    check_images: bool = True,
+    to_train: bool = False,
+    task: str | None = None,
+) -> str:
+    """Returns the path of a data set's yaml, or a classifier's folder of images; `digits` is made on first use.
+
+    Args:
+        data: `digits`, a path, or a name that the release knows, e.g. `coco.yaml`.
+        classes: How many classes the network has; any number by default.
+        check_images: Whether the release looks for the images too, and downloads them where the yaml says how.
+        to_train: Whether there must be training images; they are not read.
+        task: What the network does, as the release names it.
+
+    Raises:
+        PruningError: If the yaml is missing, is not YAML, lacks keys, or has another number of classes, or images are
+            missing.
+    """
+    import yaml
+
+    from ultralytics.data.utils import check_det_dataset
+    from ultralytics.utils import checks
+
+    if data == "digits":
+        from ultralytics.data.digits import build
+
+        data = str(build(DATASETS / "digits"))
+    if task == "classify":
+        return _classified(data, classes)
+    file = Path(checks.check_file(data, hard=False) or data)
+    if not file.is_file():
+        raise PruningError(f"--data {data}: no such file, and no data set of that name")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PruningError(f"--data {data} is not YAML ({str(error).splitlines()[0]})") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or "train" not in content or not (names or content.get("nc")):
+        raise PruningError(f"--data {data} is no data set: it needs the keys train, val and names")
+    found = len(names) if names else content["nc"]
+    if classes is not None and found != classes:
+        raise PruningError(
+            f"--data {data} has {found} classes, the network has {classes}; use the data it was trained on"
+        )
+    if check_images:
+        try:
+            places = check_det_dataset(str(file))["train"]
+        except Exception as error:  # whatever its checks or its download raise
+            raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
+        places = [Path(place) for place in (places if isinstance(places, list) else [places]) if place]
+        if to_train and not any(any(_images_in(place)) for place in places):
+            raise PruningError(f"--data {data}: no training images in {', '.join(map(str, places)) or 'it'}")
+    return str(file.resolve())
+
+
+def _classified(data: str, classes: int | None) -> str:
+    """Returns the folder of a classifier's images, or a name that the release knows, e.g. `imagenet10`.
+
+    Raises:
+        PruningError: If the release finds no such data set, or it has another number of classes.
+    """
+    from ultralytics.data.utils import check_cls_dataset
+
+    try:
+        found = check_cls_dataset(data)
+    except Exception as error:  # whatever its checks or its download raise
+        raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
+    if classes is not None and found["nc"] != classes:
+        raise PruningError(f"--data {data} has {found['nc']} classes, the network has {classes}")
+    return str(Path(data).resolve()) if Path(data).is_dir() else data
+
+
+def _images_in(place: Path) -> Iterator[Path]:
+    """Yields the images of a folder, or those that a text file lists."""
+    from ultralytics.data.utils import IMG_FORMATS
+
+    if place.is_dir():  # unlike rglob, glob follows links, as the release does
+        names: Iterable[str] = glob.iglob(f"{glob.escape(str(place))}/**", recursive=True)
+    else:
+        names = place.read_text(encoding="utf-8").splitlines() if place.is_file() else ()
+    return (Path(name) for name in names if Path(name).suffix.lower().removeprefix(".") in IMG_FORMATS)

@@ -1,0 +1,66 @@
+"""What a sparsity training needs beside a training: a strength, and afterwards what to tell `prune.py`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checkpoint
+from .criteria import bn_scale
+from .errors import PruningError
+from .limits import DEFAULT_ROUND_TO, Limits
+from .selection import choose
+from .sparsity import FADED, Settings
+from .sparsity.penalties import PROXIMAL_STEPS
+from .sparsity.settings import NEED_TARGET
+from .targets import Target
+from .tracing import trace
+from .zeros import LEAST_SHARE, share_at_zero
+
+DEFAULT_SR = 1e-2  # of the subgradient mode
+
+
+def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a sparsity training needs beside what was said: a strength, where there is no target.
+
+    Raises:
+        PruningError: If what was said contradicts itself, or nothing would fade.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    more: dict[str, Any] = {}
+    mode = settings.get("sparsity")
+    if mode not in NEED_TARGET and not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
+        in_epochs = min(2 / settings["epochs"], 0.5)  # an idle gamma of 1 reaches zero behind the middle
+        decay = 7 / settings["epochs"]  # leaves a thousandth of an idle weight
+        more = {"sr": decay if mode == "group_sl" else in_epochs if mode in PROXIMAL_STEPS else DEFAULT_SR}
+    if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
+        raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
+    return more
+
+
+def prune_options(folder: Path) -> str:
+    """Returns what to tell prune.py after a sparsity training: the largest cut that removes only faded channels."""
+    model, content = checkpoint.load(folder / "weights" / "last.pt")
+    mode = (content.get("train_args") or {}).get("sparsity")
+    channel_map = trace(model)
+    if share_at_zero(channel_map, model) >= LEAST_SHARE:
+        return "  (cuts just the channels that are at exactly zero)"
+    if mode == "group_sl":
+        return " --criterion group_norm --speed-up 2  (it has decayed whole groups: their norm tells what can go)"
+    scores, channels = bn_scale(channel_map, model), channel_map.channels
+    scored = channel_map.free & ~np.isnan(scores)
+    limits = Limits(round_to=DEFAULT_ROUND_TO)
+    percent = int(100 * channels[scored & (scores < FADED)].sum() / channels[scored].sum())
+    while percent:  # floors and rounding give channels back, for which others would go
+        kept, _ = choose(channel_map, scores, Target("prune_ratio", percent / 100), limits)
+        if (scores[~kept] < FADED).all():
+            break
+        percent -= 1
+    ratio = percent / 100
+    if not percent:
+        return "  (hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first)"
+    return f" --prune-ratio {ratio:g}  (removes only channels that have faded)"
