@@ -27,16 +27,18 @@ def export(options: argparse.Namespace) -> None:
     from ultralytics.cfg import QUANTIZE_ALIASES
 
     path = stages.located(options.weights).resolve()
-    _, content = checkpoint.load(path, trained_with_bn=False)
+    model, content = checkpoint.load(path, trained_with_bn=False)
     settings = {"format": options.format, "imgsz": options.imgsz, "device": options.device, **options.settings}
     arguments = check_settings(settings)
     data = settings.pop("data", options.data)
     precision = QUANTIZE_ALIASES.get(str(settings.get("quantize") or 32).lower())
     compares = settings["format"] == "onnx" and precision == 32
     if data and not compares and "data" in arguments:
-        settings["data"] = data_sets.resolve_data(data)  # integer arithmetic needs the ranges of the activations
+        settings["data"] = data_sets.resolve_data(
+            data, task=model.task
+        )  # integer arithmetic needs the ranges of the activations
     trained_on = (content.get("train_args") or {}).get("data")
-    images = comparison_images(data, trained_on, options.images) if compares else []
+    images = comparison_images(data, trained_on, options.images, model.task) if compares else []
     stages.write_folder(path.parent)
 
     stages.say(f"Exporting {stages.shown(path)} as {settings['format']} for images of {settings['imgsz']} px ...")
@@ -74,13 +76,14 @@ def check_settings(settings: dict[str, Any]) -> list[str]:
     return known[name]
 
 
-def comparison_images(data: str | None, trained_on: str | None, count: int) -> list[Path]:
+def comparison_images(data: str | None, trained_on: str | None, count: int, task: str | None = None) -> list[Path]:
     """Returns the images to compare on, evenly spaced in the val split.
 
     Args:
         data: The data set that the user named.
         trained_on: That of the checkpoint; without either, or if this one is not here, the release's own pictures.
         count: How many images, at most.
+        task: What the network does, as the release names it.
 
     Raises:
         PruningError: If the user's data set is none or has no images, or the count is below 1.
@@ -91,29 +94,30 @@ def comparison_images(data: str | None, trained_on: str | None, count: int) -> l
         raise PruningError(f"--images {count}: at least 1 is needed to compare")
     images = sorted(ASSETS.glob("*.jpg"))
     if data:
-        images = val_images(data_sets.resolve_data(data))
-    elif trained_on and "://" not in trained_on:
+        images = val_images(data_sets.resolve_data(data, task=task), task)
+    elif trained_on and "://" not in trained_on and (task != "classify" or Path(trained_on).is_dir()):
         try:
-            images = val_images(data_sets.resolve_data(trained_on, check_images=False))
+            images = val_images(data_sets.resolve_data(trained_on, check_images=False, task=task), task)
         except PruningError as error:
             stages.say(f"Comparing on the release's own pictures; the data of the training is not here ({error})")
     return [images[i] for i in np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int)]
 
 
-def val_images(data: str) -> list[Path]:
+def val_images(data: str, task: str | None = None) -> list[Path]:
     """Returns the images of the val split of a data set that is on this machine, sorted.
 
     Raises:
         PruningError: If there are none.
     """
-    from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+    from ultralytics.data.utils import IMG_FORMATS, check_cls_dataset, check_det_dataset
 
     try:
-        split = check_det_dataset(data, autodownload=False)["val"]
+        found = check_cls_dataset(data) if task == "classify" else check_det_dataset(data, autodownload=False)
+        split = found["val"]
     except Exception as error:  # whatever its checks raise
         raise PruningError(f"{data}: {str(error).splitlines()[0]}") from error
     images: list[Path] = []
-    for entry in map(Path, [split] if isinstance(split, str) else split or []):
+    for entry in map(Path, [split] if isinstance(split, (str, Path)) else split or []):
         if entry.is_dir():
             images += entry.rglob("*.*")
         else:  # a list of files, in which ./ is the folder of the list

@@ -7,19 +7,17 @@ import ast
 import csv
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from . import checkpoint, data_sets, stages
+from .accuracy import accuracies, titles_of, what_counts
 from .cost import cost_of
 from .errors import PruningError
 from .report import table
 from .tracing import trace
 
-# The release's names of what is measured, and of what: masks, keypoints, and boxes for all other tasks.
-ACCURACY = {"precision": "precision", "recall": "recall", "map50": "mAP50", "map50_95": "mAP50-95"}
-ACCURACY_OF = {"segment": "(M)", "pose": "(P)"}
 # The nodes of an ONNX graph that read weights; all other initializers are shapes and the grid of the boxes.
 WEIGHTED_NODES = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "DequantizeLinear"}
 
@@ -56,10 +54,8 @@ class Measurement:
         imgsz: Side of the images in pixels.
         batch: Images at once.
         device: Where it ran.
-        precision: At the confidence with the best F1, in 0..1, like the following three.
-        recall: At the same confidence.
-        map50: mAP at IoU 0.5.
-        map50_95: mAP over IoU 0.5 to 0.95.
+        accuracy: What the release measured, by column (see `accuracy.py`); precision and recall are those at the
+            confidence with the best F1.
         milliseconds: Time of the network for one image, without preparing it and without NMS.
     """
 
@@ -72,10 +68,7 @@ class Measurement:
     imgsz: int
     batch: int
     device: str
-    precision: float | None = None
-    recall: float | None = None
-    map50: float | None = None
-    map50_95: float | None = None
+    accuracy: dict[str, float | None] = field(default_factory=dict)
     milliseconds: float | None = None
 
 
@@ -174,16 +167,22 @@ def look_at_onnx(path: Path, row: Measurement) -> Measurement:
 
 
 def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
-    """Returns the path of the data set's yaml.
+    """Returns the path of the data set's yaml, or the folder of classified images.
 
     Raises:
-        PruningError: If it is none, lacks the split, or has other classes than a checkpoint.
+        PruningError: If it is none, lacks the split, or has other classes than a checkpoint, or some checkpoints
+            classify images and others do not.
     """
-    from ultralytics.data.utils import check_det_dataset
+    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
-    file = data_sets.resolve_data(data)
+    classifiers = {row.task == "classify" for row in rows}
+    if len(classifiers) > 1:
+        tasks = ", ".join(f"'{row.checkpoint}': {row.task}" for row in rows)
+        raise PruningError(f"no data set serves all of these checkpoints ({tasks}); measure them one by one")
+    file = data_sets.resolve_data(data, task=rows[0].task)
+    check = check_cls_dataset if classifiers == {True} else check_det_dataset
     try:
-        found = check_det_dataset(file, split=split)["nc"]
+        found = check(file, split=split)["nc"]
     except Exception as error:  # whatever its checks raise
         raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
     for row in rows:
@@ -229,29 +228,31 @@ def run_one(path: Path, row: Measurement, settings: dict[str, Any]) -> Measureme
     from ultralytics.models import YOLO
 
     metrics = YOLO(path).val(exist_ok=True, **{**settings, "batch": row.batch, "device": row.device})
-    of = ACCURACY_OF.get(row.task, "(B)")
-    accuracy = {field: metrics.results_dict.get(f"metrics/{name}{of}") for field, name in ACCURACY.items()}
-    return replace(row, milliseconds=metrics.speed["inference"], **accuracy)
+    return replace(row, milliseconds=metrics.speed["inference"], accuracy=accuracies(metrics.results_dict, row.task))
 
 
 def write_csv(rows: Sequence[Measurement], path: Path) -> None:
     """Writes the rows; what is unknown is an empty cell."""
+    measured = dict.fromkeys(column for row in rows for column in row.accuracy)
+    columns = [column for own in fields(Measurement) for column in (measured if own.name == "accuracy" else [own.name])]
     with checkpoint.whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Measurement)])
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer.writerows({**asdict(row), **row.accuracy} for row in rows)
 
 
 def comparison(rows: Sequence[Measurement]) -> str:
-    """Returns the table for a person, with the change of mAP50-95 from the first row, and what to know about it."""
+    """Returns the table for a person, with the change of what counts from the first row, and what to know about it."""
 
     def cell(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
     def change(row: Measurement) -> float | None:
-        if row is rows[0] or row.map50_95 is None or rows[0].map50_95 is None:
-            return None
-        return row.map50_95 - rows[0].map50_95
+        first, own = (of.accuracy.get(what_counts(of.task)) for of in (rows[0], row))
+        comparable = row is not rows[0] and row.task == rows[0].task
+        return own - first if comparable and own is not None and first is not None else None
+
+    titles = {column: title for row in rows for column, title in titles_of(row.task).items()}
 
     cells = [
         (
@@ -259,7 +260,7 @@ def comparison(rows: Sequence[Measurement]) -> str:
             f"{row.parameters:,}",
             cell(row.gflops, ".2f"),
             f"{row.megabytes:.2f}",
-            *(cell(getattr(row, field), ".4f") for field in ACCURACY),
+            *(cell(row.accuracy.get(column), ".4f") for column in titles),
             cell(change(row), "+.4f"),
             cell(row.milliseconds, ".2f"),
         )
@@ -271,4 +272,4 @@ def comparison(rows: Sequence[Measurement]) -> str:
     notes = f"ms/image is the network alone: {places}."
     if any(row.gflops is None for row in rows):
         notes += "\nAn .onnx has its batch norms inside the convolutions: fewer parameters for the same network."
-    return table(("checkpoint", *sizes, *ACCURACY.values(), "change", "ms/image"), cells) + "\n\n" + notes
+    return table(("checkpoint", *sizes, *titles.values(), "change", "ms/image"), cells) + "\n\n" + notes

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint
+from .accuracy import accuracy, titles_of, what_counts
 from .cost import cost_of
 from .data_sets import resolve_data
 from .errors import PruningError, first_line
@@ -197,8 +198,8 @@ def summary(folder: Path) -> str:
         model, content = checkpoint.load(path)
         channel_map = trace(model)
         cost = cost_of(channel_map)
-        metrics = content.get("train_metrics") or {}
-        score = metrics.get("metrics/mAP50-95(B)")
+        score = accuracy(content.get("train_metrics") or {}, model.task)
+        what = titles_of(model.task)[what_counts(model.task)]
         gammas = prunable_values(channel_map, model)
         rows.append(
             (
@@ -211,5 +212,5 @@ def summary(folder: Path) -> str:
             )
         )
     return "\n" + table(
-        ("checkpoint", "parameters", "GFLOPs at 640 px", "mAP50-95", "|gamma| < 1e-2", "|gamma| < 1e-3"), rows
+        ("checkpoint", "parameters", "GFLOPs at 640 px", what, "|gamma| < 1e-2", "|gamma| < 1e-3"), rows
     )

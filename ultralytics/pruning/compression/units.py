@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import accuracy as accuracies
 from .. import checkpoint
 from ..cost import cost_of
 from ..errors import PruningError, first_line
@@ -21,8 +22,6 @@ from ..tracing import trace
 from .recipe import Recipe
 
 REFUSALS = (ValueError, RuntimeError, NotImplementedError, subprocess.CalledProcessError)  # what the release raises
-# The release's names of what counts as the accuracy, the first that is there.
-ACCURACY = ("mAP50-95(M)", "mAP50-95(P)", "mAP50-95(B)", "accuracy_top1", "mIoU")
 
 
 def accuracy(file: Path, recipe: Recipe, folder: Path) -> float:
@@ -34,9 +33,9 @@ def accuracy(file: Path, recipe: Recipe, folder: Path) -> float:
     }
     own = {"project": str(folder), "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
     with quiet_release():
-        found = YOLO(file).val(data=recipe.data, **settings, **own)
-    name = next((name for name in ACCURACY if f"metrics/{name}" in found.results_dict), None)
-    return float(found.results_dict[f"metrics/{name}"] if name else found.fitness)
+        model = YOLO(file)
+        found = model.val(data=recipe.data, **settings, **own)
+    return accuracies.accuracy(found.results_dict, model.task) or 0.0
 
 
 def size(file: Path, recipe: Recipe) -> tuple[int, int]:
