@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, run_python
-from test_trainer import SUFFIX, write_data
+from test_trainer import MODELS, write_data
 from torch import nn
 
 from ultralytics import YOLO
@@ -125,12 +125,12 @@ def test_mistakes_are_one_line(tmp_path, words, message) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("task", ["segment", "pose", "obb", "classify"])
+@pytest.mark.parametrize("task", [task for task in MODELS if task != "detect"])
 def test_every_task_has_gradients_and_statistics(task, tmp_path) -> None:
     """On a data set of its kind; a criterion on images then tells all groups that can be removed."""
     data = resolve_data(write_data(task, tmp_path / "data"), task=task)
-    kind = type(YOLO(f"yolov8n{SUFFIX[task]}.yaml").model)
-    network = kind(f"yolov8n{SUFFIX[task]}.yaml", nc=1 if task == "pose" else 2, verbose=False)
+    kind = type(YOLO(MODELS[task]).model)
+    network = kind(MODELS[task], nc=1 if task in ("pose", "depth") else 2, verbose=False)
     images = Images(data, batches=1, batch=2, imgsz=64)
     channel_map = trace(network)
     scores = CRITERIA["group_taylor"](channel_map, network, gradients(network, images))

@@ -37,27 +37,46 @@ def write_data(task: str, folder: Path) -> str:
             for name in ("a", "b"):
                 write_images(folder / split / name)
         return str(folder)
+    files = write_images(folder / "images")
+    data = {"path": str(folder), "train": "images", "val": "images", "names": {0: "a", 1: "b"}}
+    if task in ("semantic", "depth"):  # a picture for each picture: of classes, or of millimetres
+        data |= {"semantic": {"masks_dir": "masks"}, "depth": {"names": {0: "depth"}, "depth_scale": 1000}}[task]
+        target = folder / {"semantic": "masks", "depth": "depth"}[task]
+        target.mkdir()
+        for file in files:
+            half = np.full((64, 64), 2000, np.uint16) if task == "depth" else np.zeros((64, 64), np.uint8)
+            half[:, 32:] += 1
+            cv2.imwrite(str(target / file.name), half)
+        (folder / "data.yaml").write_text(yaml.safe_dump(data))
+        return str(folder / "data.yaml")
     box = {
         "detect": "0.5 0.5 0.4 0.4",
         "segment": "0.3 0.3 0.7 0.3 0.7 0.7 0.3 0.7",
         "pose": "0.5 0.5 0.4 0.4 " + "0.5 0.5 2 " * 17,
         "obb": "0.3 0.3 0.7 0.3 0.7 0.7 0.3 0.7",
     }[task]
-    for file in write_images(folder / "images"):
+    for file in files:
         label = folder / "labels" / f"{file.stem}.txt"
         label.parent.mkdir(exist_ok=True)
         label.write_text(f"0 {box}\n")
-    data = {"path": str(folder), "train": "images", "val": "images", "names": {0: "a", 1: "b"}}
     if task == "pose":
         data |= {"kpt_shape": [17, 3], "flip_idx": list(range(17)), "names": {0: "a"}}
     (folder / "data.yaml").write_text(yaml.safe_dump(data))
     return str(folder / "data.yaml")
 
 
-SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
+MODELS = {
+    "detect": "yolov8n.yaml",
+    "segment": "yolov8n-seg.yaml",
+    "pose": "yolov8n-pose.yaml",
+    "obb": "yolov8n-obb.yaml",
+    "classify": "yolov8n-cls.yaml",
+    "semantic": "yolo26n-sem.yaml",
+    "depth": "yolo26n-depth.yaml",
+}
 
 
-@pytest.mark.parametrize("task", SUFFIX)
+@pytest.mark.parametrize("task", MODELS)
 def test_one_step_moves_the_gammas_as_computed_by_hand(task, tmp_path, monkeypatch):
     """SGD with Nesterov momentum m, first step: gamma -= lr * (1 + m) * (gradient + s * sign(gamma))."""
     sr, lr, momentum = 0.5, 0.01, 0.8
@@ -76,7 +95,7 @@ def test_one_step_moves_the_gammas_as_computed_by_hand(task, tmp_path, monkeypat
 
     pull = SparsityRun.add_to_gradients
     monkeypatch.setattr(SparsityRun, "add_to_gradients", before_pull)
-    model = YOLO(f"yolov8n{SUFFIX[task]}.yaml")
+    model = YOLO(MODELS[task])
     for module in model.model.modules():
         if isinstance(module, nn.BatchNorm2d):  # signs of both kinds
             nn.init.uniform_(module.weight, -1, 1)

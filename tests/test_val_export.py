@@ -12,10 +12,12 @@ import onnx
 import pytest
 import torch
 from conftest import run_python
+from test_trainer import MODELS
 
+from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import agreement, checkpoint, exporting, measuring, stages
-from ultralytics.pruning.agreement import Agreement, compare, match, raw_difference, same_outputs
+from ultralytics.pruning.agreement import Agreement, compare, match, raw_difference, same_outputs, share_that_differs
 from ultralytics.pruning.errors import PruningError
 from ultralytics.pruning.softmax import attribute
 from ultralytics.utils import LOGGER
@@ -227,6 +229,35 @@ def test_without_detections_the_raw_outputs_are_compared(exported, weights, imag
     other = network(tmp_path / "other.pt", images, seed=1)
     with pytest.raises(PruningError, match="computes something else"):
         exporting.check_agreement(exported, other, images[:2], {"imgsz": 160})
+
+
+@pytest.mark.parametrize("task", ["semantic", "depth"])
+def test_maps_are_compared(task, images, tmp_path, capsys):
+    """At the size of the image, as in the file; another network's maps differ."""
+    files = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = YOLO(MODELS[task]).model
+        for norm in model.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(norm.weight, 0.5, 3)
+                torch.nn.init.uniform_(norm.bias, -1, 1)
+        files.append(tmp_path / str(seed) / "best.pt")
+        files[-1].parent.mkdir()
+        checkpoint.save(model, files[-1], train_args={"task": task, "imgsz": 160, "data": "gone.yaml"})
+    exporting.export(choices(files[0], images=2))
+    what = {"semantic": "share of pixels that differ", "depth": "largest relative difference"}[task]
+    assert what in capsys.readouterr().out and files[0].with_suffix(".onnx").is_file()
+    with pytest.raises(PruningError, match="computes something else"):
+        exporting.check_agreement(files[0].with_suffix(".onnx"), files[1], images[:2], {"imgsz": 160})
+
+
+def test_maps_of_classes_differ_by_a_share_of_their_pixels():
+    ours = np.zeros((1, 4, 5))
+    theirs = ours.copy()
+    theirs[0, 1, 2] = 7
+    assert share_that_differs(ours, theirs) == 1 / 20
+    assert share_that_differs(ours, theirs[:, :3]) == float("inf")
 
 
 def test_images_are_spread_over_the_val_split_or_the_releases_own(digits):

@@ -15,7 +15,7 @@ from .report import table
 
 BOX_TOLERANCE = 0.5  # pixels of the image
 SCORE_TOLERANCE = 0.01
-RAW_TOLERANCE = 1e-3  # of the largest value of an output's channel
+RAW_TOLERANCE = 1e-3  # of the largest value of an output's channel; of the pixels of a map of classes
 SAME_OBJECT = 0.5  # IoU from which on two boxes can be the same detection
 CONFIDENCES = (0.25, 0.05, 0.001)  # the next one where the one before finds nothing
 TASKS_WITH_BOXES = {"detect", "segment", "pose"}
@@ -150,6 +150,11 @@ def raw_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float((np.abs(ours - theirs).max(others) / np.abs(theirs).max(others).clip(1e-9)).max())
 
 
+def share_that_differs(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Returns the share of the pixels in which two maps of classes, of shape (B, H, W), differ."""
+    return float((ours != theirs).mean()) if ours.shape == theirs.shape else float("inf")
+
+
 def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings: dict[str, Any]) -> None:
     """Compares ONNX Runtime with PyTorch in float32, both on the CPU and on the same square images.
 
@@ -163,8 +168,13 @@ def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings:
         PruningError: If the two do not agree.
     """
     from ultralytics.models import YOLO
+    from ultralytics.nn.modules import Depth, SemanticSegment
 
     models = YOLO(onnx), YOLO(weights)
+    network: Any = models[1].model
+    heads: list[Any] = [module for module in network.modules() if isinstance(module, (Depth, SemanticSegment))]
+    for head in heads:
+        head.export, head.format = True, "onnx"  # maps as in the file: of the image's size, of classes
     run: dict[str, Any] = {"device": "cpu", "rect": False, "verbose": False}
     run |= {key: settings[key] for key in ("imgsz", "iou", "max_det", "agnostic_nms") if key in settings}
     confidences: tuple[float, ...] = CONFIDENCES
@@ -181,10 +191,13 @@ def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings:
             return
     if settings.get("nms"):
         raise PruningError(f"no detection to compare, from {confidences[0]} on; use other --data or a smaller conf=")
-    difference = max(raw_difference(*raw_outputs(models, image, run)[0]) for image in images)
+    compared, what = raw_difference, "without detections to compare): largest relative difference"
+    if models[1].task == "semantic":
+        compared, what = share_that_differs, "maps of classes): largest share of pixels that differ"
+    difference = max(compared(*raw_outputs(models, image, run)[0]) for image in images)
     stages.say(
-        f"\nRaw outputs of ONNX Runtime and PyTorch on {len(images)} images (without detections to compare): "
-        f"largest relative difference {difference:.1e}, up to {RAW_TOLERANCE:g} is allowed.\n"
+        f"\nRaw outputs of ONNX Runtime and PyTorch on {len(images)} images ({what} {difference:.1e}, up to "
+        f"{RAW_TOLERANCE:g} is allowed.\n"
     )
     if not difference <= RAW_TOLERANCE:
         raise PruningError(f"the ONNX file computes something else than '{weights.name}'; it was not kept")
