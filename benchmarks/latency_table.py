@@ -49,6 +49,8 @@ def write(weights: str, imgsz: int, runtime: Runtime, step: int, output: Path) -
         timed = in_turns(runs)
     names = list(runs)
     factor, constant = np.polyfit([predicted[name] for name in names], [timed[name] for name in names], 1)
+    if factor <= 0:
+        raise PruningError("narrower networks were not faster: the machine is too busy to be timed")
     timings.fit = (float(constant), float(factor))
     timings.save(output)
     rows = [

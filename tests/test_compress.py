@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,12 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPOSITORY, run_python
+from test_latency import by_formula, macs_ms
 
-from ultralytics.pruning import PruningError, load, plans_of
-from ultralytics.pruning.compression import Recipe
-from ultralytics.pruning.compression.state import State, Step, alone_in
-from ultralytics.pruning.limits import Limits
+from ultralytics import YOLO
+from ultralytics.pruning import PruningError, cost_of, load, plans_of, prune_network, trace
+from ultralytics.pruning.compression import Recipe, units
+from ultralytics.pruning.compression.state import State, Step, alone_in, clear, visible
+from ultralytics.pruning.limits import Limits, filters
+from ultralytics.pruning.scoring import Scoring
 from ultralytics.pruning.targets import Target
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
@@ -128,11 +133,96 @@ def test_work_whose_product_is_gone_is_done_again(tmp_path) -> None:
 
 
 def test_limits_hold_for_the_original_after_all_steps() -> None:
-    """Four steps of a 0.16 cut are 0.5; the floor and the largest cut likewise."""
+    """All shares are of the original's widths, a quarter more of them at each of four steps."""
     limits = Limits(floor=0.1, max_ratio=0.5, ratios=(("model.9", 0.5),), round_to=8)
-    own = recipe(scheme="stepwise", steps=4, limits=limits).limits_of_a_step()
-    assert own.floor**4 == pytest.approx(0.1) and (1 - own.max_ratio) ** 4 == pytest.approx(0.5)
-    assert (1 - own.ratios[0][1]) ** 4 == pytest.approx(0.5) and own.round_to == 8
+    asked = recipe(scheme="stepwise", steps=4, limits=limits)
+    own = [asked.limits_at(step, {"a": 32}) for step in (1, 2, 3, 4)]
+    assert [rule.floor for rule in own] == pytest.approx([0.775, 0.55, 0.325, 0.1])
+    assert [rule.max_ratio for rule in own] == pytest.approx([0.125, 0.25, 0.375, 0.5])
+    assert [rule.ratios[0][1] for rule in own] == pytest.approx([0.125, 0.25, 0.375, 0.5])
+    assert own[3].least("a", 20) == {"floor": 4, "min_channels": 1, "max_ratio": 16} and own[3].round_to == 8
+    assert own[0].least("a", 20)["floor"] == 20  # never more than there are
+    assert own[0].least("b", 20)["floor"] == 16  # not named: of its own width
+    whole = recipe(scheme="stepwise", steps=4).limits_at(1, {})
+    assert whole.max_ratio == 1  # so that whole blocks may go from the first step on
+
+
+def test_four_cuts_reach_what_one_reaches() -> None:
+    """Also where widths are rounded: a floor of 56 % of 32 channels, rounded to 16, would keep all 32 for ever."""
+    asked = recipe(scheme="stepwise", target=Target("speed_up", 8.0), limits=Limits(round_to=16))
+    network = YOLO("yolov8n.yaml").model
+    channel_map = trace(network)
+    whole, widths = cost_of(channel_map).macs, {name: len(own) for name, own in filters(channel_map).items()}
+    before = whole
+    for step in (1, 2, 3, 4):
+        factor = before / (whole * asked.target_at(step))
+        limits = asked.limits_at(step, widths)
+        result = prune_network(network, speed_up=factor, scoring=Scoring("random"), limits=limits)
+        network, before = result.model, result.plan.after.macs
+        for name, layer in result.plan.layers.items():
+            if name in widths and layer.kept_out:
+                assert len(layer.kept_out) >= min(0.1 * widths[name], layer.out_before)
+    assert whole / before == pytest.approx(8, rel=0.02)
+
+
+def test_overwriting_waits_for_nobody_and_takes_nothing_away(digits, folder) -> None:
+    """A folder in which another process works is left as it is."""
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text("{}")
+    with alone_in(folder):
+        ended = run_python(*command(digits, folder.name, "--speed-up", "2", "--overwrite"))
+    assert ended.returncode == 2 and "another process works in" in ended.stderr
+    assert (folder / "state.json").read_text() == "{}"
+
+
+def test_a_folder_is_cleared_with_its_state_last(tmp_path, monkeypatch) -> None:
+    """Killed on the way, it is a compression still; the lock stays, and hidden files are no one's work."""
+    for name in ("a.pt", "state.json", ".lock", ".sweep.writing.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "zz" / "weights").mkdir(parents=True)
+    assert sorted(visible(tmp_path)) == ["a.pt", "state.json", "zz"]
+    gone, unlink = [], Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda path: gone.append(path.name) or unlink(path))
+    clear(tmp_path)
+    assert gone[-1] == "state.json" and [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert visible(tmp_path) == visible(tmp_path / "gone") == []
+
+
+def test_a_training_that_was_killed_between_its_two_checkpoints_is_finished(quick, tmp_path) -> None:
+    """The release strips last.pt first, then best.pt, which would keep its optimizer, and its teacher."""
+    asked = recipe(weights=str(WEIGHTS), data=quick["data"], training={**quick, "batch": 8}, teacher=False)
+    last = units.train("one", WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path)
+    best = last.with_name("best.pt")
+    content = torch.load(best, weights_only=False)
+    torch.save({**content, "ema": content["model"], "model": None, "optimizer": {"state": {}}}, best)
+    assert units.train("one", WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path) == last
+    content = torch.load(best, weights_only=False)
+    assert content["optimizer"] is None and content["model"] is not None
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(PruningError, match=r"one' to train it anew"):
+        units.train("one", WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path)
+
+
+def test_a_table_serves_all_steps_and_says_beforehand_what_is_out_of_reach(digits, folder, tmp_path) -> None:
+    """The layers of a cut network are not in it, the original's are."""
+    model = load(WEIGHTS)[0]
+    by_formula(model, trace(model, imgsz=64), 64, macs_ms)[0].save(tmp_path / "board.json")
+    board = ("--latency-table", str(tmp_path / "board.json"), "--round-to", "1", "--criterion", "slim")
+    words = (*board, "--steps", "3", "--epochs-per-step", "1", "--latency-speed-up")
+    ended = run_python(*command(digits, folder.name, *words, "50"))
+    assert (
+        ended.returncode == 2 and "--latency-speed-up 50 is out of reach: the speed-up by the timings" in ended.stderr
+    )
+    assert not folder.exists()
+    ended = run_python(*command(digits, folder.name, *words, "1.6"))
+    assert ended.returncode == 0, ended.stderr
+    assert "the target is reached: --latency-speed-up 1.6" in ended.stdout
+    reached = float(re.search(r"(\S+)x faster by the table", ended.stdout)[1])
+    assert reached == pytest.approx(1.6, rel=0.05)
+    assert [row["step"] for row in rows(folder)] == ["original", "1", "2", "3", "fine-tuned"]
+    assert [row["kept"] for row in rows(folder)].count("yes") == 1
+    data, imgsz = f"--data {digits}", "--imgsz 64"
+    assert f"compressed.pt {data} {imgsz}" in ended.stdout  # what to run next, as it is
 
 
 def test_one_process_at_a_time_works_in_a_folder(tmp_path) -> None:
@@ -243,8 +333,6 @@ def test_training_images_are_looked_for_before_anything_is_measured(digits, fold
 )
 def test_mistakes_are_one_line(digits, folder, words, message) -> None:
     """Exit code 2, one line, nothing written."""
-    import re
-
     result = run_python(*command(digits, folder.name), *words)
     assert result.returncode == 2
     assert re.search(message, result.stderr) and len(result.stderr.strip().splitlines()) == 1, result.stderr

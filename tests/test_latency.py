@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 
 import numpy as np
 import onnxruntime
@@ -12,12 +13,14 @@ from networks import Net, chain, conv, image, yolo
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.pruning import Limits, PruningError, cost_of, make_plan, options, trace
+from ultralytics.pruning import Limits, PruningError, cost_of, cut, make_plan, options, trace
 from ultralytics.pruning.latency import Latency, LatencyModel, LatencyTable, Runtime, search, tables
 from ultralytics.pruning.latency.shapes import Shape, shapes_of
 from ultralytics.pruning.latency.tables import Timing, grid, name_of
 from ultralytics.pruning.latency.timing import layer_onnx, runs_on_gpus
 from ultralytics.pruning.plan import plan_from
+from ultralytics.pruning.selection import choose
+from ultralytics.pruning.targets import Target
 
 ONE = (1, 1)
 
@@ -242,15 +245,63 @@ def test_a_table_comes_back_as_it_was(tmp_path) -> None:
 
 
 HEAD = '{"format": 1, "about": {"machine": "m", "runtime": "r", "threads": "1"}, '
+ONE_LAYER = HEAD + '"fit": [0, 1], "layers": {"a": {"inputs": [1, 2], "outputs": [3], "ms": [[1.0], [2.0]]}}}'
+NONSENSE = [
+    ONE_LAYER.replace(*change)
+    for change in (
+        ("2.0", "NaN"),
+        ("2.0", "-1"),
+        ("[1, 2]", "[2, 1]"),
+        ("[1, 2]", '["1", "2"]'),
+        ("[0, 1]", "[0, -1]"),
+        ("[0, 1]", "[NaN, 1]"),
+    )
+]
 SKEW = HEAD + '"fit": [0, 1], "layers": {"a": {"inputs": [1, 2], "outputs": [1], "ms": [[1.0]]}}}'
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 9}', HEAD + '"fit": [1], "layers": {}}', SKEW])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 9}', HEAD + '"fit": [1], "layers": {}}', SKEW, *NONSENSE])
 def test_what_is_no_table_is_refused(tmp_path, text) -> None:
     """In one line."""
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(PruningError, match=r"t\.json' is no table of latencies"):
         LatencyTable.load(tmp_path / "t.json")
+    (tmp_path / "t.json").write_text(ONE_LAYER)
+    assert LatencyTable.load(tmp_path / "t.json").layers["a"].at(2, 3) == 2
+
+
+def test_a_damaged_cache_is_measured_anew(monkeypatch, tmp_path) -> None:
+    """Nobody has to know where it lies."""
+    monkeypatch.setattr(tables, "milliseconds", lambda run: 1.0)
+    net = chain(16, 16)
+    channel_map = trace(net, image(net, 32, batch=1))
+    latency = Latency(2.0, Runtime("torch"), 32, folder=tmp_path)
+    latency.model(net, channel_map, 16)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_text()
+    file.write_text(whole[: len(whole) // 2])
+    latency.model(net, channel_map, 16)
+    assert file.read_text() == whole
+
+
+def test_a_cut_network_is_timed_by_the_grids_of_the_original() -> None:
+    """So that one table serves all steps of a compression; and the time of a plan is that of its choice."""
+    net = YOLO("yolov8n.yaml").model
+    channel_map = trace(net, imgsz=64)
+    table, shapes = by_formula(net, channel_map, 64, macs_ms)
+    model = LatencyModel(channel_map, shapes, table, 1)
+    kept = np.random.default_rng(0).random(len(channel_map.channels)) < 0.7
+    kept |= ~channel_map.free
+    kept, _ = choose(channel_map, kept + 0.0, Target("prune_ratio", 0.2), Limits())
+    plan = plan_from(channel_map, kept, {})
+    assert model.of(plan) == pytest.approx(model(kept), rel=1e-12)
+    cut(net, plan)
+    after = trace(net, imgsz=64)
+    everything = np.ones(len(after.channels), dtype=bool)
+    own = shapes_of(net, after, 64)
+    with pytest.raises(PruningError, match="lacks"):
+        LatencyModel(after, own, table, 1)
+    assert LatencyModel(after, own, table, 1, timed_as=shapes)(everything) == pytest.approx(model(kept), rel=1e-12)
 
 
 def test_the_stage_cuts_for_another_machine(tmp_path) -> None:
@@ -262,7 +313,12 @@ def test_the_stage_cuts_for_another_machine(tmp_path) -> None:
     board = ("--latency-table", tmp_path / "board.json")
     result = run_python(*line, *board, "--imgsz", "64")
     assert result.returncode == 0, result.stderr
-    assert "Latency at 64 px: not timed here (formula, 1 threads, paper)" in result.stdout
+    said = next(line for line in result.stdout.splitlines() if line.startswith("Latency at 64 px: "))
+    before, after, factor = re.match(
+        r".*: (\S+) ms before, (\S+) ms after: (\S+)x by the table, not timed here", said
+    ).groups()
+    assert float(factor) == pytest.approx(2, rel=0.05) == float(before) / float(after)
+    assert said.endswith("(formula, 1 threads, paper)")
     other = run_python(*line, *board, "--imgsz", "96")
     assert other.returncode == 2 and "lacks" in other.stderr and len(other.stderr.strip().splitlines()) == 1
 
@@ -273,6 +329,12 @@ def test_the_stage_cuts_for_another_machine(tmp_path) -> None:
         (("--latency-speed-up", "0.5"), "is no number of at least 1"),
         (("--latency-speed-up", "2", "--speed-up", "2"), "not allowed with argument"),
         (("--latency-speed-up", "2", "--latency-table", "no.json"), "no.json' is not there"),
+        (("--threads", "2", "--speed-up", "2"), "--threads is read for --latency-speed-up only"),
+        (
+            ("--latency-speed-up", "2", "--latency-table", "no.json", "--threads", "2"),
+            "--latency-table was timed elsewhere: leave out --threads",
+        ),
+        (("--latency-speed-up", "1"), "latency_speed_up=1 removes nothing"),
         (("--latency-table", "no.json"), "--latency-table is read for --latency-speed-up only"),
         (("--latency-speed-up", "2", "--runtime", "tflite"), "invalid choice: 'tflite'"),
     ],
@@ -286,9 +348,7 @@ def test_mistakes_are_one_line(words, message) -> None:
 
 def test_a_table_needs_no_runtime_here(tmp_path) -> None:
     """On a machine whose ONNX Runtime knows no GPU, the table of a board is read all the same."""
-    words = argparse.Namespace(
-        latency_speed_up=2.0, latency_table="t.json", runtime="onnxruntime", threads=None, device="0"
-    )
+    words = argparse.Namespace(latency_speed_up=2.0, latency_table="t.json", runtime=None, threads=None, device="0")
     assert options.latency(words, 64).runtime is None
     words.latency_table = None
     assert options.latency(words, 64).runtime.device == ("0" if runs_on_gpus() else "cpu")

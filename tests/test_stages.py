@@ -45,11 +45,11 @@ def stages(tmp_path_factory) -> Repository:
     repository = Repository(tmp_path_factory.mktemp("copy") / "repository")
     data = ("--data", repository.data)
     run = repository.run
-    run("train-normal.py", "--weights", "yolov8n.yaml", *data, "--epochs", "2", *QUICK)
+    repository.normal = run("train-normal.py", "--weights", "yolov8n.yaml", *data, "--epochs", "2", *QUICK)
     run("train_sparsity.py", *data, "--epochs", "1", "--sr", "0.05", *QUICK)
     run("vis-bn-weight.py")
     repository.pruned = run("prune.py", "--prune-ratio", "0.5", "--round-to", "1", "--val", *data, "--device", "cpu")
-    run("finetune.py", *data, "--epochs", "1", *QUICK)
+    repository.tuned = run("finetune.py", *data, "--epochs", "1", *QUICK)
     return repository
 
 
@@ -74,6 +74,19 @@ def test_each_stage_writes_where_the_next_one_reads(stages):
     assert "lr0: 0.001" in args
     assert "optimizer: SGD" in args
     assert "finetune: true" in (stages.root / "runs/finetune/args.yaml").read_text()
+
+
+def test_each_stage_names_the_next_command_with_its_data(stages):
+    """Without these options it would train on COCO."""
+    where = " --data small/digits.yaml --imgsz 64"  # seen from the repository
+    assert stages.normal.stdout.splitlines()[-1] == (
+        f"Next: python train_sparsity.py --weights runs/train-norm/weights/best.pt{where}"
+    )
+    assert f"Next: python finetune.py --weights weights/pruned.pt --data {stages.data}" in stages.pruned.stdout
+    best = "runs/finetune/weights/best.pt"
+    assert stages.tuned.stdout.splitlines()[-1] == (
+        f"Next: python val.py {best}{where}, then python export.py --weights {best}{where}"
+    )
 
 
 def test_widths_shrink_and_stay(stages):

@@ -3,13 +3,15 @@
 import csv
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, run_python
 
 from ultralytics.pruning import PruningError
-from ultralytics.pruning.compression.sweep import read_grid, trials_of, without
+from ultralytics.pruning.compression.sweep import Trial, read_grid, row, trials_of, without
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
 
@@ -84,6 +86,29 @@ def test_a_grid_runs_in_turns_and_by_ray(digits, name) -> None:
     with (folder / "sweep.csv").open(encoding="utf-8") as file:
         assert list(csv.DictReader(file)) == first
     assert all("Going on with" in file.read_text() for file in folder.glob("*.log"))
+
+
+def test_the_table_shows_the_network_that_was_kept(tmp_path) -> None:
+    """Not that of the last row, which a fine-tuning may have made worse."""
+    lines = ["step,macs,parameters,cut,recovered,seconds,kept", "original,100,10,,0.5,1,"]
+    lines += ["1,50,5,0.2,0.4,2,yes", "fine-tuned,50,5,,0.3,3,"]
+    (tmp_path / "compress.csv").write_text("\n".join(lines))
+    found = row(Trial({"ratio": "0.2"}, tmp_path, ()), 0, tmp_path / "log")
+    assert (found["accuracy"], found["change"], found["left"]) == ("0.4000", "-0.1000", "50.0%")
+
+
+def test_a_compression_ends_with_its_sweep(tmp_path) -> None:
+    """However that is ended: else the same command would meet the old one at work in the folder."""
+    code = "import subprocess, sys; from ultralytics.pruning.compression.sweep import end_with_parent as end; "
+    code += (
+        "subprocess.Popen([sys.executable, '-c', 'import time; print(0, flush=True); time.sleep(60)'], preexec_fn=end)"
+    )
+    code += "; import time; time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE)
+    assert parent.stdout.read(1) == b"0"  # the child is there
+    parent.kill()
+    parent.wait()
+    assert parent.stdout.read() == b"\n"  # returns when the child, too, has closed it
 
 
 @pytest.mark.parametrize(

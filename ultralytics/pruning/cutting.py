@@ -72,7 +72,8 @@ def prune_stage(options: argparse.Namespace) -> None:
     if data and options.val:
         say(accuracy_table(source["file"], folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
-    say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}")
+    data_words = f" --data {options.data}" if options.data else ""
+    say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}{data_words}")
 
 
 def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan
     Raises:
         PruningError: If another option contradicts it, the file is no plan, or the checkpoint is another one.
     """
-    given = shared.given(options, (*shared.LIMITS, *shared.SCORING, "imgsz"))
+    given = shared.given(options, (*shared.LIMITS, *shared.SCORING, *shared.LATENCY, "imgsz"))
     given += [] if options.fold else ["no_fold"]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -207,7 +208,8 @@ def say_findings(result: Pruned) -> None:
     if measured := plan.settings.get("latency"):
         about = f"{measured['runtime']}, {measured['threads']} threads, {measured['machine']}"
         ms = measured.get("ms")
-        words = f"{ms['before']} ms before, {ms['after']} ms after: {measured['speed_up']}x" if ms else "not timed here"
+        words = f"{ms['before']} ms before, {ms['after']} ms after: {measured['speed_up']}x" if ms else "not timed"
+        words += " by the table, not timed here" if measured.get("predicted") and ms else ""
         say(f"Latency at {plan.settings['imgsz']} px: {words} ({about})")
     if plan.blocks:
         say(f"Taken out whole, as no inner channel is left: {', '.join(plan.blocks)}")

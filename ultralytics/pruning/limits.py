@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ class Limits:
         ignore: Patterns of layers that keep all their channels.
         ratios: Patterns of layers that lose a share of their own free channels, in [0, 1), whatever the threshold of
             the others; the first pattern that matches a channel decides.
+        widths: Layers whose shares (`floor`, `max_ratio`, `ratios`) are of another width than the present one: of that
+            before an earlier cut.
 
     Raises:
         PruningError: If a value is outside of its range.
@@ -44,6 +47,7 @@ class Limits:
     round_to: int = 1
     ignore: tuple[str, ...] = ()
     ratios: tuple[tuple[str, float], ...] = ()
+    widths: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name, value in (("floor", self.floor), ("largest share to remove of a layer", self.max_ratio)):
@@ -56,17 +60,25 @@ class Limits:
             if not 0 <= share < 1:
                 raise PruningError(f"the ratio of '{pattern}' is {share}; it must be at least 0 and below 1")
 
-    def least(self, width: int) -> dict[str, int]:
-        """Returns how many channels of a layer must stay, by the name of the rule, before rounding."""
-        return {
-            "floor": max(1, math.ceil(self.floor * width)),
-            "min_channels": min(self.min_channels, width),
-            "max_ratio": width - math.floor(self.max_ratio * width + 1e-9),  # 0.7 of 10 channels are 7
+    def least(self, layer: str, width: int) -> dict[str, int]:
+        """Returns how many channels of a layer must stay, by the name of the rule, before rounding.
+
+        Args:
+            layer: Its name.
+            width: How many it has.
+        """
+        whole = self.widths.get(layer, width)
+        least = {
+            "floor": max(1, math.ceil(self.floor * whole)),
+            "min_channels": self.min_channels,
+            "max_ratio": whole - math.floor(self.max_ratio * whole + 1e-9),  # 0.7 of 10 channels are 7
         }
+        return {rule: min(count, width) for rule, count in least.items()}
 
     def settings(self) -> dict[str, Any]:
         """Returns the rules as plain data."""
-        return {**asdict(self), "ignore": list(self.ignore), "ratios": [list(entry) for entry in self.ratios]}
+        plain = {name: value for name, value in asdict(self).items() if name != "widths"}
+        return {**plain, "ignore": list(self.ignore), "ratios": [list(entry) for entry in self.ratios]}
 
 
 def filters(channel_map: ChannelMap) -> dict[str, np.ndarray]:
@@ -147,6 +159,8 @@ def own_ratios(channel_map: ChannelMap, limits: Limits, ranks: np.ndarray, pruna
             own = own[undecided[own]]
             undecided[own] = False
             claimed.append(own)
-            removed.append(own[np.argsort(ranks[own])][: round(share * len(own))])
+            width = len(channel_map.layers[name].outputs)
+            gone = limits.widths.get(name, width) - width
+            removed.append(own[np.argsort(ranks[own])][: max(0, round(share * (len(own) + gone)) - gone)])
         result.append(OwnRatio(pattern, np.concatenate(claimed), np.concatenate(removed)))
     return result

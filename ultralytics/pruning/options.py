@@ -18,6 +18,7 @@ from .scoring import PER, Scoring
 
 DEFAULT_BATCHES = 16
 SCORING = ("criterion", "normalize", "per")
+LATENCY = ("runtime", "threads", "latency_table")
 LIMITS = {  # option -> field of `Limits`
     "round_to": "round_to",
     "min_channels": "min_channels",
@@ -54,7 +55,7 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 def add_latency(parser: argparse.ArgumentParser) -> None:
     """Adds where and by what `--latency-speed-up` is timed."""
     add = parser.add_argument_group("what --latency-speed-up is timed by").add_argument
-    add("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="what runs the network")
+    add("--runtime", choices=RUNTIMES, help=f"what runs the network (without: {RUNTIMES[0]})")
     add("--threads", type=stages.positive, metavar="N", help="of the CPU (without: all cores)")
     add("--latency-table", metavar="FILE", help="timings of another machine, by benchmarks/latency_table.py")
 
@@ -63,19 +64,23 @@ def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
     """Returns the target in milliseconds, if it was given.
 
     Raises:
-        PruningError: If the table is not there, or the runtime does not run.
+        PruningError: If options contradict each other, or the runtime does not run.
     """
+    given_ones = [f"--{name.replace('_', '-')}" for name in given(options, LATENCY)]
     if options.latency_speed_up is None:
-        if options.latency_table:
-            raise PruningError("--latency-table is read for --latency-speed-up only")
+        if given_ones:
+            raise PruningError(f"{given_ones[0]} is read for --latency-speed-up only")
         return None
     if options.latency_table:
+        if len(given_ones) > 1:
+            raise PruningError(f"--latency-table was timed elsewhere: leave out {given_ones[0]}")
         return Latency(options.latency_speed_up, None, imgsz, table=stages.located(options.latency_table))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device = options.device.split(",")[0]
-    if options.runtime == "onnxruntime" and device != "cpu" and not runs_on_gpus():
+    runtime = options.runtime or RUNTIMES[0]
+    if runtime == "onnxruntime" and device != "cpu" and not runs_on_gpus():
         device = "cpu"  # as the line with the result says
-    return Latency(options.latency_speed_up, Runtime(options.runtime, options.threads or cores, device), imgsz)
+    return Latency(options.latency_speed_up, Runtime(runtime, options.threads or cores, device), imgsz)
 
 
 def add_scoring(parser: argparse.ArgumentParser, criterion: str = "slim") -> None:

@@ -48,7 +48,7 @@ def ratio_cuts(channel_map: ChannelMap, model: nn.Module) -> tuple[RatioCut, ...
         place = min(int(np.searchsorted(removed, ratio * removed[-1])), len(order) - 1)
         gone = {name for block in channel_map.taken_out(kept) for name in block.layers}
         at_floor = sum(
-            name not in gone and int(kept[outputs].sum()) <= limits.least(len(outputs))["floor"] < len(outputs)
+            name not in gone and int(kept[outputs].sum()) <= limits.least(name, len(outputs))["floor"] < len(outputs)
             for name, outputs in filters(channel_map).items()
         )
         macs = cost_of(channel_map, kept).macs / whole

@@ -29,8 +29,8 @@ class Repair:
         self._parts: list[np.ndarray] = []
         self._least: list[int] = []
         self._step: list[int] = []
-        for outputs in filters(channel_map).values():
-            self._add(outputs, least=max(limits.least(len(outputs)).values()), step=limits.round_to)
+        for name, outputs in filters(channel_map).items():
+            self._add(outputs, least=max(limits.least(name, len(outputs)).values()), step=limits.round_to)
         self._balances = [self._add_balance(balance.parts) for balance in channel_map.balances]
         self._inputs = list({layer.inputs.tobytes(): layer.inputs for layer in channel_map.layers.values()}.values())
         self._input_counts = KeptCounts(self._inputs)

@@ -145,7 +145,7 @@ def findings(
     standing: dict[str, list[str]] = {}
     reasons: dict[str, None] = {}
     for name, outputs in filters(channel_map).items():
-        least, width = limits.least(len(outputs)), int(kept[outputs].sum())
+        least, width = limits.least(name, len(outputs)), int(kept[outputs].sum())
         rule = max(least, key=least.__getitem__)
         if not prunable[outputs].any() or name in gone:
             continue

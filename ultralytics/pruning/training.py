@@ -46,7 +46,8 @@ class Stage:
     Attributes:
         name: Its run folder under `runs/`.
         settings: Settings of Ultralytics that make it this stage; `key=value` words can change them.
-        next_command: What to run afterwards; `{best}` and `{last}` stand for the checkpoints.
+        next_command: What to run afterwards; `{best}` and `{last}` stand for the checkpoints, `{data}` for the
+            options that name the data set and the size of its images.
         keeps_network: Whether it trains the loaded network on, with its classes, and its widths if it is pruned.
         from_yaml: Whether `--weights` may be a model yaml.
         sparsity: Whether it makes channels fade.
@@ -95,8 +96,9 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         begin(weights, settings, folder, replaced=set_aside(folder, overwrite=options.overwrite))
     shutil.rmtree(replaced_by(folder), ignore_errors=True)
     say(summary(folder))
-    files = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
-    say(f"\nNext: {stage.next_command.format(**files)}{prune_options(folder) if stage.sparsity else ''}")
+    words = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
+    words["data"] = data_options(folder)
+    say(f"\nNext: {stage.next_command.format(**words)}{prune_options(folder) if stage.sparsity else ''}")
 
 
 def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -128,6 +130,14 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
             raise PruningError(f"'{weights}' is pruned; this stage would rebuild it dense: use finetune=True")
     settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, to_train=True, task=task)
     return weights, settings
+
+
+def data_options(folder: Path) -> str:
+    """Returns the options that name the data set of a run and the size of its images, as far as they are needed."""
+    settings = checkpoint.load(folder / "weights" / "last.pt")[1].get("train_args") or {}
+    data, imgsz = Path(settings.get("data") or "coco.yaml"), settings.get("imgsz", 640)
+    words = "" if data.name == "coco.yaml" else f" --data {shown(data)}"
+    return words + ("" if imgsz == 640 else f" --imgsz {imgsz}")
 
 
 def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from .. import checkpoint, readers
 from .. import options as shared
 from ..data_sets import resolve_data
 from ..errors import PruningError
+from ..latency import Latency
 from ..limits import DEFAULT_ROUND_TO
 from ..options import DEFAULT_BATCHES
 from ..rebuild import is_pruned
@@ -25,6 +25,7 @@ from ..targets import Target
 from ..tracing import trace
 from .recipe import SCHEMES, STEERED, Recipe
 from .stage import compress
+from .state import visible
 from .sweep import read_grid, sweep, trials_of
 
 DEFAULT_CRITERION = "group_hessian"  # the best of docs/criteria.md
@@ -75,11 +76,11 @@ def compress_stage(options: argparse.Namespace) -> None:
     if not options.sweep:
         if options.workers > 1:
             raise PruningError("--workers is of --sweep: one compression is one process")
-        compress(*prepared(options))
+        recipe, folder = prepared(options)
+        compress(recipe, folder, overwrite=options.overwrite)
         return
     folder = run_folder(options.name)
-    there = list(folder.iterdir()) if folder.is_dir() else []
-    if any(not (file.suffix == ".log" or file.name.startswith("sweep.")) for file in there):
+    if any(not (name.endswith(".log") or name.startswith("sweep.")) for name in visible(folder)):
         raise PruningError(f"'{shown(folder)}' holds something else than a sweep; choose another --name")
     trials = trials_of(
         read_grid(options.sweep), sys.argv[1:], folder, on_gpus=options.workers > 1 and options.device != "cpu"
@@ -103,11 +104,9 @@ def prepared(options: argparse.Namespace) -> tuple[Recipe, Path]:
     if Path(recipe.weights).is_relative_to(folder.resolve()):
         raise PruningError(f"'{options.weights}' lies in the run that would be written; choose another --name")
     ours = (folder / "state.json").is_file()
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
+    if visible(folder) and not ours:
         raise PruningError(f"'{shown(folder)}' holds something else than a compression; choose another --name")
-    if ours and options.overwrite:
-        shutil.rmtree(folder)
-    elif ours:
+    if ours and not options.overwrite:
         say(f"Going on with {shown(folder)}")
     return recipe, folder
 
@@ -175,17 +174,21 @@ def check_target(recipe: Recipe, model: Any) -> None:
     """Refuses a target that pinned channels, floors and rounding keep out of reach, whatever the scores.
 
     Raises:
-        PruningError: If it is; it says what is the most that can be had.
+        PruningError: If it is; it says what is the most that can be had. If a table of latencies is not of this
+            network.
     """
-    if recipe.target.name == "latency_speed_up":  # nothing is timed yet
+    imgsz, in_time = recipe.training["imgsz"], recipe.target.name == "latency_speed_up"
+    if in_time and not recipe.table:  # nothing is timed yet
         return
-    channel_map = trace(model, imgsz=recipe.training["imgsz"])
+    channel_map = trace(model, imgsz=imgsz)
+    latency = Latency(recipe.target.value, None, imgsz, Path(recipe.table)) if recipe.table else None
+    cost = latency.model(model, channel_map, recipe.limits.round_to) if latency else None
     scores = np.random.default_rng(0).random(len(channel_map.channels))
     if recipe.scheme == "steered":
         for parameter in model.parameters():
             parameter.requires_grad_(True)  # as in the training, and not in a checkpoint
         scores[~erasable(channel_map, model)] = np.nan
-    _, lines = choose(channel_map, scores, recipe.target, recipe.limits)
+    _, lines = choose(channel_map, scores, recipe.target, recipe.limits, cost)
     for line in lines:
         if " instead of " in line:
             raise PruningError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -98,12 +99,17 @@ class Recipe:
         """Returns the cost, as a share of the original's, that step 1, 2, ... aims at: evenly down to the target's."""
         return 1 - step / self.steps * (1 - 1 / self.target.value)
 
-    def limits_of_a_step(self) -> Limits:
-        """Returns the limits for one of the steps, which hold for the original's widths after all of them."""
-        part = 1 / self.steps
-        own = tuple((pattern, 1 - (1 - share) ** part) for pattern, share in self.limits.ratios)
-        shares = {"floor": self.limits.floor**part, "max_ratio": 1 - (1 - self.limits.max_ratio) ** part}
-        return replace(self.limits, ratios=own, **shares)
+    def limits_at(self, step: int, widths: Mapping[str, int]) -> Limits:
+        """Returns the limits that hold after step 1, 2, ...: evenly from the whole network to the limits of the end.
+
+        Args:
+            step: Number of the step.
+            widths: Of the original's layers, by name: what all shares are of.
+        """
+        part, end = step / self.steps, self.limits
+        own = tuple((pattern, share * part) for pattern, share in end.ratios)
+        most = end.max_ratio if end.max_ratio == 1 else end.max_ratio * part  # 1: whole blocks may go from the start
+        return replace(end, floor=1 - (1 - end.floor) * part, max_ratio=most, ratios=own, widths=widths)
 
     def plain(self) -> dict[str, Any]:
         """Returns it as plain data."""

@@ -28,7 +28,17 @@ def steps_table(steps: Sequence[Step]) -> str:
 
     whole = steps[0]
     return table(
-        ("step", "epochs", "parameters", "multiply-adds", "left", "accuracy after the cut", "recovered", "seconds"),
+        (
+            "step",
+            "epochs",
+            "parameters",
+            "multiply-adds",
+            "left",
+            "after the cut",
+            "recovered",
+            "seconds",
+            "kept",
+        ),
         [
             (
                 step.step,
@@ -39,6 +49,7 @@ def steps_table(steps: Sequence[Step]) -> str:
                 cell(step.cut),
                 cell(step.recovered),
                 f"{step.seconds:.0f}",
+                "yes" if step.kept else "",
             )
             for step in steps
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..targets import TOLERANCE
 from . import units
 from .recipe import Recipe
 from .report import draw, steps_table
-from .state import State, Step, alone_in
+from .state import State, Step, alone_in, clear, visible
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Candidate:
         file: Its checkpoint.
         step: Its row of `compress.csv`.
         limits: What kept the cut from its target, in words.
-        faster: Milliseconds of the original over its own, as timed; 1 where nothing was timed.
+        faster: Milliseconds of the original over its own, as timed or by the table; 1 where milliseconds are no target.
     """
 
     file: Path
@@ -53,7 +53,8 @@ class Compression:
         self.weights = Path(recipe.weights)
         params, macs = self.state.once("original size", lambda: units.size(self.weights, recipe))
         accuracy = self._accuracy("original", self.weights)
-        self.faster = 1.0  # milliseconds before over after, as timed, of the cuts so far
+        self.faster = 1.0  # milliseconds before over after, as timed or by the table, of the cuts so far
+        self.stuck = ""  # why nothing more could be removed, if so
         self.steps = [Step("original", 0, params, macs, None, accuracy, self.state.seconds("original accuracy"))]
 
     @property
@@ -128,12 +129,14 @@ class Compression:
             return {"speed_up": factor} if factor > 1 else None
         factor = 1 / (self.faster * recipe.target_at(step))
         table = Path(recipe.table) if recipe.table else None
-        latency = Latency(factor, recipe.runtime, recipe.training["imgsz"], table) if factor > 1 else None
-        return {"latency": latency} if latency else None
+        if factor <= 1:
+            return None
+        imgsz = recipe.training["imgsz"]
+        return {"latency": Latency(factor, recipe.runtime, imgsz, table, timed_as=units.shapes(self.weights, imgsz))}
 
     def stepwise(self) -> Iterator[Candidate]:
         """Cuts a little and recovers, step by step; yields each state."""
-        recipe, file = self.recipe, self.weights
+        recipe, file, widths = self.recipe, self.weights, units.widths(self.weights)
         for step in range(1, recipe.steps + 1):
             name = f"step-{step}"
             say(f"\nStep {step} of {recipe.steps}")
@@ -141,9 +144,9 @@ class Compression:
             if target is None:
                 say("the network is that small already")
                 continue
-            pruned, found = self._cut(name, file, target, recipe.limits_of_a_step())
+            pruned, found = self._cut(name, file, target, recipe.limits_at(step, widths))
             if "stuck" in found:
-                say(f"nothing more can be removed: {found['stuck']}")
+                self.stuck = found["stuck"]
                 return
             self.faster *= found["faster"]
             cut = self._accuracy(f"{name} cut", pruned)
@@ -188,7 +191,9 @@ class Compression:
                 )
                 break
             kept = candidate
-        if not ended and kept:
+        if not ended and self.stuck:
+            ended = f"nothing more can be removed: {self.stuck}"
+        elif not ended and kept:
             name, value = self.recipe.target.name.replace("_", "-"), self.recipe.target.value
             missing = self.missing(kept)
             used_up = f"the steps are used up, {self.recipe.steps}, before the target"
@@ -211,6 +216,8 @@ class Compression:
         if not self.honours(row.accuracy):
             result.unlink(missing_ok=True)
             return None
+        self.steps = [replace(own, kept=own is row) for own in self.steps]
+        self.state.write_csv(self.steps)
         with checkpoint.whole_file(result) as file:
             shutil.copyfile(best, file)
         if self.recipe.runtime:
@@ -218,8 +225,13 @@ class Compression:
         return row
 
 
-def compress(recipe: Recipe, folder: Path) -> None:
+def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
     """Compresses a checkpoint in a folder, or goes on where an earlier process was stopped.
+
+    Args:
+        recipe: What is asked for.
+        folder: Where it is kept.
+        overwrite: Whether to begin anew.
 
     Raises:
         PruningError: If the folder holds another compression, another process works in it, or no smaller network
@@ -227,8 +239,16 @@ def compress(recipe: Recipe, folder: Path) -> None:
     """
     os.makedirs(folder, exist_ok=True)
     with alone_in(folder):
-        compression = Compression(recipe, folder)
-        row = compression.run()
+        if overwrite:
+            clear(folder)
+        begins = not visible(folder)
+        try:
+            compression = Compression(recipe, folder)
+            row = compression.run()
+        except PruningError:
+            if begins and not any(folder.glob("*.pt")) and not any(folder.glob("*/weights")):  # nothing cut or trained
+                shutil.rmtree(folder)
+            raise
     say("\n" + steps_table(compression.steps))
     original = compression.original
     if len(compression.steps) == 1:
@@ -241,8 +261,11 @@ def compress(recipe: Recipe, folder: Path) -> None:
             f"more --epochs, or a smaller target (all states are in {shown(folder)})"
         )
     change = row.accuracy - original.accuracy
-    timed = f", {compression.faster:.2f}x faster as timed" if recipe.runtime and not recipe.table else ""
+    by = "by the table" if recipe.table else "as timed"
+    timed = f", {compression.faster:.2f}x faster {by}" if recipe.runtime or recipe.table else ""
     say(f"\n{original.macs / row.macs:.2f}x fewer multiply-adds{timed}, accuracy {change:+.4f} against the original.")
     file = shown(folder / "compressed.pt")
     say(f"Written: {file}, compress.csv and compress.png beside it")
-    say(f"Next: python val.py {shown(Path(recipe.weights))} {file}, then python export.py --weights {file}")
+    where = f"--data {shown(Path(recipe.data))} --imgsz {recipe.training['imgsz']}"
+    say(f"Next: python val.py {shown(Path(recipe.weights))} {file} {where}, then")
+    say(f"      python export.py --weights {file} {where}")

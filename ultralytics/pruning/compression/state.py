@@ -6,6 +6,7 @@ import contextlib
 import csv
 import fcntl
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +17,8 @@ from ..checkpoint import whole_file
 from ..errors import PruningError
 from ..stages import shown
 from .recipe import Recipe
+
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Step:
         cut: Accuracy right after the cut, with new statistics, in 0..1; None where there was none.
         recovered: Accuracy after the training that followed; None where there was none.
         seconds: Time that it took.
+        kept: Whether it is the network of `compressed.pt`.
     """
 
     step: str
@@ -39,6 +43,7 @@ class Step:
     cut: float | None
     recovered: float | None
     seconds: float
+    kept: bool = False
 
     @property
     def accuracy(self) -> float:
@@ -109,7 +114,7 @@ class State:
         with whole_file(self._folder / "compress.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [entry.name for entry in fields(Step)])
             writer.writeheader()
-            writer.writerows(asdict(step) for step in steps)
+            writer.writerows({**asdict(step), "kept": "yes" if step.kept else ""} for step in steps)
 
 
 @contextlib.contextmanager
@@ -119,9 +124,23 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         PruningError: If another one does.
     """
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise PruningError(f"another process works in '{shown(folder)}': wait for it, or use --name") from error
         yield
+
+
+def clear(folder: Path) -> None:
+    """Empties the folder of a compression, its state last, but for the lock of this process."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == "state.json"):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK:
+            entry.unlink()
+
+
+def visible(folder: Path) -> list[str]:
+    """Returns what a folder holds, but for hidden files: locks, and what a killed process had begun to write."""
+    return [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import ctypes
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +24,7 @@ from ..stages import ROOT, say, shown, write_folder
 
 SIZES = ("ratio", "speed-up", "latency-speed-up", "target-params")  # keys that say how small
 OTHERS = ("criterion", "normalize", "per", "scheme", "steps", "epochs-per-step", "epochs", "recalibrate", "round-to")
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 OPTIONS = {"ratio": "prune-ratio"}  # where the option has another name
 
 
@@ -104,11 +108,17 @@ def without(line: Sequence[str], option: str, *, many: bool = False) -> list[str
 
 def run_trial(words: Sequence[str], log: str) -> int:
     """Runs a compression in a process of its own; returns its exit code."""
+    line = [sys.executable, str(ROOT / "compress.py"), *words]
     with open(log, "w", encoding="utf-8") as file:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "compress.py"), *words], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
-        )
-    return done.returncode
+        return subprocess.run(
+            line, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
+        ).returncode
+
+
+def end_with_parent() -> None:
+    """Lets the kernel kill this process when its parent ends, however that ends: it would go on beside the next one."""
+    with contextlib.suppress(OSError, AttributeError):  # not a Linux
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, note: Callable[[int, int], None]) -> None:
@@ -152,7 +162,7 @@ def sweep(trials: Sequence[Trial], folder: Path, workers: int) -> None:
     """Runs all trials, and writes `sweep.csv` and `sweep.png`.
 
     Raises:
-        PruningError: If none of them ended well.
+        PruningError: If one of them failed; the others are in the table.
     """
     write_folder(folder)
     logs = [folder / f"{trial.folder.name}.log" for trial in trials]
@@ -177,8 +187,9 @@ def sweep(trials: Sequence[Trial], folder: Path, workers: int) -> None:
     say("\n" + table(tuple(rows[0]), [tuple(entry.values()) for entry in rows]))
     draw(rows, list(trials[0].values), folder / "sweep.png")
     say(f"\nWritten: {shown(folder / 'sweep.csv')} and sweep.png")
-    if all(codes.values()):
-        raise PruningError(f"none of the {len(trials)} compressions ended well: see {shown(logs[0])}")
+    if failed := [logs[number] for number, code in sorted(codes.items()) if code]:
+        count = f"{len(failed)} of the {len(trials)} compressions" if len(failed) < len(trials) else "all compressions"
+        raise PruningError(f"{count} failed: see {shown(failed[0])}; the same command repeats just these")
 
 
 def row(trial: Trial, code: int, log: Path) -> dict[str, str]:
@@ -188,7 +199,7 @@ def row(trial: Trial, code: int, log: Path) -> dict[str, str]:
     if file.is_file():
         with file.open(encoding="utf-8") as lines:
             steps = list(csv.DictReader(lines))
-        first, last = steps[0], steps[-1]
+        first, last = steps[0], next((step for step in steps if step.get("kept")), steps[-1])
         accuracy, before = (float(step["recovered"] or step["cut"]) for step in (last, first))
         found = {
             "parameters": last["parameters"],

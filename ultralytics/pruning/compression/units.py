@@ -13,8 +13,9 @@ from .. import checkpoint
 from ..cost import cost_of
 from ..errors import PruningError, first_line
 from ..images import Images, gradients
+from ..latency.shapes import Shapes, shapes_of
 from ..latency.timing import in_turns
-from ..limits import Limits
+from ..limits import Limits, filters
 from ..pipeline import Pruned, prune_network
 from ..scoring import Scoring
 from ..stages import quiet_release, say, shown
@@ -43,6 +44,17 @@ def size(file: Path, recipe: Recipe) -> tuple[int, int]:
     model, _ = checkpoint.load(file)
     cost = cost_of(trace(model, imgsz=recipe.training["imgsz"]))
     return cost.params, cost.macs
+
+
+def widths(file: Path) -> dict[str, int]:
+    """Returns how many channels each layer of a checkpoint has."""
+    return {name: len(outputs) for name, outputs in filters(trace(checkpoint.load(file)[0])).items()}
+
+
+def shapes(file: Path, imgsz: int) -> Shapes:
+    """Returns the calls of the layers of a checkpoint."""
+    model, _ = checkpoint.load(file)
+    return shapes_of(model, trace(model, imgsz=imgsz), imgsz)
 
 
 def faster(original: Path, smaller: Path, recipe: Recipe) -> float:
@@ -75,12 +87,15 @@ def train(name: str, start: Path, settings: dict[str, Any], recipe: Recipe, fold
 
     last = folder / name / "weights" / "last.pt"
     if last.is_file():
-        content = checkpoint.load(last)[1]
+        try:
+            content = checkpoint.load(last)[1]
+        except PruningError as error:
+            raise PruningError(f"{error}; delete '{shown(folder / name)}' to train it anew") from error
         if not checkpoint.is_finished(content):
             say(f"Going on with {shown(last)}")
             YOLO(last).train(resume=True, device=recipe.training.get("device"))
-        elif content.get("optimizer") is not None:  # killed behind the last epoch, before the release was done
-            for file in (last, last.with_name("best.pt")):
+        for file in (last, last.with_name("best.pt")):  # killed behind the last epoch, before the release was done
+            if file.is_file() and checkpoint.load(file)[1].get("optimizer") is not None:
                 strip_optimizer(file)
         return last
     shutil.rmtree(folder / name, ignore_errors=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..channels import ChannelMap
 from ..cost import KeptCounts
 from ..errors import PruningError
-from .shapes import Shape
+from ..plan import PruningPlan
+from .shapes import Shapes
 from .tables import LatencyTable, name_of
 
 
@@ -19,16 +22,24 @@ class LatencyModel:
         shapes: The calls of its layers.
         table: Timings of these.
         step: The multiple that widths are rounded to.
+        timed_as: Shapes under which the table holds the layers, by name, where these are not their own: those before an
+            earlier cut, whose grids hold narrower widths as well.
 
     Raises:
         PruningError: If the table lacks a layer.
     """
 
     def __init__(
-        self, channel_map: ChannelMap, shapes: dict[str, tuple[Shape, ...]], table: LatencyTable, step: int
+        self,
+        channel_map: ChannelMap,
+        shapes: Shapes,
+        table: LatencyTable,
+        step: int,
+        timed_as: Shapes | None = None,
     ) -> None:
         layers = [channel_map.layers[name] for name in shapes]
-        wanted = {name: [name_of(shape, step) for shape in calls] for name, calls in shapes.items()}
+        known = {**shapes, **{name: calls for name, calls in (timed_as or {}).items() if name in shapes}}
+        wanted = {name: [name_of(shape, step) for shape in calls] for name, calls in known.items()}
         lacking = [key for keys in wanted.values() for key in keys if key not in table.layers]
         if lacking:
             raise PruningError(
@@ -42,6 +53,7 @@ class LatencyModel:
         place = {layer.name: i for i, layer in enumerate(layers)}
         blocks = channel_map.blocks
         self._inside = [[place[name] for name in block.layers if name in place] for block in blocks]
+        self._names = list(shapes)
         self._known: dict[tuple[int, int, int], float] = {}
 
     def __call__(self, kept: np.ndarray) -> float:
@@ -49,6 +61,15 @@ class LatencyModel:
         inputs, outputs = np.split(self._counts(kept), 2)
         for block in np.flatnonzero(self._inner(kept) == 0) if self._inside else ():
             inputs[self._inside[block]] = outputs[self._inside[block]] = 0
+        return self._network(inputs, outputs)
+
+    def of(self, plan: PruningPlan) -> float:
+        """Returns the milliseconds of the network that a plan leaves."""
+        own = [plan.layers[name] for name in self._names]
+        return self._network([len(layer.kept_in) for layer in own], [len(layer.kept_out) for layer in own])
+
+    def _network(self, inputs: Iterable[int], outputs: Iterable[int]) -> float:
+        """Returns the milliseconds of a network with these widths of its layers."""
         constant, factor = self._fit
         total = sum(self._at(i, int(a), int(b)) for i, (a, b) in enumerate(zip(inputs, outputs, strict=True)))
         return constant + factor * total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Sequence
@@ -9,15 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ..channels import ChannelMap
+from ..errors import PruningError
 from ..limits import Limits
 from ..plan import PruningPlan
 from ..stages import RUNS
 from ..surgery import cut
 from .model import LatencyModel
-from .shapes import shapes_of
+from .shapes import Shapes, shapes_of
 from .tables import LatencyTable, cache, measure
 from .timing import Runtime, in_turns
 
@@ -32,11 +35,15 @@ class Latency:
     """A target in milliseconds.
 
     Attributes:
-        speed_up: Time before over after, at least 1.
+        speed_up: Time before over after, above 1.
         runtime: What runs the network; None with a table.
         imgsz: Side of the image in pixels.
         table: A table measured elsewhere, in place of timings on this machine.
         folder: Where timings are kept.
+        timed_as: Shapes of the layers before an earlier cut, under which they are timed (see `LatencyModel`).
+
+    Raises:
+        PruningError: If the factor is 1 or less.
     """
 
     speed_up: float
@@ -44,6 +51,11 @@ class Latency:
     imgsz: int
     table: Path | None = None
     folder: Path = RUNS / "latency"
+    timed_as: Shapes | None = None
+
+    def __post_init__(self) -> None:
+        if not self.speed_up > 1:
+            raise PruningError(f"latency_speed_up={self.speed_up:g} removes nothing")
 
     def model(self, network: nn.Module, channel_map: ChannelMap, step: int) -> LatencyModel:
         """Returns the latency of any choice; times layers that are not known yet.
@@ -53,13 +65,16 @@ class Latency:
         """
         shapes = shapes_of(network, channel_map, self.imgsz)
         if self.table:
-            return LatencyModel(channel_map, shapes, LatencyTable.load(self.table), step)
+            return LatencyModel(channel_map, shapes, LatencyTable.load(self.table), step, self.timed_as)
         assert self.runtime is not None
         path = cache(self.runtime, self.folder)
-        table = LatencyTable.load(path) if path.is_file() else LatencyTable(self.runtime.about())
-        if measure((shape for calls in shapes.values() for shape in calls), self.runtime, step, table):
+        table = LatencyTable(self.runtime.about())
+        with contextlib.suppress(PruningError):  # not there, or damaged: measured anew
+            table = LatencyTable.load(path)
+        own = {**shapes, **(self.timed_as or {})}
+        if measure((shape for calls in own.values() for shape in calls), self.runtime, step, table):
             table.save(path)
-        return LatencyModel(channel_map, shapes, table, step)
+        return LatencyModel(channel_map, shapes, table, step, self.timed_as)
 
 
 def plan_for(
@@ -84,7 +99,9 @@ def plan_for(
     """
     model = latency.model(network, channel_map, limits.round_to)
     if latency.table:
-        return _noted(make(latency.speed_up, model), latency, {"predicted": True})
+        plan = make(latency.speed_up, model)
+        ms = {"before": model(np.ones(len(channel_map.channels), dtype=bool)), "after": model.of(plan)}
+        return _noted(plan, latency, {"predicted": True, **_timed(ms)})
     runtime = latency.runtime
     assert runtime is not None
     whole = runtime.network(network, latency.imgsz)
@@ -102,8 +119,7 @@ def plan_for(
             if trials[-1].off(latency.speed_up) <= CLOSE:
                 break
     best = min(trials, key=lambda trial: trial.off(latency.speed_up))
-    found = {"speed_up": round(best.reached, 3), "ms": {name: round(value, 2) for name, value in best.ms.items()}}
-    return _noted(best.plan, latency, found, missed=best.off(latency.speed_up) > MET, count=len(trials))
+    return _noted(best.plan, latency, _timed(best.ms), missed=best.off(latency.speed_up) > MET, count=len(trials))
 
 
 @dataclass(frozen=True)
@@ -143,6 +159,12 @@ def next_factor(wanted: float, trials: Sequence[Trial]) -> float:
     faster, more = min(above)
     part = (1 / reached - 1 / wanted) / max(1 / reached - 1 / faster, 1e-9)
     return 1 / (1 / asked + part * (1 / more - 1 / asked))
+
+
+def _timed(ms: dict[str, float]) -> dict[str, Any]:
+    """Returns what a plan notes of the milliseconds `before` and `after`."""
+    factor = round(ms["before"] / max(ms["after"], 1e-9), 3)
+    return {"speed_up": factor, "ms": {name: round(value, 2) for name, value in ms.items()}}
 
 
 def _noted(

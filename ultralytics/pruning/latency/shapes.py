@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,10 @@ class Shape:
         return f"{self.kind} {' '.join(parts)} {widths}{' silu' if self.activation else ''}"
 
 
-def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> dict[str, tuple[Shape, ...]]:
+Shapes = Mapping[str, tuple[Shape, ...]]  # the calls of each layer
+
+
+def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> Shapes:
     """Runs a network once and notes the shape of each call of each layer that has filters.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,16 @@ class Timing:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     ms: np.ndarray
+
+    def check(self) -> None:
+        """Raises a ValueError if these are no timings."""
+        if self.ms.shape not in {(len(self.inputs), len(self.outputs)), (len(self.inputs), 1)}:
+            raise ValueError("a grid does not fit its timings")
+        for widths in (self.inputs, self.outputs):
+            if not all(isinstance(width, int) and width > 0 for width in widths) or list(widths) != sorted({*widths}):
+                raise ValueError(f"the widths {widths} do not ascend")
+        if not (np.isfinite(self.ms) & (self.ms > 0)).all():
+            raise ValueError("timings are above 0")
 
     def at(self, inputs: int, outputs: int) -> float:
         """Returns the milliseconds at any widths: linear between those of the grid, 0 for a layer that is gone."""
@@ -86,11 +97,12 @@ class LatencyTable:
                 for key, entry in content["layers"].items()
             }
             for timing in layers.values():
-                if timing.ms.shape not in {(len(timing.inputs), len(timing.outputs)), (len(timing.inputs), 1)}:
-                    raise ValueError("a grid does not fit its timings")
-            constant, factor = content["fit"]
+                timing.check()
+            constant, factor = map(float, content["fit"])
+            if not (math.isfinite(constant) and math.isfinite(factor) and factor > 0):
+                raise ValueError(f"a network would take {constant} + {factor} x its layers")
             about = {key: str(content["about"][key]) for key in ("machine", "runtime", "threads")}
-            return cls(about, layers, (float(constant), float(factor)))
+            return cls(about, layers, (constant, factor))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PruningError(f"'{path}' is no table of latencies ({type(error).__name__}: {error})") from error
 
