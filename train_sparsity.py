@@ -31,7 +31,7 @@ if __name__ == "__main__":
     add(
         "--sr",
         type=float,
-        help=f"strength (subgradient: {sparsity_stage.DEFAULT_SR}; proximal, group: 2 / epochs; group_sl: 7 / epochs)",
+        help=f"strength (subgradient: {sparsity_stage.DEFAULT_SR}; all others: 2 / epochs)",
     )
     add("--target-speed-up", type=float, metavar="X", help="X times fewer multiply-adds, instead of --sr")
     add("--target-sparsity", type=float, metavar="R", help="share R of the prunable channels at zero, instead of --sr")

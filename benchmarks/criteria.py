@@ -49,7 +49,7 @@ def measured(key: str, measure: Callable[..., float], *words: Any, **more: Any) 
 def original(name: str, speed_up: float) -> Path:
     """Returns the network to cut: the dense one, or that a regulariser has trained on (one serves all targets)."""
     if name == "group_sl":
-        return trained(name, dense(), {**FADING, "sparsity": name, "sr": 7 / FADING["epochs"]}, runs=RUNS)
+        return trained(name, dense(), {**FADING, "sparsity": name, "sr": 2 / FADING["epochs"]}, runs=RUNS)
     if name == "group_reg":
         target = {"sparsity": name, "target_speed_up": speed_up}
         return trained(f"{name} to {speed_up:g}x", dense(), {**FADING, **target}, runs=RUNS)

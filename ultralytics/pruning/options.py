@@ -93,7 +93,8 @@ def add_scoring(parser: argparse.ArgumentParser, criterion: str = "slim") -> Non
     add = parser.add_argument_group("how channels are scored").add_argument
     names = "; ".join(f"{name}: {entry.about}" for name, entry in CRITERIA.items())
     add("--criterion", choices=list(CRITERIA), help=f"{names} (without: {criterion})")
-    add("--normalize", choices=list(NORMALIZERS), help="what makes layers comparable (without: as the paper has it)")
+    own = "lamp for lamp, mean for l1, l2, fpgm, group_norm, else none"
+    add("--normalize", choices=list(NORMALIZERS), help=f"what makes layers comparable (without: {own})")
     add("--per", choices=PER, help="divide the score by what a channel costs")
     add(
         "--batches",

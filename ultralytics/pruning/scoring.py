@@ -22,7 +22,7 @@ class Scoring:
 
     Attributes:
         criterion: A key of `CRITERIA`.
-        normalize: A key of `NORMALIZERS`; as the criterion's paper has it if None.
+        normalize: A key of `NORMALIZERS`; the criterion's own if None.
         per: `multiply-add`: the score is divided by what a group costs; None: it is not.
         gradients: From a network to the gradients of its loss on batches of training images, for criteria that need
             images (see `images.gradients`).

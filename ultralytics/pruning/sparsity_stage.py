@@ -35,8 +35,8 @@ def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
     mode = settings.get("sparsity")
     if mode not in NEED_TARGET and not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
         in_epochs = min(2 / settings["epochs"], 0.5)  # an idle gamma of 1 reaches zero behind the middle
-        decay = 7 / settings["epochs"]  # leaves a thousandth of an idle weight
-        more = {"sr": decay if mode == "group_sl" else in_epochs if mode in PROXIMAL_STEPS else DEFAULT_SR}
+        by_epoch = mode in PROXIMAL_STEPS or mode == "group_sl"
+        more = {"sr": in_epochs if by_epoch else DEFAULT_SR}
     if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
         raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
     return more

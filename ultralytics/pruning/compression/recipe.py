@@ -37,7 +37,7 @@ class Recipe:
         epochs: Epochs of the fine-tuning at the end.
         max_map_drop: How much lower than the original's the accuracy may be, in 0..1; None is no limit.
         criterion: By which the stepwise scheme scores.
-        normalize: What makes layers comparable; None: as the criterion's paper has it.
+        normalize: What makes layers comparable; None: the criterion's own.
         per: `multiply-add` or None.
         batches: Training batches for criteria that look at images.
         recalibrate: Training batches for the statistics of the batch norms after a cut; 0: none.

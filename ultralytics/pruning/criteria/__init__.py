@@ -28,7 +28,8 @@ class Criterion:
     Attributes:
         values: What it computes for each group, float64 of shape (G,).
         about: One line for a person.
-        normalize: What makes layers comparable, as its paper has it; a key of `NORMALIZERS`.
+        normalize: What makes layers comparable by default, a key of `NORMALIZERS`: as its paper has it, and `mean`
+            where that compares the channels of one layer only (`l1`, `l2`, `fpgm`).
         needs: What it reads besides the structure: `scales` of batch norms, `images`, or nothing in particular.
     """
 
@@ -53,7 +54,7 @@ class Criterion:
             model: The network.
             gradients: The loss' gradients on batches of training images, by parameter name, for criteria that need
                 images (see `images.gradients`).
-            normalize: What makes layers comparable; as the criterion's paper has it by default.
+            normalize: What makes layers comparable; the criterion's own by default.
             per_multiply_add: Whether a score is divided by the multiply-adds that its group costs.
 
         Returns:
@@ -84,7 +85,7 @@ CRITERIA: dict[str, Criterion] = {
     "l2": Criterion(filter_l2, "L2 norm of the filters", "mean"),
     "slim": Criterion(bn_scale, "mean |gamma| of the batch norms", needs="scales"),
     "group_slim": Criterion(bn_norm, "L2 norm of a group's gammas", needs="scales"),
-    "group_norm": Criterion(group_norm, "norm of all parameters of a group", "mean"),
+    "group_norm": Criterion(group_norm, "norm of all weights of a group", "mean"),
     "lamp": Criterion(filter_l2_squared, "squared filter norm over that of the larger ones in the layer", "lamp"),
     "fpgm": Criterion(geometric_median, "distance to the other filters of the layer", "mean"),
     "group_taylor": Criterion(group_taylor, "first-order change of the loss, on images", needs="images"),

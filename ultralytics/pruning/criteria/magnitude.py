@@ -89,7 +89,8 @@ def _gammas(channel_map: ChannelMap, model: nn.Module, power: int = 1) -> Member
 def group_norm(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
     """Norm sqrt(sum w^2) over all weights w of a group: its filters, its gammas, what its readers multiply it by.
 
-    Biases and betas do not count.
+    Biases and betas do not count. The order within a layer is that of the paper's sum of squares. Between layers the
+    paper divides by the mean of the N largest of the layer; `mean`, as in its authors' library, by that of all.
 
     Source: DepGraph: Towards Any Structural Pruning, arXiv 2301.12900, section 3.3.
     """
