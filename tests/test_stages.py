@@ -82,7 +82,10 @@ def test_each_stage_names_the_next_command_with_its_data(stages):
     assert stages.normal.stdout.splitlines()[-1] == (
         f"Next: python train_sparsity.py --weights runs/train-norm/weights/best.pt{where}"
     )
-    assert f"Next: python finetune.py --weights weights/pruned.pt --data {stages.data}" in stages.pruned.stdout
+    assert (
+        f"Next: python finetune.py --weights weights/pruned.pt --data {stages.data} --imgsz 64\n"
+        in stages.pruned.stdout
+    )
     best = "runs/finetune/weights/best.pt"
     assert stages.tuned.stdout.splitlines()[-1] == (
         f"Next: python val.py {best}{where}, then python export.py --weights {best}{where}"

@@ -72,8 +72,9 @@ def prune_stage(options: argparse.Namespace) -> None:
     if data and options.val:
         say(accuracy_table(source["file"], folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
-    data_words = f" --data {options.data}" if options.data else ""
-    say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}{data_words}")
+    more = f" --data {options.data}" if options.data else ""
+    more += f" --imgsz {imgsz}" if imgsz != 640 else ""
+    say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}{more}")
 
 
 def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
