@@ -132,6 +132,7 @@ def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, not
     except ImportError as error:
         raise PruningError(f"--workers {workers} needs Ray: pip install ray; without it leave --workers out") from error
     where: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: next to nothing beside any other work
     try:
         ray.init(log_to_driver=False, **where)
         task = ray.remote(num_cpus=1, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)(_remote)
