@@ -1,6 +1,7 @@
 """What the tests share. All of it is made on the spot, small, and without the network."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,14 @@ def runs(tmp_path, monkeypatch) -> Path:
     for module in (stages, training):
         monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
     return tmp_path / "runs"
+
+
+def copied_repository(root: Path) -> Path:
+    """Copies what a person runs, so that stages write their runs elsewhere; returns the copy."""
+    shutil.copytree(REPOSITORY / "ultralytics", root / "ultralytics", ignore=shutil.ignore_patterns("__pycache__"))
+    for script in REPOSITORY.glob("*.py"):
+        shutil.copy(script, root)
+    return root
 
 
 def stock_environment(folder: Path) -> dict[str, str]:

@@ -1,12 +1,11 @@
 """A classifier through all stages, whose data set is a folder and whose accuracy is no mAP."""
 
 import csv
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, run_python
+from conftest import REPOSITORY, copied_repository, run_python
 from PIL import Image
 
 from ultralytics.pruning.accuracy import accuracies, accuracy, titles_of, what_counts
@@ -30,10 +29,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, data):
     """Runs a script in a copy of the repository."""
-    root = tmp_path_factory.mktemp("copy") / "repository"
-    shutil.copytree(REPOSITORY / "ultralytics", root / "ultralytics", ignore=shutil.ignore_patterns("__pycache__"))
-    for script in REPOSITORY.glob("*.py"):
-        shutil.copy(script, root)
+    root = copied_repository(tmp_path_factory.mktemp("copy") / "repository")
 
     def script(name: str, *words: str, code: int = 0):
         done = run_python(root / name, *words, cwd=root)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import REPOSITORY, run_python
+from conftest import copied_repository, run_python
 from networks import difference, image, raw_outputs
 
 from ultralytics import YOLO
@@ -27,10 +27,7 @@ class Repository:
     """A copy of the repository with runs of its own."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        shutil.copytree(REPOSITORY / "ultralytics", root / "ultralytics", ignore=shutil.ignore_patterns("__pycache__"))
-        for script in REPOSITORY.glob("*.py"):
-            shutil.copy(script, root)
+        self.root = copied_repository(root)
         self.data = str(build(root / "small", Recipe(train=32, val=16)))
 
     def run(self, script: str, *words: str, code: int = 0):

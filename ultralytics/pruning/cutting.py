@@ -19,7 +19,7 @@ from .limits import DEFAULT_ROUND_TO
 from .pipeline import Pruned, prune_network, repeat_plan, traced
 from .plan import PruningPlan
 from .report import cost_table, layer_table, table
-from .stages import located, model_yaml, quiet_release, say, shown, write_folder
+from .stages import data_options, located, model_yaml, quiet_release, say, shown, write_folder
 from .zeros import LEAST_SHARE, share_at_zero
 
 DEFAULT_RATIO = 0.7
@@ -72,8 +72,7 @@ def prune_stage(options: argparse.Namespace) -> None:
     if data and options.val:
         say(accuracy_table(source["file"], folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
-    more = f" --data {options.data}" if options.data else ""
-    more += f" --imgsz {imgsz}" if imgsz != 640 else ""
+    more = data_options(options.data, imgsz)
     say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}{more}")
 
 

@@ -65,7 +65,7 @@ def resolve_data(
         except Exception as error:  # whatever its checks or its download raise
             raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
         places = [Path(place) for place in (places if isinstance(places, list) else [places]) if place]
-        if to_train and not any(any(_images_in(place)) for place in places):
+        if to_train and not any(any(images_in(place)) for place in places):
             raise PruningError(f"--data {data}: no training images in {', '.join(map(str, places)) or 'it'}")
     return str(file.resolve())
 
@@ -87,12 +87,13 @@ def _classified(data: str, classes: int | None) -> str:
     return str(Path(data).resolve()) if Path(data).is_dir() else data
 
 
-def _images_in(place: Path) -> Iterator[Path]:
-    """Yields the images of a folder, or those that a text file lists."""
+def images_in(place: Path) -> Iterator[Path]:
+    """Yields the images of a folder, or those that a text file lists, in which ./ is the folder of the list."""
     from ultralytics.data.utils import IMG_FORMATS
 
     if place.is_dir():  # unlike rglob, glob follows links, as the release does
         names: Iterable[str] = glob.iglob(f"{glob.escape(str(place))}/**", recursive=True)
     else:
-        names = place.read_text(encoding="utf-8").splitlines() if place.is_file() else ()
+        lines = place.read_text(encoding="utf-8-sig").splitlines() if place.is_file() else []
+        names = (str(place.parent / line) if line.startswith("./") else line for line in map(str.strip, lines))
     return (Path(name) for name in names if Path(name).suffix.lower().removeprefix(".") in IMG_FORMATS)

@@ -109,21 +109,15 @@ def val_images(data: str, task: str | None = None) -> list[Path]:
     Raises:
         PruningError: If there are none.
     """
-    from ultralytics.data.utils import IMG_FORMATS, check_cls_dataset, check_det_dataset
+    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
     try:
         found = check_cls_dataset(data) if task == "classify" else check_det_dataset(data, autodownload=False)
         split = found["val"]
     except Exception as error:  # whatever its checks raise
         raise PruningError(f"{data}: {str(error).splitlines()[0]}") from error
-    images: list[Path] = []
-    for entry in map(Path, [split] if isinstance(split, (str, Path)) else split or []):
-        if entry.is_dir():
-            images += entry.rglob("*.*")
-        else:  # a list of files, in which ./ is the folder of the list
-            lines = entry.read_text(encoding="utf-8-sig").split("\n")
-            images += [entry.parent / line.strip() if line.startswith("./") else Path(line.strip()) for line in lines]
-    images = sorted(image for image in images if image.suffix[1:].lower() in IMG_FORMATS and image.is_file())
+    places = [split] if isinstance(split, (str, Path)) else split or []
+    images = sorted(image for place in places for image in data_sets.images_in(Path(place)) if image.is_file())
     if not images:
         raise PruningError(f"{data}: its val split holds no images")
     return images

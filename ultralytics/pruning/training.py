@@ -25,6 +25,7 @@ from .stages import (
     RUNS,
     Parser,
     check_settings,
+    data_options,
     located,
     model_yaml,
     positive,
@@ -97,7 +98,8 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
     shutil.rmtree(replaced_by(folder), ignore_errors=True)
     say(summary(folder))
     words = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
-    words["data"] = data_options(folder)
+    used = checkpoint.load(folder / "weights" / "last.pt")[1]["train_args"]
+    words["data"] = data_options(shown(Path(used["data"])), used["imgsz"])
     say(f"\nNext: {stage.next_command.format(**words)}{prune_options(folder) if stage.sparsity else ''}")
 
 
@@ -130,14 +132,6 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
             raise PruningError(f"'{weights}' is pruned; this stage would rebuild it dense: use finetune=True")
     settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, to_train=True, task=task)
     return weights, settings
-
-
-def data_options(folder: Path) -> str:
-    """Returns the options that name the data set of a run and the size of its images, as far as they are needed."""
-    settings = checkpoint.load(folder / "weights" / "last.pt")[1].get("train_args") or {}
-    data, imgsz = Path(settings.get("data") or "coco.yaml"), settings.get("imgsz", 640)
-    words = "" if data.name == "coco.yaml" else f" --data {shown(data)}"
-    return words + ("" if imgsz == 640 else f" --imgsz {imgsz}")
 
 
 def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from .. import checkpoint
 from ..errors import NothingToRemoveError, PruningError
 from ..latency import Latency
 from ..latency.search import MET
+from ..latency.shapes import Shapes
 from ..limits import Limits
-from ..stages import say, shown
+from ..stages import data_options, say, shown
 from ..targets import TOLERANCE
 from . import units
 from .recipe import Recipe
@@ -56,6 +58,11 @@ class Compression:
         self.faster = 1.0  # milliseconds before over after, as timed or by the table, of the cuts so far
         self.stuck = ""  # why nothing more could be removed, if so
         self.steps = [Step("original", 0, params, macs, None, accuracy, self.state.seconds("original accuracy"))]
+
+    @cached_property
+    def _shapes(self) -> Shapes:
+        """The calls of the original's layers, under which those of all steps are timed."""
+        return units.shapes(self.weights, self.recipe.training["imgsz"])
 
     @property
     def original(self) -> Step:
@@ -132,7 +139,7 @@ class Compression:
         if factor <= 1:
             return None
         imgsz = recipe.training["imgsz"]
-        return {"latency": Latency(factor, recipe.runtime, imgsz, table, timed_as=units.shapes(self.weights, imgsz))}
+        return {"latency": Latency(factor, recipe.runtime, imgsz, table, timed_as=self._shapes)}
 
     def stepwise(self) -> Iterator[Candidate]:
         """Cuts a little and recovers, step by step; yields each state."""
@@ -266,6 +273,6 @@ def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
     say(f"\n{original.macs / row.macs:.2f}x fewer multiply-adds{timed}, accuracy {change:+.4f} against the original.")
     file = shown(folder / "compressed.pt")
     say(f"Written: {file}, compress.csv and compress.png beside it")
-    where = f"--data {shown(Path(recipe.data))} --imgsz {recipe.training['imgsz']}"
-    say(f"Next: python val.py {shown(Path(recipe.weights))} {file} {where}, then")
-    say(f"      python export.py --weights {file} {where}")
+    where = data_options(shown(Path(recipe.data)), recipe.training["imgsz"])
+    say(f"Next: python val.py {shown(Path(recipe.weights))} {file}{where}, then")
+    say(f"      python export.py --weights {file}{where}")

@@ -38,8 +38,8 @@ class LatencyModel:
         timed_as: Shapes | None = None,
     ) -> None:
         layers = [channel_map.layers[name] for name in shapes]
-        known = {**shapes, **{name: calls for name, calls in (timed_as or {}).items() if name in shapes}}
-        wanted = {name: [name_of(shape, step) for shape in calls] for name, calls in known.items()}
+        grids = timed_as or {}
+        wanted = {name: [name_of(shape, step) for shape in grids.get(name, calls)] for name, calls in shapes.items()}
         lacking = [key for keys in wanted.values() for key in keys if key not in table.layers]
         if lacking:
             raise PruningError(
