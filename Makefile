@@ -5,9 +5,10 @@ PYTHON := $(VENV)/bin/python
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.txt requirements-dev.txt
+$(VENV)/.installed: requirements.txt requirements-dev.txt requirements-checkpoints.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --requirement requirements-dev.txt
+	$(PYTHON) -m pip install --quiet --no-deps --requirement requirements-checkpoints.txt
 	touch $@
 
 # The built-in images are small and few, so: small steps with no gradient accumulation (nbs), digits are not mirrored

@@ -1,5 +1,6 @@
 """What the tests share. All of it is made on the spot, small, and without the network."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -41,6 +42,15 @@ def quick(digits) -> dict:
         "exist_ok": True,
         "optimizer": "SGD",
     }
+
+
+@pytest.fixture(scope="session")
+def tau() -> Path:
+    """A trained checkpoint that nobody here made: a YOLOv8n-obb of the package `tau-fibrils-yolo`."""
+    package = importlib.util.find_spec("tau_fibrils_yolo")
+    if package is None or package.origin is None:
+        pytest.skip("needs tau-fibrils-yolo (make install)")
+    return Path(package.origin).parent / "model" / "100ep.pt"
 
 
 @pytest.fixture
