@@ -1,10 +1,16 @@
 """What the tests share. All of it is made on the spot, small, and without the network."""
 
+import atexit
+import functools
 import importlib.util
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -86,11 +92,47 @@ def stock_environment(folder: Path) -> dict[str, str]:
 def run_python(*words: str | Path, cwd: Path = REPOSITORY, timeout: float = 300, **environment: str):
     """Runs Python in a process of its own, as a person would, and returns its output."""
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+    everything = {**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **settings}
+    line = [str(word) for word in words]
+    script = Path(cwd, line[0])
+    if not environment and script.suffix == ".py" and (script.parent / "ultralytics" / "pruning").is_dir():
+        return zygote_of(script.parent).run([str(script), *line[1:]], cwd, everything, timeout)
     return subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=cwd,
-        env={**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **settings},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
+        [sys.executable, *line], cwd=cwd, env=everything, capture_output=True, text=True, timeout=timeout
     )
+
+
+class Zygote:
+    """A process that has imported the scripts of a repository and forks one for each run (see `zygote.py`)."""
+
+    def __init__(self, repository: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            cwd=repository,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"CUDA_VISIBLE_DEVICES": ""},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        atexit.register(self._process.kill)
+
+    def run(self, words: list[str], cwd: Path, environment: dict[str, str], timeout: float):
+        """Runs a script in a fork; returns what `subprocess.run` does."""
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = (Path(folder, name) for name in ("stdout", "stderr"))
+            files = {"stdout": str(out), "stderr": str(err)}
+            request = {"words": words, "cwd": str(cwd), "environment": environment, **files}
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+            child = int(self._process.stdout.readline())
+            clock = threading.Timer(timeout, os.kill, (child, signal.SIGKILL))
+            clock.start()
+            code = int(self._process.stdout.readline())
+            clock.cancel()
+            clock.join()
+            return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
+
+
+@functools.cache
+def zygote_of(repository: Path) -> Zygote:
+    """The one zygote of a repository, or of a copy of it."""
+    return Zygote(repository)
