@@ -15,7 +15,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.utils import loss
 
 OVERLAY = REPOSITORY / "ultralytics"
-EDITED = ["__init__.py", "engine/trainer.py", "engine/model.py", "utils/loss.py"]
+EDITED = ["__init__.py", "engine/trainer.py", "engine/model.py", "utils/loss.py", "utils/torch_utils.py"]
 
 
 @pytest.mark.parametrize("file", EDITED[1:])

@@ -192,6 +192,27 @@ def _replace(folder: Path, recipe: Recipe) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _yaml_text(folder: Path) -> str:
+    """Return the content of `digits.yaml` for a set in a folder."""
+    entries = {"path": str(folder), "train": "images/train", "val": "images/val", "nc": 10}
+    entries["names"] = {digit: str(digit) for digit in range(10)}
+    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+
+
+def _write_yaml(file: Path, text: str) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, file)
+
+
+def note_place(folder: Path) -> None:
+    """Write the place of a set that was moved, of whatever recipe, into its `digits.yaml`."""
+    folder = Path(folder).resolve()
+    file, text = folder / "digits.yaml", _yaml_text(folder)
+    if not _has_text(file, text):
+        _write_yaml(file, text)
+
+
 def build(folder: Path, recipe: Recipe = Recipe()) -> Path:
     """Make the data set unless it is complete already.
 
@@ -207,10 +228,7 @@ def build(folder: Path, recipe: Recipe = Recipe()) -> Path:
         OSError: If the files cannot be written.
     """
     folder = Path(folder).resolve()
-    file = folder / "digits.yaml"
-    entries = {"path": str(folder), "train": "images/train", "val": "images/val", "nc": 10}
-    entries["names"] = {digit: str(digit) for digit in range(10)}
-    text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+    file, text = folder / "digits.yaml", _yaml_text(folder)
     if _is_complete(folder, recipe) and _has_text(file, text):
         return file  # without the lock, so that a set on a read-only disk works too
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +237,5 @@ def build(folder: Path, recipe: Recipe = Recipe()) -> Path:
         if not _is_complete(folder, recipe):  # another process may have built it meanwhile
             _replace(folder, recipe)
         if not _has_text(file, text):  # a new set, or one that was moved
-            part = file.with_suffix(".part")
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, file)
+            _write_yaml(file, text)
     return file

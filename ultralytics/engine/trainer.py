@@ -7,9 +7,11 @@ run_release(globals())
 # ===== what the edits below need =====
 import functools
 import shutil
+import weakref
 
-from ultralytics.pruning import resuming
+from ultralytics.pruning import files, locks, resuming, workers
 from ultralytics.pruning.errors import PruningError
+from ultralytics.pruning.moved import go_on_in_place
 from ultralytics.pruning.rebuild import differing_layer, is_pruned
 from ultralytics.pruning.sparsity import Settings, SparsityRun
 
@@ -28,6 +30,52 @@ def _instead_of(owner, name):
         return edit
 
     return decorate
+
+
+# =====
+
+# ===== one process at a time works in a run's folder, and a run is where it lies; workers end with their parent =====
+
+
+@_instead_of(BaseTrainer, "__init__")
+def _enter_folder(self, release, *args, **kwargs):
+    workers.end_with(os.environ.get(workers.PARENT) if LOCAL_RANK != -1 else None)
+    self.leave_folder = lambda: None
+    try:
+        release(*args, **kwargs)
+    except BaseException:
+        self.leave_folder()
+        with files.naming_the_disk(Path(getattr(self, "save_dir", Path.cwd()))):
+            raise
+
+
+@_instead_of(BaseTrainer, "check_resume")
+def _lock_folder(self, release, overrides):
+    release(overrides)
+    if self.resume:
+        go_on_in_place(self.args, overrides)
+    if RANK in {-1, 0}:  # before the first file of the run is written
+        self.args.save_dir = str(get_save_dir(self.args))
+        if lock := locks.join(self.args.save_dir, worker=RANK != -1):
+            self.leave_folder = weakref.finalize(self, lock.release)  # at the latest when nobody has the trainer
+
+
+@_instead_of(BaseTrainer, "train")
+def _leave_folder(self, release):
+    try:
+        with files.naming_the_disk(self.save_dir):
+            return release()
+    finally:
+        self.leave_folder()
+
+
+_release_ddp_command = generate_ddp_command
+
+
+def generate_ddp_command(trainer):
+    """The release's function of this name; what it starts ends with this process."""
+    command, file = _release_ddp_command(trainer)
+    return workers.ending_with_this(command), file
 
 
 # =====
@@ -204,18 +252,17 @@ def _refuse_replacement(self, release):
 @_instead_of(BaseTrainer, "save_model")
 def _save_whole(self, release):
     folder, last, best = self.wdir, self.last, self.best
-    temporary = folder / ".writing"
-    shutil.rmtree(temporary, ignore_errors=True)  # half-written files that a killed run left
-    try:
-        self.wdir, self.last, self.best = temporary, temporary / last.name, temporary / best.name
-        saved = release()
-    finally:
-        self.wdir, self.last, self.best = folder, last, best
-    resuming.save_state(self)
-    # last.pt at the end: a run that is resumed from it finds all that belongs to its epoch
-    for file in sorted(temporary.iterdir(), key=lambda file: file.name == last.name):
-        os.replace(file, folder / file.name)
-    temporary.rmdir()
+    shutil.rmtree(folder / ".writing", ignore_errors=True)  # half-written files that a run of long ago left
+    with files.naming_the_disk(folder), files.temporary_folder(folder, "epoch") as temporary:
+        try:
+            self.wdir, self.last, self.best = temporary, temporary / last.name, temporary / best.name
+            saved = release()
+        finally:
+            self.wdir, self.last, self.best = folder, last, best
+        resuming.save_state(self)
+        # last.pt at the end: a run that is resumed from it finds all that belongs to its epoch
+        for file in sorted(temporary.iterdir(), key=lambda file: file.name == last.name):
+            os.replace(file, folder / file.name)
     resuming.remove_states(folder, but=self.epoch)
     return saved
 
@@ -244,27 +291,6 @@ def _end(self, release):
     if RANK in {-1, 0}:
         resuming.remove_states(self.wdir)
     release()
-
-
-_release_strip_optimizer = strip_optimizer
-
-
-def strip_optimizer(f="best.pt", s="", updates=None):
-    """The release's function of this name, but never writing in place."""
-    target = Path(s or f)
-    temporary = target.with_name(f".{target.name}.writing")
-    level = LOGGER.level
-    LOGGER.setLevel("WARNING")  # it would name the temporary file
-    try:
-        stripped = _release_strip_optimizer(f, temporary, updates)
-        if temporary.exists():
-            os.replace(temporary, target)
-    finally:
-        LOGGER.setLevel(level)
-        temporary.unlink(missing_ok=True)
-    if stripped:
-        LOGGER.info(f"Optimizer stripped from {f}, {target.stat().st_size / 1e6:.1f}MB")
-    return stripped
 
 
 # =====

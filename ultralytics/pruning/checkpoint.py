@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import logging
-import os
 import zipfile
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,25 +12,9 @@ import torch
 from torch import nn
 
 from .errors import PruningError
+from .files import sha256, whole_file  # noqa: F401  (the first for others, which look for it here)
 from .plan import PruningPlan
 from .rebuild import PLANS_ATTRIBUTE
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path`, and renames it to `path` if the block ends without an error."""
-    temporary = path.with_name(f".{path.stem}.writing{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[str, Any]]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from . import checkpoint
 from . import options as shared
+from .belongings import check_pruned
 from .data_sets import resolve_data
 from .errors import PruningError
 from .exporting import run_release
+from .files import naming_the_disk, temporary_folder
 from .limits import DEFAULT_ROUND_TO
+from .locks import alone_in
 from .pipeline import Pruned, prune_network, repeat_plan, traced
 from .plan import PruningPlan
 from .report import cost_table, layer_table, table
@@ -32,6 +34,16 @@ def prune_stage(options: argparse.Namespace) -> None:
     Raises:
         PruningError: If something that the user gave is wrong; nothing is written then.
     """
+    folder = Path(options.save_dir)
+    with contextlib.nullcontext() if options.dry_run else alone_in(folder):
+        _prune(options, folder)
+
+
+def _prune(options: argparse.Namespace, folder: Path) -> None:
+    """Prunes, in a folder in which no other process works."""
+    if not options.dry_run:
+        source_file = None if options.weights.endswith((".yaml", ".yml")) else located(options.weights)
+        check_pruned(folder, source_file if source_file and source_file.exists() else None)
     model, train_args, source = load_source(options.weights)
     check_family(model, options.cfg, options.model_size)
     if options.val and not source["sha256"]:
@@ -51,7 +63,6 @@ def prune_stage(options: argparse.Namespace) -> None:
         how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "scoring": scoring}
         latency = shared.latency(options, imgsz)
         result = prune_network(model, source=source, latency=latency, **how, **choice(options, model))
-    folder = Path(options.save_dir)
     if not options.dry_run:
         write_folder(folder)
     say(layer_table(result.plan))
@@ -60,7 +71,8 @@ def prune_stage(options: argparse.Namespace) -> None:
         say(cost_table(result.plan))
     else:
         before_mb = Path(source["file"]).stat().st_size / 1e6 if source["sha256"] else None
-        files = write(result, folder, onnx=options.onnx, train_args=train_args)
+        repeated = located(options.plan) if options.plan else None
+        files = write(result, folder, onnx=options.onnx, train_args=train_args, repeated=repeated)
         after_mb = (folder / "pruned.pt").stat().st_size / 1e6
         say(cost_table(result.plan, (before_mb, after_mb) if before_mb else None))
         if before_mb:
@@ -169,16 +181,26 @@ def check_family(model: Any, cfg: str | None, size: str | None) -> None:
         raise PruningError(f"--cfg {cfg} is of size {other['scale']}, the weights are of size {scale}; leave it out")
 
 
-def write(result: Pruned, folder: Path, *, onnx: bool, train_args: dict[str, Any]) -> list[Path]:
+def write(
+    result: Pruned, folder: Path, *, onnx: bool, train_args: dict[str, Any], repeated: Path | None = None
+) -> list[Path]:
     """Writes `pruned.pt`, `pruned.json` and `pruned.onnx`: made in a temporary folder, moved when all are there.
+
+    Args:
+        result: The pruned network and its plan.
+        folder: Where to.
+        onnx: Whether to export it.
+        train_args: What the network was trained with.
+        repeated: The plan that was read; if that is `pruned.json` itself, it stays as it is.
 
     Returns:
         The files written.
     """
-    temporary = Path(tempfile.mkdtemp(prefix=".pruning-", dir=folder))
-    try:
+    own_plan = folder / "pruned.json"
+    with naming_the_disk(folder), temporary_folder(folder, "pruning") as temporary:
         checkpoint.save(result.model, temporary / "pruned.pt", train_args=train_args)
-        (temporary / "pruned.json").write_text(result.plan.to_json(), encoding="utf-8")
+        if not (repeated and own_plan.exists() and own_plan.samefile(repeated)):
+            (temporary / "pruned.json").write_text(result.plan.to_json(), encoding="utf-8")
         if onnx:
             say(f"Exporting to ONNX at {result.plan.settings['imgsz']} pixels ...")
             with quiet_release():
@@ -188,8 +210,6 @@ def write(result: Pruned, folder: Path, *, onnx: bool, train_args: dict[str, Any
         for file in made:
             os.replace(file, folder / file.name)
         return [folder / file.name for file in made]
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def say_findings(result: Pruned) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -97,3 +99,43 @@ def images_in(place: Path) -> Iterator[Path]:
         lines = place.read_text(encoding="utf-8-sig").splitlines() if place.is_file() else []
         names = (str(place.parent / line) if line.startswith("./") else line for line in map(str.strip, lines))
     return (Path(name) for name in names if Path(name).suffix.lower().removeprefix(".") in IMG_FORMATS)
+
+
+def digest(data: str, task: str | None = None) -> str:
+    """Returns what tells a data set from others wherever it lies: its entries, and its images by name and size.
+
+    Args:
+        data: The path of its yaml, or a classifier's folder, as `resolve_data` returns them.
+        task: What the network does, as the release names it.
+
+    Returns:
+        A SHA-256 in hex; empty for a data set that is known by a name alone.
+    """
+    import yaml
+
+    from ultralytics.data.utils import check_det_dataset
+
+    path = Path(data)
+    if path.is_dir():
+        entries: dict[str, object] = {"task": task}
+        images = {"all": sorted(images_in(path))}
+    elif path.is_file():
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = {key: value for key, value in entries.items() if key not in {"path", "download"}}
+        found = check_det_dataset(data, autodownload=False)
+        splits = {split: found.get(split) or [] for split in ("train", "val")}
+        images = {
+            split: sorted(
+                image
+                for place in (places if isinstance(places, list) else [places])
+                for image in images_in(Path(place))
+            )
+            for split, places in splits.items()
+        }
+        entries |= {split: len(splits[split]) if isinstance(splits[split], list) else 1 for split in splits}
+    else:
+        return ""
+    sizes = {
+        split: [(file.name, file.stat().st_size) for file in own if file.is_file()] for split, own in images.items()
+    }
+    return hashlib.sha256(json.dumps([entries, sizes], sort_keys=True, default=str).encode()).hexdigest()

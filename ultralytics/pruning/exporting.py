@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import checkpoint, data_sets, stages
+from . import checkpoint, data_sets, files, stages
 from .agreement import check_agreement
+from .belongings import is_export
 from .errors import PruningError, hint
+from .locks import alone_in
+from .moved import relocated
 from .softmax import bins_last
 
 
@@ -37,13 +39,19 @@ def export(options: argparse.Namespace) -> None:
         settings["data"] = data_sets.resolve_data(
             data, task=model.task
         )  # integer arithmetic needs the ranges of the activations
-    trained_on = (content.get("train_args") or {}).get("data")
+    trained = content.get("train_args") or {}
+    trained_on = (
+        relocated(trained["data"], trained.get("save_dir"), path.parent.parent) if trained.get("data") else None
+    )
     images = comparison_images(data, trained_on, options.images, model.task) if compares else []
     stages.write_folder(path.parent)
 
-    stages.say(f"Exporting {stages.shown(path)} as {settings['format']} for images of {settings['imgsz']} px ...")
-    folder = Path(tempfile.mkdtemp(prefix=".exporting-", dir=path.parent))  # on the same disk: moved in one step
-    try:
+    with (
+        alone_in(worked_in(path.parent)),
+        files.naming_the_disk(path.parent),
+        files.temporary_folder(path.parent, "exporting") as folder,  # on the same disk: moved in one step
+    ):
+        stages.say(f"Exporting {stages.shown(path)} as {settings['format']} for images of {settings['imgsz']} px ...")
         with stages.quiet_release():  # it would name the temporary folder as the place of the product
             copy = Path(shutil.copy2(path, folder))
             product = run_release(copy, settings)
@@ -53,8 +61,11 @@ def export(options: argparse.Namespace) -> None:
                 stages.say("No comparison was run: only an ONNX file in full precision is compared.")
         for file in keep(folder, copy, product, path.parent):
             stages.say(f"Wrote {stages.shown(file)}")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def worked_in(folder: Path) -> Path:
+    """Returns the folder that others must keep out of: of checkpoints in a run, the run's."""
+    return folder.parent if folder.name == "weights" and (folder.parent / "args.yaml").is_file() else folder
 
 
 def check_settings(settings: dict[str, Any]) -> list[str]:
@@ -140,6 +151,8 @@ def run_release(weights: Path, settings: dict[str, Any]) -> Path:
         package = (error.name or str(error)).split(".")[0]
         raise PruningError(f"{name} needs the package '{package}', which is not installed") from error
     except Exception as error:  # each format raises what its converter raises
+        if files.full_disk(error):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PruningError(f"{name}: {reason.removeprefix('ERROR ❌️ ')}") from error
     if product.suffix == ".onnx":
@@ -158,14 +171,35 @@ def keep(folder: Path, copy: Path, product: Path, target: Path) -> list[Path]:
 
     Returns:
         What was moved, at its new place.
+
+    Raises:
+        PruningError: If something that no export made has a name of the product; nothing is moved then.
     """
+    # an ONNX on the way to another format is not kept
+    moved = [made for made in sorted(folder.iterdir()) if made != copy and (made.suffix != ".onnx" or made == product)]
+    for made in moved:
+        check_replaceable(made, target / made.name)
     kept = []
-    for made in sorted(folder.iterdir()):
-        if made == copy or (made.suffix == ".onnx" and made != product):  # an ONNX on the way to another format
-            continue
+    for made in moved:
         place = target / made.name
         if place.is_dir():  # cannot be replaced in one step
             os.replace(place, folder / f"{made.name}.old")
         os.replace(made, place)
         kept.append(place)
     return kept
+
+
+def check_replaceable(made: Path, place: Path) -> None:
+    """Refuses to put a product in the place of something that is none.
+
+    Raises:
+        PruningError: If an ONNX file there was not written by the release, or a folder there holds other files.
+    """
+    others: set[Path] = set()
+    if place.is_dir():
+        others = {file.relative_to(place) for file in place.rglob("*") if file.is_file()}
+        others -= {file.relative_to(made) for file in made.rglob("*")}
+    other_kind = place.exists() and place.is_dir() != made.is_dir()
+    if others or other_kind or (place.suffix == ".onnx" and place.is_file() and not is_export(place)):
+        what = f"holds '{min(others)}', which no export made" if others else "was not made by an export"
+        raise PruningError(f"'{stages.shown(place)}' {what}, and is not overwritten: move it away")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import csv
-import shutil
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint, data_sets, stages
+from . import checkpoint, data_sets, files, stages
 from .accuracy import accuracies, titles_of, what_counts
+from .belongings import MEASURING, check_own
 from .cost import cost_of
 from .errors import PruningError
+from .locks import alone_in
 from .report import table
+from .run_folders import forget_replaced, put_aside, recover, visible
 from .tracing import trace
 
 # The nodes of an ONNX graph that read weights; all other initializers are shapes and the grid of the boxes.
@@ -83,13 +87,15 @@ def measure(options: argparse.Namespace) -> None:
     paths = [find(word) for word in options.checkpoints]
     rows = [look_at(path, settings) for path in paths]
     settings["data"] = check_data(settings.get("data", options.data), settings.get("split") or "val", rows)
-    folder = make_room(options.name, overwrite=options.overwrite)
     # The release feeds a .pt narrow images where it can, and an ONNX file squares: here alike, so that they compare.
     settings = {"rect": all(path.suffix == ".pt" for path in paths), "plots": True, "verbose": False, **settings}
-    for i, (path, label) in enumerate(zip(paths, folder_names(paths), strict=True)):
-        stages.say(f"\nMeasuring {rows[i].checkpoint}")
-        rows[i] = run_one(path, rows[i], {**settings, "project": str(folder), "name": label})
-        write_csv(rows[: i + 1], folder / "val.csv")  # after each, so that an interruption loses no finished one
+    with room_for(options.name, overwrite=options.overwrite) as (folder, work):
+        for i, (path, label) in enumerate(zip(paths, folder_names(paths), strict=True)):
+            stages.say(f"\nMeasuring {rows[i].checkpoint}")
+            rows[i] = run_one(path, rows[i], {**settings, "project": str(work), "name": label})
+            os.replace(work / label, folder / label)
+            write_csv(rows[: i + 1], folder / "val.csv")  # after each, so that an interruption loses no finished one
+        folder = stages.run_folder(options.name)
     stages.say(f"\n{comparison(rows)}\n\nWrote {stages.shown(folder / 'val.csv')}; curves and pictures lie beside it.")
 
 
@@ -193,22 +199,57 @@ def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
     return file
 
 
-def make_room(name: str, *, overwrite: bool) -> Path:
-    """Returns the run folder, which is empty.
+@contextlib.contextmanager
+def room_for(name: str, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """Keeps a run folder for a measurement; an old one is replaced when the block has ended without an error.
+
+    Yields:
+        Where finished results belong, and where those of the release are made.
 
     Raises:
-        PruningError: If the name is no plain one, or what the folder holds is not to be replaced.
+        PruningError: If the name is no plain one, another process works in the folder, or what it holds is not to be
+            replaced.
     """
     folder = stages.run_folder(name)
+    with alone_in(folder):
+        recover(folder, begun=has_table, ended=has_table)
+        check_room(folder, overwrite=overwrite)
+        stages.write_folder(folder.parent)
+        replaces = bool(visible(folder))
+        try:
+            with files.naming_the_disk(folder), files.temporary_folder(folder.parent, name) as work:
+                results = work / "results" if replaces else stages.write_folder(folder)
+                results.mkdir(exist_ok=True)
+                yield results, work
+                if replaces:
+                    put_aside(folder)
+                    results.rename(folder)
+                    forget_replaced(folder)
+        finally:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()  # nothing came out of it
+
+
+def has_table(folder: Path) -> bool:
+    """Whether a measurement has written its table."""
+    return (folder / "val.csv").is_file()
+
+
+def check_room(folder: Path, *, overwrite: bool) -> None:
+    """Refuses a folder that holds what must not be replaced.
+
+    Raises:
+        PruningError: If it does.
+    """
     if (folder / "weights").exists():
         raise PruningError(f"'{stages.shown(folder)}' holds a training; choose another --name")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            raise PruningError(
-                f"'{stages.shown(folder)}' is there already; --overwrite replaces it, --name OTHER keeps it"
-            )
-        shutil.rmtree(folder)
-    return stages.write_folder(folder)
+    if not visible(folder):
+        return
+    if not overwrite:
+        raise PruningError(f"'{stages.shown(folder)}' is there already; --overwrite replaces it, --name OTHER keeps it")
+    if not has_table(folder):
+        raise PruningError(f"'{stages.shown(folder)}' holds something else than a measurement; choose another --name")
+    check_own(folder, MEASURING, "val.py")
 
 
 def folder_names(paths: Sequence[Path]) -> list[str]:

@@ -1,15 +1,24 @@
-"""The folders of trainings: what one holds, and how a new run takes its place."""
+"""The folders of runs: what one holds, and how a new run takes the place of an old one.
+
+An old run is set aside, not removed: it lies beside the new one as `.NAME.replaced` until that one has ended, and comes
+back where the new one was refused or killed before it had anything worth keeping.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from . import checkpoint
+from .belongings import COMPRESSION, MEASURING, TRAINING, check_own, foreign
 from .data_sets import resolve_data
 from .errors import PruningError
-from .stages import shown
+from .locks import LOCK
+from .moved import relocated
+from .stages import say, shown
 
 
 def interrupted_run(folder: Path) -> Path:
@@ -24,8 +33,14 @@ def interrupted_run(folder: Path) -> Path:
     network, content = checkpoint.load(last)
     if checkpoint.is_finished(content):
         raise PruningError(f"nothing to resume: the run in '{shown(folder)}' is finished; use --overwrite or --name")
-    resolve_data(content["train_args"]["data"], task=network.task)
+    args = content["train_args"]
+    resolve_data(relocated(args["data"], args.get("save_dir"), folder.resolve()), task=network.task)
     return last
+
+
+def visible(folder: Path) -> list[str]:
+    """Returns what a folder holds, but for hidden files: locks, and what a killed process had begun to write."""
+    return [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []
 
 
 def replaced_by(folder: Path) -> Path:
@@ -33,29 +48,96 @@ def replaced_by(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
 
 
+def kept_runs(folder: Path) -> list[Path]:
+    """Returns the runs that were set aside for a folder, the latest last: one for each new run that did not end."""
+    first = replaced_by(folder)
+    form = re.compile(re.escape(first.name) + r"(?:-(\d+))?")
+    entries = first.parent.iterdir() if first.parent.is_dir() else ()
+    found = {int(match[1] or 1): entry for entry in entries if (match := form.fullmatch(entry.name)) and entry.is_dir()}
+    return [found[number] for number in sorted(found)]
+
+
+def put_aside(folder: Path) -> Path:
+    """Renames a folder, if it is there, so that a new run can take its place; returns where it is kept."""
+    kept = kept_runs(folder)
+    place = replaced_by(folder)
+    if kept:
+        number = int(kept[-1].name.rpartition("-")[2]) if kept[-1] != place else 1
+        place = place.with_name(f"{place.name}-{number + 1}")
+    if folder.is_dir():
+        folder.rename(place)
+    return place
+
+
+def put_back(folder: Path, kept: Path) -> None:
+    """Lets a run that was set aside come back in the place of a new one that has nothing worth keeping."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if kept.is_dir():
+        kept.rename(folder)
+
+
+def forget_replaced(folder: Path) -> None:
+    """Removes the runs that were set aside for a folder, once its own has ended."""
+    for kept in kept_runs(folder):
+        shutil.rmtree(kept, ignore_errors=True)
+
+
+def recover(folder: Path, *, begun: Callable[[Path], bool], ended: Callable[[Path], bool]) -> None:
+    """Tidies up behind a killed process that had set a run aside. The folder's lock must be held.
+
+    Args:
+        folder: Of the run.
+        begun: Whether a folder holds something of the new run that is worth keeping.
+        ended: Whether it holds a whole run.
+    """
+    kept = kept_runs(folder)
+    if not kept:
+        return
+    if ended(folder):
+        forget_replaced(folder)
+    elif begun(folder) or foreign(folder, (*TRAINING, *MEASURING, *COMPRESSION)):
+        say(f"The run that '{shown(folder)}' replaces is kept in '{shown(kept[-1])}' until the new one has ended")
+    else:
+        put_back(folder, kept[-1])
+        say(f"The run in '{shown(folder)}' is back: the one that was to replace it was killed before it had anything")
+
+
+def has_epoch(folder: Path) -> bool:
+    """Whether a training has finished an epoch."""
+    return (folder / "weights" / "last.pt").is_file()
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a training has ended."""
+    with contextlib.suppress(PruningError):
+        content = checkpoint.load(folder / "weights" / "last.pt", trained_with_bn=False)[1]
+        return content.get("epoch", -1) < 0 and content.get("optimizer") is None
+    return False
+
+
 def set_aside(folder: Path, *, overwrite: bool) -> Path:
-    """Makes room for a new run.
+    """Makes room for a new training.
 
     Returns:
-        Where the run that was there, if any, is kept (see `replaced_by`).
+        Where the run that was there, if any, is kept (see `put_aside`).
 
     Raises:
-        PruningError: If the folder holds a run and `overwrite` is not set.
+        PruningError: If the folder holds a run and `overwrite` is not set, or something else than a training.
     """
-    last = folder / "weights" / "last.pt"
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "args.yaml").is_file():
+    if [name for name in _entries(folder) if name != LOCK] and not (folder / "args.yaml").is_file():
         raise PruningError(f"'{shown(folder)}' holds something else than a training; choose another --name")
-    if last.is_file() and not overwrite:
+    if has_epoch(folder) and not overwrite:
         state = "a run"
         with contextlib.suppress(PruningError):  # a checkpoint that cannot be read
-            finished = checkpoint.is_finished(checkpoint.load(last, trained_with_bn=False)[1])
+            finished = checkpoint.is_finished(checkpoint.load(folder / "weights" / "last.pt", trained_with_bn=False)[1])
             state = "a finished run" if finished else "an interrupted run, which --resume continues"
         raise PruningError(
             f"'{shown(folder)}' holds {state}; --overwrite replaces it, --resume goes on with an interrupted one, "
             f"--name OTHER keeps it"
         )
-    replaced = replaced_by(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.is_dir():
-        folder.rename(replaced)
-    return replaced
+    check_own(folder, TRAINING, "a training")
+    return put_aside(folder)
+
+
+def _entries(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []

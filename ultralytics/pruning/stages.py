@@ -8,11 +8,14 @@ import difflib
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import interruption
 from .errors import PruningError
+from .files import DiskFullError, naming_the_disk
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "runs"
@@ -55,6 +58,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "settings", nargs="*", metavar="key=value", help="settings of Ultralytics, passed on as they are"
         )
+        self.set_defaults(command=f"python {self.prog}")  # `run` says what was typed
         self.add_argument("--device", default="", help="cpu, 0, or 0,1 for several GPUs; the first GPU if there is one")
 
     def error(self, message: str):
@@ -70,22 +74,31 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
         stage: What to do with them; `options.settings` is a dict, `options.device` is decided.
         words: The command line; the process's own by default.
     """
+    options = argparse.Namespace()
     try:
-        options = parser.parse_intermixed_args(words)
-        options.settings = parse_settings(options.settings)
-        options.device = choose_device(options.device)
-        stage(options)
+        with interruption.orderly(), naming_the_disk(Path.cwd()):
+            options = parser.parse_intermixed_args(words)
+            options.command = interruption.again(parser.prog, sys.argv[1:] if words is None else words)
+            options.saved = lambda: f"nothing is left half-written; again with: {options.command}"
+            options.settings = parse_settings(options.settings)
+            options.device = choose_device(options.device)
+            stage(options)
+    except DiskFullError as error:
+        parser.exit(2, f"{parser.prog}: error: {one_line(error)}; make room there ({options.saved()})\n")
     except PruningError as error:
-        words = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split()  # what the release says may be coloured
-        parser.exit(2, f"{parser.prog}: error: {' '.join(words)}\n")
+        parser.exit(2, f"{parser.prog}: error: {one_line(error)}\n")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         parser.exit(2, f"{parser.prog}: error: {where}{error.strerror or error}\n")
-    except KeyboardInterrupt:
-        parser.exit(
-            130,
-            f"\n{parser.prog}: stopped (compress.py goes on with the same command, a training with --resume)\n",
-        )
+    except KeyboardInterrupt as error:
+        saved = options.saved() if hasattr(options, "saved") else "nothing was begun"
+        echo = "" if isinstance(error, interruption.Terminated) else "\n"  # the terminal has written ^C
+        parser.exit(interruption.exit_code(error), f"{echo}{parser.prog}: stopped: {saved}\n")
+
+
+def one_line(error: BaseException) -> str:
+    """Returns what an error says in one line, without the colours of the release."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:

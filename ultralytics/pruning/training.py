@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import shlex
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,20 @@ from .cost import cost_of
 from .data_sets import resolve_data
 from .errors import PruningError, first_line
 from .gammas import prunable_values
+from .interruption import saved_training
+from .locks import alone_in
 from .rebuild import is_pruned
 from .report import table
-from .run_folders import interrupted_run, replaced_by, set_aside
+from .run_folders import (
+    forget_replaced,
+    has_epoch,
+    interrupted_run,
+    is_whole,
+    kept_runs,
+    put_back,
+    recover,
+    set_aside,
+)
 from .sparsity_stage import prune_options, sparsity_settings
 from .stages import (
     RUNS,
@@ -85,17 +97,23 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
     from ultralytics.models import YOLO
 
     folder = run_folder(options.name)
-    if options.resume:
-        last = interrupted_run(folder)
-        say(f"Going on with {shown(last)}, at the settings of that run")
-        YOLO(last).train(resume=True, device=options.device)
-    else:
-        weights, settings = what_to_train(stage, options)
-        if weights.resolve().is_relative_to(folder.resolve()):
-            raise PruningError(f"'{weights}' lies in the run that would be overwritten; choose another --name")
-        write_folder(RUNS)
-        begin(weights, settings, folder, replaced=set_aside(folder, overwrite=options.overwrite))
-    shutil.rmtree(replaced_by(folder), ignore_errors=True)
+    with alone_in(folder):
+        recover(folder, begun=has_epoch, ended=is_whole)
+        resume = f"{shlex.join(options.command.split()[:2])} --name {shlex.quote(options.name)} --resume"
+        resume += f" --device {options.device}" if "--device" in options.command.split() else ""
+        begun = time.time()
+        options.saved = lambda: saved_training(folder, 0 if options.resume else begun, options.command, resume)
+        if options.resume:
+            last = interrupted_run(folder)
+            say(f"Going on with {shown(last)}, at the settings of that run")
+            YOLO(last).train(resume=True, device=options.device)
+        else:
+            weights, settings = what_to_train(stage, options)
+            if any(weights.resolve().is_relative_to(place.resolve()) for place in (folder, *kept_runs(folder))):
+                raise PruningError(f"'{weights}' lies in the run that would be overwritten; choose another --name")
+            write_folder(RUNS)
+            begin(weights, settings, folder, replaced=set_aside(folder, overwrite=options.overwrite))
+        forget_replaced(folder)
     say(summary(folder))
     words = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
     used = checkpoint.load(folder / "weights" / "last.pt")[1]["train_args"]
@@ -153,9 +171,7 @@ def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Pa
     except BaseException as error:
         in_one_line = isinstance(error, REFUSALS)
         if not (folder / "weights" / "last.pt").is_file():  # refused before the first epoch was done
-            shutil.rmtree(folder, ignore_errors=True)
-            if replaced.is_dir():
-                replaced.rename(folder)
+            put_back(folder, replaced)
             in_one_line |= isinstance(error, (ValueError, RuntimeError))  # what the release says of settings
         if in_one_line and not isinstance(error, PruningError):
             raise PruningError(first_line(error)) from error

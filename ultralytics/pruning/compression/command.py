@@ -11,12 +11,13 @@ import numpy as np
 
 from .. import checkpoint, readers
 from .. import options as shared
-from ..data_sets import resolve_data
+from ..data_sets import digest, resolve_data
 from ..errors import PruningError
 from ..latency import Latency
 from ..limits import DEFAULT_ROUND_TO
 from ..options import DEFAULT_BATCHES
 from ..rebuild import is_pruned
+from ..run_folders import visible
 from ..scoring import Scoring
 from ..selection import choose
 from ..sparsity.steering import erasable
@@ -25,7 +26,6 @@ from ..targets import Target
 from ..tracing import trace
 from .recipe import SCHEMES, STEERED, Recipe
 from .stage import compress
-from .state import visible
 from .sweep import read_grid, sweep, trials_of
 
 DEFAULT_CRITERION = "group_hessian"  # the best of docs/criteria.md
@@ -157,6 +157,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         limits=shared.limits(options, round_to=DEFAULT_ROUND_TO),
         runtime=latency.runtime if latency else None,
         table=str(latency.table.resolve()) if latency and latency.table else None,
+        table_sha256=checkpoint.sha256(latency.table) if latency and latency.table and latency.table.is_file() else "",
+        data_digest=digest(data, model.task),
         teacher=teacher,
         training={
             "imgsz": options.imgsz,

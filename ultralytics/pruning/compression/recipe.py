@@ -16,6 +16,8 @@ from ..targets import Target
 NOTHING = {"speed_up": 1.0, "latency_speed_up": 1.0, "prune_ratio": 0.0}  # targets that ask for nothing
 STEERED = ("speed_up", "prune_ratio")  # targets of the steered scheme
 FREE = ("training device", "runtime threads", "runtime device")  # may differ when a run goes on
+# A file may lie elsewhere when a run goes on, e.g. since it was moved with it, if its content is the same.
+PATHS = {"weights": "sha256", "data": "data_digest", "table": "table_sha256"}
 SCHEMES = {
     "steered": "one sparsity training that chooses and fades, then one cut",
     "stepwise": "cuts a little and trains, several times",
@@ -46,6 +48,8 @@ class Recipe:
         table: Timings of another machine in its place.
         teacher: Whether the original teaches.
         training: Arguments of all trainings: `imgsz`, `batch`, and what else the user said.
+        data_digest: What tells the data set from others wherever it lies (see `data_sets.digest`); empty if unknown.
+        table_sha256: The same of `table`.
 
     Raises:
         PruningError: If something is outside of its range.
@@ -70,6 +74,8 @@ class Recipe:
     table: str | None = None
     teacher: bool = True
     training: dict[str, Any] = field(default_factory=dict)
+    data_digest: str = ""
+    table_sha256: str = ""
 
     def __post_init__(self) -> None:
         if self.target.value == NOTHING.get(self.target.name):
@@ -118,7 +124,9 @@ class Recipe:
     def differences(self, earlier: dict[str, Any]) -> list[str]:
         """Returns what an earlier recipe, as plain data, had otherwise, in words."""
         before, now = (_flat(json.loads(json.dumps(recipe))) for recipe in (earlier, self.plain()))
-        names = [name for name in {**before, **now} if name not in FREE and before.get(name) != now.get(name)]
+        moved = [path for path, content in PATHS.items() if before.get(content) and before[content] == now[content]]
+        free = {*FREE, *moved, *(content for content in PATHS.values() if content != "sha256")}
+        names = [name for name in {**before, **now} if name not in free and before.get(name) != now.get(name)]
         return [f"{name} was {before.get(name)}, is {now.get(name)}" for name in names]
 
 

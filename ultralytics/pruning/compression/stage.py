@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoint
+from ..belongings import COMPRESSION, check_own
 from ..errors import NothingToRemoveError, PruningError
+from ..files import DiskFullError, naming_the_disk
 from ..latency import Latency
 from ..latency.search import MET
 from ..latency.shapes import Shapes
 from ..limits import Limits
-from ..stages import data_options, say, shown
+from ..locks import alone_in
+from ..run_folders import kept_runs, put_aside, put_back, recover, replaced_by, visible
+from ..stages import data_options, say, shown, write_folder
 from ..targets import TOLERANCE
 from . import units
 from .recipe import Recipe
 from .report import draw, steps_table
-from .state import State, Step, alone_in, clear, visible
+from .state import State, Step, clear
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Compression:
         self.recipe, self.folder = recipe, folder
         self.state = State(folder, recipe)
         self.weights = Path(recipe.weights)
-        params, macs = self.state.once("original size", lambda: units.size(self.weights, recipe))
+        params, macs = self.state.once("original size", lambda: units.size(self.weights, recipe), inputs=[self.weights])
         accuracy = self._accuracy("original", self.weights)
         self.faster = 1.0  # milliseconds before over after, as timed or by the table, of the cuts so far
         self.stuck = ""  # why nothing more could be removed, if so
@@ -92,7 +95,9 @@ class Compression:
         draw(self.steps, self.recipe, self.folder / "compress.png")
 
     def _accuracy(self, name: str, file: Path) -> float:
-        return self.state.once(f"{name} accuracy", lambda: units.accuracy(file, self.recipe, self.folder))
+        return self.state.once(
+            f"{name} accuracy", lambda: units.accuracy(file, self.recipe, self.folder), inputs=[file]
+        )
 
     def _cut(self, name: str, start: Path, target: dict[str, Any], limits: Limits) -> tuple[Path, dict[str, Any]]:
         """Cuts, once; returns the file, and its size and what limited the cut."""
@@ -109,16 +114,19 @@ class Compression:
             sizes = {"params": after.params, "macs": after.macs, "faster": faster}
             return {**sizes, "limits": list(result.plan.limits)}
 
-        return file, self.state.once(f"{name} cut", work, file)
+        return file, self.state.once(f"{name} cut", work, file, inputs=[start])
 
-    def _train(self, name: str, start: Path, settings: dict[str, Any]) -> Path:
+    def _train(self, name: str, start: Path, settings: dict[str, Any], result: str = "last.pt") -> Path:
         """Trains, once; returns the checkpoint to go on with."""
-        file = self.folder / name / "weights" / "last.pt"
+        file = self.folder / name / "weights" / result
 
         def work() -> None:
             units.train(name, start, settings, self.recipe, self.folder)
 
-        self.state.once(f"{name} training", work, file)
+        def discard() -> None:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+        self.state.once(f"{name} training", work, file, inputs=[start], discard=discard)
         return file
 
     def _target(self, step: int) -> dict[str, Any] | None:
@@ -210,7 +218,7 @@ class Compression:
             return None
         self.faster = kept.faster
         settings = {"epochs": self.recipe.epochs, "finetune": True}
-        best = self._train("fine-tuned", kept.file, settings).with_name("best.pt")
+        best = self._train("fine-tuned", kept.file, settings, "best.pt")
         accuracy = self._accuracy("fine-tuned", best)
         step = kept.step
         seconds = self.state.seconds("fine-tuned training", "fine-tuned accuracy")
@@ -228,8 +236,34 @@ class Compression:
         with checkpoint.whole_file(result) as file:
             shutil.copyfile(best, file)
         if self.recipe.runtime:
-            self.faster = self.state.once("final timing", lambda: units.faster(self.weights, result, self.recipe))
+            self.faster = self.state.once(
+                "final timing", lambda: units.faster(self.weights, result, self.recipe), inputs=[self.weights, result]
+            )
         return row
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a folder holds a compression, which the same command continues."""
+    return (folder / "state.json").is_file()
+
+
+def has_result(folder: Path) -> bool:
+    """Whether a compression has ended with a network."""
+    return (folder / "compressed.pt").is_file()
+
+
+def make_room(folder: Path, *, overwrite: bool) -> Path:
+    """Sets an old compression aside where it is to be replaced; returns where one is kept.
+
+    Raises:
+        PruningError: If the folder holds what no compression made.
+    """
+    if not overwrite or not visible(folder):
+        return replaced_by(folder)
+    if not has_state(folder):
+        raise PruningError(f"'{shown(folder)}' holds something else than a compression; choose another --name")
+    check_own(folder, COMPRESSION, "a compression")
+    return put_aside(folder)
 
 
 def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
@@ -244,18 +278,24 @@ def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
         PruningError: If the folder holds another compression, another process works in it, or no smaller network
             honours the limits.
     """
-    os.makedirs(folder, exist_ok=True)
     with alone_in(folder):
-        if overwrite:
-            clear(folder)
+        recover(folder, begun=has_state, ended=has_result)
+        kept = make_room(folder, overwrite=overwrite)
+        write_folder(folder)
         begins = not visible(folder)
         try:
-            compression = Compression(recipe, folder)
-            row = compression.run()
-        except PruningError:
-            if begins and not any(folder.glob("*.pt")) and not any(folder.glob("*/weights")):  # nothing cut or trained
-                shutil.rmtree(folder)
+            with naming_the_disk(folder):
+                compression = Compression(recipe, folder)
+                row = compression.run()
+        except PruningError as error:
+            done = any(folder.glob("*.pt")) or any(folder.glob("*/weights"))
+            if begins and not done and not isinstance(error, DiskFullError):  # nothing was cut or trained
+                put_back(folder, kept)
             raise
+        if row is not None:
+            for place in kept_runs(folder):
+                clear(place)
+                place.rmdir()
     say("\n" + steps_table(compression.steps))
     original = compression.original
     if len(compression.steps) == 1:

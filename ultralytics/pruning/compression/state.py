@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import whole_file
 from ..errors import PruningError
-from ..stages import shown
+from ..files import sha256, whole_file
+from ..locks import LOCK, alone_in  # noqa: F401  (the second for others, which look for it here)
+from ..run_folders import visible  # noqa: F401
 from .recipe import Recipe
-
-LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -86,20 +84,54 @@ class State:
                 f"new run, --overwrite to replace it"
             )
 
-    def once(self, name: str, work: Callable[[], Any], product: Path | None = None) -> Any:
+    def once(
+        self,
+        name: str,
+        work: Callable[[], Any],
+        product: Path | None = None,
+        *,
+        inputs: Sequence[Path] = (),
+        discard: Callable[[], None] = lambda: None,
+    ) -> Any:
         """Returns the result of some work, plain data, which is done unless it is known already.
+
+        What it was computed from is known by its content: where a file is gone or another one, the work is done again,
+        and with it all that was computed from what it writes.
 
         Args:
             name: Of the work.
             work: Does it.
-            product: A file that it writes; where that is gone, the work is done again.
+            product: A file that it writes.
+            inputs: The files that it reads.
+            discard: Removes what an earlier try, with other inputs, has left half done.
         """
-        if name not in self._done or (product and not product.is_file()):
-            begin = time.perf_counter()
-            result = work()
-            self._done[name] = {"result": result, "seconds": round(time.perf_counter() - begin, 1)}
-            self._write()
-        return self._done[name]["result"]
+        own = {"inputs": [digest(file) for file in inputs]}
+        known = self._done.get(name)
+        if known and _same(known, own["inputs"], product):
+            return known["result"]
+        begun = self._content.setdefault("begun", {})
+        if known:
+            self._forget_after(name)
+        if known or begun.get(name, own["inputs"]) != own["inputs"]:
+            discard()
+        begun[name] = own["inputs"]
+        self._write()
+        begin = time.perf_counter()
+        result = work()
+        seconds = round(time.perf_counter() - begin, 1)
+        written = digest(product) if product and product.is_file() else None
+        self._done[name] = {"result": result, "seconds": seconds, **own, "product": written}
+        del begun[name]
+        self._write()
+        return result
+
+    def _forget_after(self, name: str) -> None:
+        """Drops a work and those that were done after it, unless they have noted what they were computed from."""
+        names = list(self._done)
+        for later in names[names.index(name) :]:
+            if later == name or not self._done[later].get("inputs"):
+                del self._done[later]
+                self._content["begun"][later] = None  # what is there of it is to be discarded
 
     def seconds(self, *names: str) -> float:
         """Returns how long some works took together, the last time that they were begun."""
@@ -117,19 +149,29 @@ class State:
             writer.writerows({**asdict(step), "kept": "yes" if step.kept else ""} for step in steps)
 
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a folder while this one works in it.
+def digest(file: Path) -> str | None:
+    """Returns what tells the content of a file from that of others; None if it is not there."""
+    if not file.is_file():
+        return None
+    about = file.stat()
+    return _digest(file, about.st_mtime_ns, about.st_size, about.st_ino)
 
-    Raises:
-        PruningError: If another one does.
+
+@lru_cache(maxsize=256)
+def _digest(file: Path, *_: int) -> str:
+    return sha256(file)
+
+
+def _same(known: dict[str, Any], inputs: list[str | None], product: Path | None) -> bool:
+    """Whether a work, as noted, was computed from the same files, and its product is there as it was written.
+
+    Notes of earlier versions say nothing of either: then the product only has to be there.
     """
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise PruningError(f"another process works in '{shown(folder)}': wait for it, or use --name") from error
-        yield
+    if known.get("inputs", inputs) != inputs:
+        return False
+    if product is None or ("product" in known and known["product"] is None):
+        return True
+    return product.is_file() and digest(product) == known.get("product", digest(product))
 
 
 def clear(folder: Path) -> None:
@@ -139,8 +181,3 @@ def clear(folder: Path) -> None:
             shutil.rmtree(entry)
         elif entry.name != LOCK:
             entry.unlink()
-
-
-def visible(folder: Path) -> list[str]:
-    """Returns what a folder holds, but for hidden files: locks, and what a killed process had begun to write."""
-    return [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")] if folder.is_dir() else []

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import ctypes
 import itertools
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,14 +14,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..checkpoint import whole_file
 from ..errors import PruningError, first_line, hint
+from ..files import naming_the_disk, whole_file
+from ..locks import alone_in
 from ..report import table
 from ..stages import ROOT, say, shown, write_folder
+from ..workers import end_with_parent
 
 SIZES = ("ratio", "speed-up", "latency-speed-up", "target-params")  # keys that say how small
 OTHERS = ("criterion", "normalize", "per", "scheme", "steps", "epochs-per-step", "epochs", "recalibrate", "round-to")
-PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 OPTIONS = {"ratio": "prune-ratio"}  # where the option has another name
 
 
@@ -115,12 +113,6 @@ def run_trial(words: Sequence[str], log: str) -> int:
         ).returncode
 
 
-def end_with_parent() -> None:
-    """Lets the kernel kill this process when its parent ends, however that ends: it would go on beside the next one."""
-    with contextlib.suppress(OSError, AttributeError):  # not a Linux
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, note: Callable[[int, int], None]) -> None:
     """Runs trials through Ray, a GPU for each where there are any.
 
@@ -165,6 +157,12 @@ def sweep(trials: Sequence[Trial], folder: Path, workers: int) -> None:
     Raises:
         PruningError: If one of them failed; the others are in the table.
     """
+    with alone_in(folder), naming_the_disk(folder):
+        _sweep(trials, folder, workers)
+
+
+def _sweep(trials: Sequence[Trial], folder: Path, workers: int) -> None:
+    """Runs all trials, in a folder in which no other process works."""
     write_folder(folder)
     logs = [folder / f"{trial.folder.name}.log" for trial in trials]
     codes: dict[int, int] = {}

@@ -93,7 +93,8 @@ def train(name: str, start: Path, settings: dict[str, Any], recipe: Recipe, fold
             raise PruningError(f"{error}; delete '{shown(folder / name)}' to train it anew") from error
         if not checkpoint.is_finished(content):
             say(f"Going on with {shown(last)}")
-            YOLO(last).train(resume=True, device=recipe.training.get("device"))
+            teacher = {"distill_model": recipe.weights} if recipe.teacher else {}
+            YOLO(last).train(resume=True, device=recipe.training.get("device"), data=recipe.data, **teacher)
         for file in (last, last.with_name("best.pt")):  # killed behind the last epoch, before the release was done
             if file.is_file() and checkpoint.load(file)[1].get("optimizer") is not None:
                 strip_optimizer(file)

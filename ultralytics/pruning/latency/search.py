@@ -73,7 +73,7 @@ class Latency:
             table = LatencyTable.load(path)
         own = {**shapes, **(self.timed_as or {})}
         if measure((shape for calls in own.values() for shape in calls), self.runtime, step, table):
-            table.save(path)
+            table.save(path, replace=True)
         return LatencyModel(channel_map, shapes, table, step, self.timed_as)
 
 

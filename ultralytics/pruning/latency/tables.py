@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import whole_file
 from ..errors import PruningError
+from ..files import whole_file
+from ..locks import waiting
 from .shapes import Shape
 from .timing import Runtime, milliseconds
 
@@ -68,16 +69,42 @@ class LatencyTable:
     layers: dict[str, Timing] = field(default_factory=dict)
     fit: tuple[float, float] = (0.0, 1.0)
 
-    def save(self, path: Path) -> None:
-        """Writes it as JSON."""
-        layers = {
-            key: {"inputs": timing.inputs, "outputs": timing.outputs, "ms": timing.ms.round(5).tolist()}
-            for key, timing in self.layers.items()
-        }
+    def save(self, path: Path, *, replace: bool = False) -> None:
+        """Writes it as JSON, with the layers that another process has timed on this machine meanwhile.
+
+        Args:
+            path: Where to; the layers of a table that is there stay, if it is of the same machine and runtime.
+            replace: Whether something else than a table may be replaced: a damaged one.
+
+        Raises:
+            PruningError: If something else is there.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"format": FORMAT, "about": self.about, "fit": self.fit, "layers": layers}
-        with whole_file(path) as file:
-            file.write_text(json.dumps(content), encoding="utf-8")
+        with waiting(path):
+            layers = {**self._beside(path, replace), **self.layers}
+            content = {
+                "format": FORMAT,
+                "about": self.about,
+                "fit": self.fit,
+                "layers": {
+                    key: {"inputs": timing.inputs, "outputs": timing.outputs, "ms": timing.ms.round(5).tolist()}
+                    for key, timing in layers.items()
+                },
+            }
+            with whole_file(path) as file:
+                file.write_text(json.dumps(content), encoding="utf-8")
+
+    def _beside(self, path: Path, replace: bool) -> dict[str, Timing]:
+        """Returns the layers of the table that is there, if it is of the same machine."""
+        if not path.exists():
+            return {}
+        try:
+            other = LatencyTable.load(path)
+        except PruningError as error:
+            if replace:
+                return {}
+            raise PruningError(f"{error}, and is not overwritten: name another file") from error
+        return other.layers if other.about == self.about else {}
 
     @classmethod
     def load(cls, path: Path) -> LatencyTable:

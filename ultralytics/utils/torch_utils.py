@@ -1,0 +1,33 @@
+"""The release's `utils/torch_utils.py` with the edit between the `=====` lines."""
+
+from ultralytics import run_release
+
+run_release(globals())
+
+# ===== a checkpoint is shrunk beside itself and renamed, never in place: here, where everybody takes the function =====
+_release_strip_optimizer = strip_optimizer
+
+
+def strip_optimizer(f="best.pt", s="", updates=None):
+    """The release's function of this name, but never writing in place."""
+    from ultralytics.pruning import files
+
+    target = Path(s or f)
+    files.remove_leftovers(target.parent, target.stem)
+    temporary = target.with_name(files.temporary_name(target.stem) + target.suffix)
+    level = LOGGER.level
+    LOGGER.setLevel("WARNING")  # it would name the temporary file
+    try:
+        with files.naming_the_disk(target.parent):
+            stripped = _release_strip_optimizer(f, temporary, updates)
+            if temporary.exists():  # else it was no checkpoint, as the release has said
+                os.replace(temporary, target)
+    finally:
+        LOGGER.setLevel(level)
+        temporary.unlink(missing_ok=True)
+    if stripped:
+        LOGGER.info(f"Optimizer stripped from {f}, {target.stat().st_size / 1e6:.1f}MB")
+    return stripped
+
+
+# =====
