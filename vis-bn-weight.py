@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 try:
-    from ultralytics.pruning import PruningError, checkpoint, plots, ratios, stages
+    from ultralytics.pruning import PruningError, checkpoint, plots, ratios, stages, trust
 except ImportError as error:
     sys.exit(print(f"vis-bn-weight.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
@@ -49,5 +49,6 @@ if __name__ == "__main__":
     parser = LookParser(description=__doc__, epilog="example: python vis-bn-weight.py before.pt after.pt --save bn.png")
     parser.add_argument("checkpoints", nargs="*", type=Path, help="one or two .pt; those of stages 1 and 2 by default")
     parser.add_argument("--save", type=Path, default=stages.RUNS / "bn-weights.png", help="the .png to write")
+    trust.add_option(parser)
     parser.set_defaults(settings=[], device="cpu")
     stages.run(parser, look)

@@ -15,7 +15,16 @@ from ultralytics.cfg import get_cfg
 from ultralytics.utils import loss
 
 OVERLAY = REPOSITORY / "ultralytics"
-EDITED = ["__init__.py", "engine/trainer.py", "engine/model.py", "utils/loss.py", "utils/torch_utils.py"]
+EDITED = [
+    "__init__.py",
+    "data/utils.py",
+    "engine/trainer.py",
+    "engine/model.py",
+    "nn/tasks.py",
+    "utils/loss.py",
+    "utils/patches.py",
+    "utils/torch_utils.py",
+]
 
 
 @pytest.mark.parametrize("file", EDITED[1:])

@@ -73,6 +73,10 @@ os.environ.setdefault("YOLO_CONFIG_DIR", str(OVERLAY_DIR.parent / ".ultralytics"
 os.environ.setdefault("YOLO_AUTOINSTALL", "0")
 # =====
 
+# ===== nothing that is loaded runs code; YOLO_PRUNING_TRUST=1 or --trust lets it (see pruning/trust.py) =====
+os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "1")
+# =====
+
 RELEASE_DIR = find_release()
 sys.meta_path.insert(0, OverlayFinder)
 __path__ = [str(OVERLAY_DIR), str(RELEASE_DIR)]

@@ -9,7 +9,7 @@ import functools
 import shutil
 import weakref
 
-from ultralytics.pruning import files, locks, resuming, workers
+from ultralytics.pruning import files, loading, locks, resuming, workers
 from ultralytics.pruning.errors import PruningError
 from ultralytics.pruning.moved import go_on_in_place
 from ultralytics.pruning.rebuild import differing_layer, is_pruned
@@ -270,6 +270,7 @@ def _save_whole(self, release):
 @_instead_of(BaseTrainer, "_setup_train")
 def _go_on_exactly(self, release):
     release()
+    loading.allow_modules_of(unwrap_model(self.model))  # it is saved, and the release loads it again at the end
     if self.resume and RANK in {-1, 0}:
         resuming.forget_unsaved_epochs(self.csv, self.start_epoch)
     if self.resume and self.sparsity:

@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .errors import PruningError
+from .contents import bare, check_content
+from .errors import PruningError, UntrustedError, first_line
 from .files import sha256, whole_file  # noqa: F401  (the first for others, which look for it here)
+from .loading import globals_in, refusal_of
 from .plan import PruningPlan
 from .rebuild import PLANS_ATTRIBUTE
+from .trust import restricted
 
 
 def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[str, Any]]:
@@ -48,11 +51,27 @@ def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[s
     return model, checkpoint
 
 
+def check_others(settings: dict[str, Any]) -> None:
+    """Checks the checkpoints that training arguments name besides the one to train, before anything is written.
+
+    Raises:
+        PruningError: If one is there and cannot be loaded.
+    """
+    for key in ("distill_model", "pretrained"):
+        value = settings.get(key)
+        if isinstance(value, (str, Path)) and Path(value).is_file():
+            load(value, trained_with_bn=False)
+
+
 def _refuse_other_formats(path: Path) -> None:
     """Tells a TorchScript archive and a damaged file by their bytes, without running anything that they hold."""
     if path.stat().st_size == 0:
         raise PruningError(f"'{path}' is empty")
     if not zipfile.is_zipfile(path):
+        if names := globals_in(path):  # a pickle, as PyTorch wrote them until 2020, or a bare one
+            if restricted():
+                raise UntrustedError(refusal_of(f"'{path}'", names))
+            return
         raise PruningError(f"'{path}' is truncated, or no checkpoint at all: it is not a PyTorch archive")
     with zipfile.ZipFile(path) as archive:
         if any("/code/" in name for name in archive.namelist()):
@@ -68,19 +87,34 @@ def _load_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
     LOGGER.setLevel(logging.ERROR)  # its warnings about foreign files are longer than the line that follows
     try:
         model, checkpoint = load_checkpoint(path)
+    except PruningError:
+        raise
     except Exception as error:  # whatever a foreign pickle can raise
         if "yolov5" in str(error).lower() or str(getattr(error, "name", "")).split(".")[0] == "models":
             raise PruningError(
                 f"'{path}' comes from the old yolov5 repository; train the model with this one"
             ) from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PruningError(f"'{path}' is not a checkpoint of Ultralytics ({reason})") from error
+        if what := _bare(path):
+            raise PruningError(f"'{path}' {what}") from error
+        raise PruningError(f"'{path}' is not a checkpoint of Ultralytics ({first_line(error)})") from error
     finally:
         LOGGER.setLevel(level)
     model = getattr(model, "student_model", model)  # of a training with a teacher that was interrupted
     if not isinstance(model, BaseModel):
-        raise PruningError(f"'{path}' holds a {type(model).__name__}, not a model of Ultralytics")
+        what = _bare(path) or f"holds a {type(model).__name__}, not a model of Ultralytics"
+        raise PruningError(f"'{path}' {what}")
+    check_content(model, checkpoint, path)
     return model, checkpoint
+
+
+def _bare(path: Path) -> str | None:
+    """Says what a file holds that is no checkpoint but an object that was saved by itself, or returns None."""
+    from ultralytics.utils.patches import torch_load
+
+    try:
+        return bare(torch_load(path, map_location="cpu"))
+    except Exception:  # whatever a foreign pickle can raise; it was raised before
+        return None
 
 
 def save(model: Any, path: str | Path, *, train_args: dict[str, Any] | None = None) -> None:

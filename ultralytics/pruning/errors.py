@@ -14,6 +14,10 @@ class NothingToRemoveError(PruningError):
     """A cut that would leave the network as it is."""
 
 
+class UntrustedError(PruningError):
+    """A file that would run code, which nobody said it may (see `trust`)."""
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of what an error says, or its type where it says nothing."""
     lines = str(error).strip().splitlines()

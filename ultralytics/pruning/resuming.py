@@ -10,6 +10,7 @@ gradients of batches that waited for the optimizer's next step are lost.
 
 from __future__ import annotations
 
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from .checkpoint import whole_file
-from .errors import PruningError
+from .errors import PruningError, first_line
 
 
 def state_file(folder: Path, epoch: int) -> Path:
@@ -37,12 +38,35 @@ def save_state(trainer: Any) -> None:
             "model": unwrap_model(trainer.model).state_dict(),
             "ema": trainer.ema.ema.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
-            "random": {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()},
+            "random": {"python": random.getstate(), "numpy": _numpy_state(), "torch": torch.get_rng_state()},
             "cuda": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
-            "recent_images": list(getattr(trainer.train_loader.dataset, "buffer", [])),  # mosaic draws from these
+            "recent_images": [int(i) for i in getattr(trainer.train_loader.dataset, "buffer", [])],  # for mosaic
         }
     with whole_file(state_file(trainer.wdir, trainer.epoch)) as temporary:
         torch.save(state, temporary)
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    """Returns NumPy's random state as plain data."""
+    kind, keys, *rest = np.random.get_state()
+    return (str(kind), np.asarray(keys).tolist(), *rest)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Reads a state as data: whoever wrote it, nothing in it is run.
+
+    Raises:
+        PruningError: If it holds anything else, or is damaged.
+    """
+    from ultralytics.utils.patches import torch_load
+
+    try:
+        state = torch_load(path, map_location="cpu")
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise PruningError(f"'{path}' is damaged ({first_line(error)}); delete it, or start anew") from error
+    if not isinstance(state, dict) or "sparsity" not in state:
+        raise PruningError(f"'{path}' is no state of a training; delete it, or start anew")
+    return state
 
 
 def load_sparsity(trainer: Any, epoch: int) -> None:
@@ -53,7 +77,7 @@ def load_sparsity(trainer: Any, epoch: int) -> None:
     """
     path = state_file(trainer.wdir, epoch)
     if path.is_file():
-        state = torch.load(path, map_location="cpu", weights_only=False)  # written by `save_state`, on this machine
+        state = _read(path)
         trainer.sparsity.load(state["sparsity"])
     elif trainer.sparsity.settings.target:
         raise PruningError(f"'{path}' is missing: without it nobody knows which channels were chosen; start anew")
@@ -68,7 +92,7 @@ def load_state(trainer: Any) -> bool:
     path = state_file(trainer.wdir, trainer.start_epoch - 1)
     if not path.is_file():
         return False
-    state = torch.load(path, map_location="cpu", weights_only=False)  # written by `save_state`, on this machine
+    state = _read(path)
     if "model" not in state:
         return False
     unwrap_model(trainer.model).load_state_dict(state["model"])
@@ -81,7 +105,8 @@ def load_state(trainer: Any) -> bool:
     if trainer.train_loader.num_workers == 0:
         _skip_seen_images(trainer)
     random.setstate(state["random"]["python"])
-    np.random.set_state(state["random"]["numpy"])
+    kind, keys, *rest = state["random"]["numpy"]
+    np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["random"]["torch"])
     if state["cuda"] is not None and trainer.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], trainer.device)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import interruption
+from . import interruption, trust
 from .errors import PruningError
 from .files import DiskFullError, naming_the_disk
 
@@ -60,6 +60,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.set_defaults(command=f"python {self.prog}")  # `run` says what was typed
         self.add_argument("--device", default="", help="cpu, 0, or 0,1 for several GPUs; the first GPU if there is one")
+        trust.add_option(self)
 
     def error(self, message: str):
         """Ends with one line on standard error and exit code 2."""
@@ -82,7 +83,8 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
             options.saved = lambda: f"nothing is left half-written; again with: {options.command}"
             options.settings = parse_settings(options.settings)
             options.device = choose_device(options.device)
-            stage(options)
+            with trust.given(options.trust):
+                stage(options)
     except DiskFullError as error:
         parser.exit(2, f"{parser.prog}: error: {one_line(error)}; make room there ({options.saved()})\n")
     except PruningError as error:

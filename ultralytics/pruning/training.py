@@ -135,6 +135,7 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     check_settings(settings)
     if stage.sparsity:
         settings |= sparsity_settings(settings)
+    checkpoint.check_others(settings)
     weights = find_weights(options.weights, stage)
     classes = None
     if weights.suffix in {".yaml", ".yml"}:

@@ -121,6 +121,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 
     weights = located(options.weights)
     model, _ = checkpoint.load(weights)
+    checkpoint.check_others(options.settings)
     classes = None if options.settings.get("single_cls") else len(model.names)
     latency = shared.latency(options, options.imgsz)
     target = Target.one_of(**{name: getattr(options, name) for name in TARGETS})

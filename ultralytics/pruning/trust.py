@@ -1,0 +1,72 @@
+"""Whether files may run code.
+
+A `.pt` is a program when it is unpickled, a data yaml may carry one to download its images, a model yaml an expression
+for its activation. None of it runs unless the user says so: `--trust` on every script, or the environment variable
+`YOLO_PRUNING_TRUST`, which processes that a stage starts inherit:
+
+- `1` trusts all that is loaded;
+- `own.SqueezeExcite,other` trusts, in checkpoints, that class and the modules (`nn.Module`) of the file `other.py`.
+
+`ULTRALYTICS_SAFE_LOAD=0`, the release's own variable, keeps its meaning: checkpoints load without restrictions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator
+
+VARIABLE = "YOLO_PRUNING_TRUST"
+YES = {"1", "true", "yes", "on", "y", "t"}  # as the release reads its own variables
+NO = {"", "0", "false", "no", "off", "n", "f"}
+HOW = f"if you trust where it comes from, use --trust, or {VARIABLE}=1 in the environment"
+
+
+def _said() -> str:
+    return os.environ.get(VARIABLE, "").strip()
+
+
+def trusted() -> bool:
+    """Whether the user trusts all that is loaded."""
+    return _said().lower() in YES
+
+
+def trusted_names() -> list[str]:
+    """Returns the classes and files that the user trusts by name, such as `own.SqueezeExcite` or `own`."""
+    said = _said()
+    return [] if said.lower() in YES | NO else [name for word in said.split(",") if (name := word.strip())]
+
+
+def restricted() -> bool:
+    """Whether checkpoints are loaded without running what they hold."""
+    asked = os.environ.get("ULTRALYTICS_SAFE_LOAD", "1").strip().lower() in YES
+    return asked and not trusted()
+
+
+@contextlib.contextmanager
+def given(trust: bool) -> Iterator[None]:
+    """Trusts all that is loaded inside the block, in this process and those that it starts.
+
+    Args:
+        trust: Whether to; otherwise nothing changes.
+    """
+    if not trust:
+        yield
+        return
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Gives a script `--trust`."""
+    parser.add_argument(
+        "--trust", action="store_true", help="let the files that are loaded run the code they hold, if you know them"
+    )
