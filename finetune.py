@@ -21,4 +21,9 @@ if __name__ == "__main__":
         weights="weights/pruned.pt",
         epochs=200,
     )
+    options.add_argument(
+        "--classes-from",
+        choices=("network", "data"),
+        help="data: take the classes of another data set; the rows of known names are kept, the others begin anew",
+    )
     stages.run(options, lambda chosen: training.train(STAGE, chosen))

@@ -142,8 +142,9 @@ def test_no_script_runs_what_a_checkpoint_holds(
     before = file.read_bytes()
     line = refused(monkeypatch, capsys, script, *reading(script, file, digits, tmp_path))
     assert not marker.exists()
-    assert {"builtins.exec", "--trust", f"{TRUST}=1", file.name} <= set(line.replace("'", " ").replace("/", " ").split()
-        ) | {word for word in ("builtins.exec", "--trust", f"{TRUST}=1", file.name) if word in line}
+    assert {"builtins.exec", "--trust", f"{TRUST}=1", file.name} <= set(
+        line.replace("'", " ").replace("/", " ").split()
+    ) | {word for word in ("builtins.exec", "--trust", f"{TRUST}=1", file.name) if word in line}
     assert not runs.exists() and not (tmp_path / "out").exists()
     assert file.read_bytes() == before
 
@@ -176,7 +177,9 @@ def interrupted(good: Path, run: Path, digits: Path, quick: dict) -> Path:
     model = YOLO(good)
     model.add_callback("on_train_epoch_start", stop)
     with pytest.raises(Stopped):
-        model.train(**{**quick, "epochs": 2, "sparsity": "proximal", "sr": 0.1, "project": run.parent, "name": run.name})
+        model.train(
+            **{**quick, "epochs": 2, "sparsity": "proximal", "sr": 0.1, "project": run.parent, "name": run.name}
+        )
     return run / "weights" / "last.pt"
 
 
@@ -360,9 +363,7 @@ def test_a_model_yaml_runs_nothing(kind, script, digits, tmp_path, runs, marker,
 
 
 @pytest.mark.parametrize("script", ["prune.py", "finetune.py", "val.py"])
-def test_the_yaml_inside_a_checkpoint_runs_nothing(
-    script, good, digits, tmp_path, runs, marker, monkeypatch, capsys
-):
+def test_the_yaml_inside_a_checkpoint_runs_nothing(script, good, digits, tmp_path, runs, marker, monkeypatch, capsys):
     content = raw(good)
     content["model"].yaml["activation"] = evil_activation(marker)
     torch.save(content, tmp_path / "evil.pt")
@@ -375,7 +376,11 @@ def test_activations_with_plain_arguments_are_built(monkeypatch):
     from ultralytics.nn.modules import Conv
 
     monkeypatch.setattr(tasks, "MyTanh", type("MyTanh", (nn.Tanh,), {}), raising=False)
-    for text, kind in (("nn.LeakyReLU(0.2)", nn.LeakyReLU), ("torch.nn.ReLU(inplace=True)", nn.ReLU), ("MyTanh()", nn.Tanh)):
+    for text, kind in (
+        ("nn.LeakyReLU(0.2)", nn.LeakyReLU),
+        ("torch.nn.ReLU(inplace=True)", nn.ReLU),
+        ("MyTanh()", nn.Tanh),
+    ):
         model = tasks.DetectionModel({**TINY, "activation": text}, verbose=False)
         assert isinstance(model.model[0].act, kind)
     assert isinstance(Conv.default_act, nn.SiLU)

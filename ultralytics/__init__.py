@@ -111,6 +111,7 @@ TRAINING_ARGUMENTS = {
     "target_sparsity": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < 1, "at least 0 and below 1"),
     "round_to": (16, "CFG_INT_KEYS", lambda value: value >= 1, "a whole number of at least 1"),
     "finetune": (False, "CFG_BOOL_KEYS", lambda value: True, "True or False"),
+    "classes_from": ("network", None, lambda value: value in ("network", "data"), "network or data"),
 }
 for _name, (_default, _typed_keys, _, _) in TRAINING_ARGUMENTS.items():
     release_utils.DEFAULT_CFG_DICT[_name] = _default

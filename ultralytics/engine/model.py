@@ -1,4 +1,4 @@
-"""The release's `engine/model.py` with the edit between the `=====` lines."""
+"""The release's `engine/model.py` with the edits between the `=====` lines."""
 
 from ultralytics import run_release
 
@@ -8,7 +8,7 @@ run_release(globals())
 from functools import wraps
 
 from ultralytics.pruning.errors import PruningError
-from ultralytics.pruning.rebuild import is_pruned
+from ultralytics.pruning.rebuild import is_pruned, refusal
 
 
 def _loads_the_network(release):
@@ -26,7 +26,7 @@ def _loads_the_network(release):
         resumes = bool(settings.get("resume"))  # then the checkpoint says how it was trained
         if not finetune and not resumes and isinstance(self.model, torch.nn.Module) and is_pruned(self.model):
             raise PruningError(
-                f"'{self.model_name}' is pruned; training would rebuild it dense from its yaml. Use finetune=True"
+                f"'{self.model_name}' {refusal(self.model)}. Use finetune=True"
                 + ("" if self.ckpt else ", on the network saved with ultralytics.pruning.save")
             )
         if isinstance(settings.get("data"), (list, tuple)) and trainer is None:
@@ -37,4 +37,51 @@ def _loads_the_network(release):
 
 
 Model.train = _loads_the_network(Model.train)
+# =====
+
+# ===== after a sparsity training the model is its last state, in which channels have faded, not an early best one =====
+from ultralytics.pruning.sparsity import Settings
+
+
+def _holds_the_faded(release):
+    """Wraps `Model.train`: the release goes on with the most accurate checkpoint, mostly from before the fading."""
+
+    @wraps(release)
+    def train(self, *args, **kwargs):
+        metrics = release(self, *args, **kwargs)
+        trainer = self.trainer
+        asked = Settings.of(trainer.args) if hasattr(trainer, "best") else None  # several data sets: untouched
+        if asked and RANK in {-1, 0} and trainer.last.exists():
+            self.model, self.ckpt = load_checkpoint(trainer.last)
+            self.ckpt_path = self.overrides["model"] = str(trainer.last)
+            self.predictor = None
+        return metrics
+
+    return train
+
+
+Model.train = _holds_the_faded(Model.train)
+# =====
+
+# ===== a predictor works on a copy of the network: it goes when the network has changed since =====
+from ultralytics.pruning.fingerprints import fingerprint
+
+
+def _predicts_with_the_network(release):
+    """Wraps `Model.predict`, which keeps its predictor from call to call."""
+
+    @wraps(release)
+    def predict(self, *args, **kwargs):
+        now = fingerprint(self.model)
+        if self.predictor and getattr(self.predictor, "copied_from", now) != now:
+            self.predictor = None
+        results = release(self, *args, **kwargs)
+        if self.predictor and not hasattr(self.predictor, "copied_from"):
+            self.predictor.copied_from = now
+        return results
+
+    return predict
+
+
+Model.predict = _predicts_with_the_network(Model.predict)
 # =====

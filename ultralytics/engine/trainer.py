@@ -12,7 +12,9 @@ import weakref
 from ultralytics.pruning import files, loading, locks, resuming, workers
 from ultralytics.pruning.errors import PruningError
 from ultralytics.pruning.moved import go_on_in_place
-from ultralytics.pruning.rebuild import differing_layer, is_pruned
+from ultralytics.pruning.rebuild import is_pruned
+from ultralytics.pruning.keeping import kept_network
+from ultralytics.pruning.rebuild import refusal
 from ultralytics.pruning.sparsity import Settings, SparsityRun
 
 
@@ -205,28 +207,9 @@ def _get_model(trainer, release, cfg=None, weights=None, verbose=True):
     """Returns the loaded network itself with finetune=True, else the release's rebuilt one."""
     if not trainer.args.finetune:
         if weights is not None and is_pruned(weights):
-            raise PruningError(
-                f"the loaded network is pruned ({differing_layer(weights) or 'it carries a pruning plan'}) and would "
-                f"be rebuilt dense from its yaml; train it with finetune=True"
-            )
+            raise PruningError(f"the loaded network {refusal(weights)}; train it with finetune=True")
         return release(cfg=cfg, weights=weights, verbose=verbose)
-    if weights is None:
-        raise PruningError(f"finetune=True trains the network of a .pt, and '{trainer.args.model}' gave none")
-    classes, wanted = len(weights.names), trainer.data["nc"]
-    if classes != wanted:
-        raise PruningError(f"finetune=True keeps the network's {classes} classes, but the data set has {wanted}")
-    for name, own in (("channels", weights.yaml.get("channels", 3)), ("kpt_shape", weights.yaml.get("kpt_shape"))):
-        other = trainer.data.get(name, own)
-        if own is not None and other != own:
-            raise PruningError(f"finetune=True keeps the network's {name} {own}, but the data set has {other}")
-    model = deepcopy(weights).float()
-    model.criterion = None
-    for parameter in model.parameters():  # a finished checkpoint is frozen; the trainer would warn for each parameter
-        parameter.requires_grad_(parameter.is_floating_point())
-    if trainer.args.dropout:
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = trainer.args.dropout
+    model = kept_network(trainer, weights)
     if verbose:
         LOGGER.info(f"{colorstr('finetune:')} training the loaded network as it is, its yaml is not read")
     return model
@@ -236,11 +219,13 @@ def _get_model(trainer, release, cfg=None, weights=None, verbose=True):
 def _refuse_replacement(self, release):
     """Looks at a network that pretrained=False or pretrained=other.pt would replace by its yaml."""
     replaced = self.args.pretrained is False or isinstance(self.args.pretrained, (str, Path))
-    if str(self.model).endswith(".pt") and replaced and not self.resume and is_pruned(load_checkpoint(self.model)[0]):
-        raise PruningError(
-            f"'{self.model}' is pruned, and pretrained={self.args.pretrained} would rebuild it dense from its yaml; "
-            f"train it with finetune=True and without pretrained"
-        )
+    if str(self.model).endswith(".pt") and replaced and not self.resume:
+        network = load_checkpoint(self.model)[0]
+        if is_pruned(network):
+            raise PruningError(
+                f"'{self.model}' {refusal(network)} by pretrained={self.args.pretrained}; train it with finetune=True "
+                f"and without pretrained"
+            )
     return release()
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from . import checkpoint
 from . import options as shared
 from .belongings import check_pruned
-from .data_sets import resolve_data
+from .data_sets import names_in, resolve_data
 from .errors import PruningError
 from .exporting import run_release
 from .files import naming_the_disk, temporary_folder
+from .keeping import check_order
 from .limits import DEFAULT_ROUND_TO
 from .locks import alone_in
 from .pipeline import Pruned, prune_network, repeat_plan, traced
@@ -53,6 +54,8 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
     wanted = options.data or ("coco.yaml" if options.val else None)
     data = resolve_data(wanted, classes=classes, task=model.task) if wanted else None
+    if data and classes:
+        check_order(model, names_in(data, model.task), str(options.data))
     statistics = shared.statistics(options, data, imgsz)
     if plan and not statistics and (batches := plan.settings.get("recalibrate")):
         raise PruningError(f"this plan was recalibrated: repeat it with --recalibrate {batches} --data ...")

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .errors import PruningError
+from .errors import PruningError, first_line
 from .stages import ROOT
 
 DATASETS = ROOT / "datasets"
@@ -87,6 +87,25 @@ def _classified(data: str, classes: int | None) -> str:
     if classes is not None and found["nc"] != classes:
         raise PruningError(f"--data {data} has {found['nc']} classes, the network has {classes}")
     return str(Path(data).resolve()) if Path(data).is_dir() else data
+
+
+def names_in(data: str, task: str | None = None) -> dict[int, str]:
+    """Returns the classes of a data set, by their number.
+
+    Args:
+        data: What `resolve_data` returned.
+        task: What the network does, as the release names it.
+
+    Raises:
+        PruningError: If the release's checks fail.
+    """
+    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
+
+    try:
+        found = check_cls_dataset(data) if task == "classify" else check_det_dataset(data, autodownload=False)
+    except Exception as error:  # whatever its checks raise
+        raise PruningError(f"--data {data}: {first_line(error)}") from error
+    return found["names"]
 
 
 def images_in(place: Path) -> Iterator[Path]:

@@ -60,6 +60,8 @@ def prune(model: nn.Module, plan: PruningPlan, channel_map: ChannelMap | None = 
     unfolded = fold_constants(model, channel_map, plan) if channel_map else []
     cut(model, plan)
     checkpoint.attach_plan(model, plan)
+    if getattr(model, "criterion", None) is not None:
+        model.criterion = None  # was made from the network as it was
     return unfolded
 
 

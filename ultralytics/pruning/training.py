@@ -15,12 +15,13 @@ import numpy as np
 from . import checkpoint
 from .accuracy import accuracy, titles_of, what_counts
 from .cost import cost_of
-from .data_sets import resolve_data
+from .data_sets import names_in, resolve_data
 from .errors import PruningError, first_line
 from .gammas import prunable_values
 from .interruption import saved_training
+from .keeping import check_classes
 from .locks import alone_in
-from .rebuild import is_pruned
+from .rebuild import is_pruned, refusal
 from .report import table
 from .run_folders import (
     forget_replaced,
@@ -49,7 +50,7 @@ from .stages import (
 from .tracing import trace
 
 REFUSALS = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
-SPARSITY_OPTIONS = ("sparsity", "sr", "target_speed_up", "target_sparsity")
+OWN_OPTIONS = ("sparsity", "sr", "target_speed_up", "target_sparsity", "classes_from")
 
 
 @dataclass(frozen=True)
@@ -130,26 +131,30 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     from ultralytics.nn.tasks import guess_model_task
 
     settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
-    settings |= {name: value for name in SPARSITY_OPTIONS if (value := getattr(options, name, None)) is not None}
+    settings |= {name: value for name in OWN_OPTIONS if (value := getattr(options, name, None)) is not None}
     settings |= {"device": options.device, **options.settings}
     check_settings(settings)
     if stage.sparsity:
         settings |= sparsity_settings(settings)
     checkpoint.check_others(settings)
     weights = find_weights(options.weights, stage)
-    classes = None
+    classes, network = None, None
     if weights.suffix in {".yaml", ".yml"}:
         task = guess_model_task(model_yaml(str(weights), "--weights"))
     else:
         network, _ = checkpoint.load(weights)
         task = network.task
         if stage.keeps_network:
-            classes = None if settings.get("single_cls") else len(network.names)
+            adopts = settings.get("single_cls") or settings.get("classes_from") == "data"
+            classes = None if adopts else len(network.names)
             if is_pruned(network):  # a second round keeps the widths of the first
                 settings["finetune"] = True
         elif is_pruned(network) and not settings.get("finetune"):
-            raise PruningError(f"'{weights}' is pruned; this stage would rebuild it dense: use finetune=True")
+            raise PruningError(f"'{weights}' {refusal(network)}; train it with finetune=True")
     settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, to_train=True, task=task)
+    if network is not None and settings.get("finetune") and not settings.get("single_cls"):
+        adopt, by_name = settings.get("classes_from") == "data", settings.get("cls_remap") is not False
+        check_classes(network, names_in(settings["data"], task), adopt=adopt, by_name=by_name)
     return weights, settings
 
 

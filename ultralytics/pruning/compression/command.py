@@ -11,8 +11,9 @@ import numpy as np
 
 from .. import checkpoint, readers
 from .. import options as shared
-from ..data_sets import digest, resolve_data
+from ..data_sets import digest, names_in, resolve_data
 from ..errors import PruningError
+from ..keeping import check_order
 from ..latency import Latency
 from ..limits import DEFAULT_ROUND_TO
 from ..options import DEFAULT_BATCHES
@@ -29,7 +30,7 @@ from .stage import compress
 from .sweep import read_grid, sweep, trials_of
 
 DEFAULT_CRITERION = "group_hessian"  # the best of docs/criteria.md
-OURS = ("data", "epochs", "batch", "imgsz", "sparsity", "finetune", "distill_model", "round_to", "time")
+OURS = ("data", "epochs", "batch", "imgsz", "sparsity", "finetune", "distill_model", "round_to", "time", "classes_from")
 TARGETS = ("speed_up", "latency_speed_up", "target_params", "prune_ratio")
 
 
@@ -128,6 +129,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     unread = [name for name in shared.given(options, (*shared.SCORING, *shared.LIMITS)) if name != "round_to"]
     scheme = options.scheme or ("stepwise" if unread or target.name not in STEERED else "steered")
     data = resolve_data(options.data, classes=classes, to_train=True, task=model.task)
+    if classes:
+        check_order(model, names_in(data, model.task), options.data)
     if unread and scheme == "steered":
         raise PruningError(
             f"--{unread[0].replace('_', '-')} is of --scheme stepwise; the steered one scores by gradients"
