@@ -86,13 +86,15 @@ def is_leftover(name: str) -> bool:
 
 
 def runs(process: int) -> bool:
-    """Whether a process of this machine is there."""
+    """Whether a process of this machine is there, and has not ended without being waited for."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except (PermissionError, OverflowError):
+    except PermissionError:
         return True
+    with contextlib.suppress(OSError):
+        return Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
     return True
 
 
