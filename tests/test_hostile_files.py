@@ -1,26 +1,29 @@
 """Files that would run code: none of it runs, one line names it, and only who trusts the file lets it run."""
 
 import argparse
+import itertools
 import os
 import pathlib
 import pickle
+import re
 import runpy
 import shutil
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, run_python
 from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.data.utils import check_det_dataset, load_dataset_cache_file
 from ultralytics.nn import tasks
-from ultralytics.pruning import PruningError, load, prune_network, save, stages, trust
+from ultralytics.pruning import PruningError, load, prune_network, save, stages, training, trust
 
 TINY = {
     "nc": 10,
@@ -28,6 +31,7 @@ TINY = {
     "head": [[[1, 2], 1, "Detect", ["nc"]]],
 }
 TRUST = trust.VARIABLE
+EXEC = r"builtins\.exec"
 
 
 class Payload:
@@ -133,8 +137,10 @@ PLACES = ["model", "plan", "train_args", "ema", "extra", "top"]
 SCRIPTS = sorted(file.name for file in REPOSITORY.glob("*.py"))
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize("place", PLACES)
+EACH = [*((place, "prune.py") for place in PLACES), *zip(itertools.cycle(PLACES), SCRIPTS, strict=False)]
+
+
+@pytest.mark.parametrize(("place", "script"), EACH)
 def test_no_script_runs_what_a_checkpoint_holds(
     place, script, good, digits, tmp_path, runs, marker, monkeypatch, capsys
 ):
@@ -142,9 +148,7 @@ def test_no_script_runs_what_a_checkpoint_holds(
     before = file.read_bytes()
     line = refused(monkeypatch, capsys, script, *reading(script, file, digits, tmp_path))
     assert not marker.exists()
-    assert {"builtins.exec", "--trust", f"{TRUST}=1", file.name} <= set(
-        line.replace("'", " ").replace("/", " ").split()
-    ) | {word for word in ("builtins.exec", "--trust", f"{TRUST}=1", file.name) if word in line}
+    assert all(word in line for word in ("builtins.exec", "--trust", f"{TRUST}=1", file.name))
     assert not runs.exists() and not (tmp_path / "out").exists()
     assert file.read_bytes() == before
 
@@ -162,6 +166,34 @@ def test_the_line_names_the_code_in_every_format(how, call, good, tmp_path, mark
         with pytest.raises(Exception, match=NAMES[call].replace(".", r"\.") if reads is load else None):
             reads(file)
         assert not marker.exists()
+
+
+PICKLES = {  # what a pickle can ask for without a class of its own
+    "a function of a module that is known": (
+        b"cultralytics.nn.tasks\ntorch_safe_load\n",
+        "ultralytics.nn.tasks.torch_safe_load",
+    ),
+    "a function of PyTorch": (b"ctorch.hub\nload\n", "torch.hub.load"),
+    "an import behind a module that is known": (
+        b"cultralytics.nn.modules.block\ntorch\n",
+        "ultralytics.nn.modules.block.torch",
+    ),
+    "an attribute of a class that is known": (
+        b"c__builtin__\ngetattr\nctorch.nn.modules.module\nModule\nX\x0e\x00\x00\x00__subclasses__\x86R",
+        "__subclasses__",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PICKLES)
+def test_what_is_no_layer_of_a_module_that_is_known_is_refused(kind, good, tmp_path):
+    code, named = PICKLES[kind]
+    file = tmp_path / "evil.pt"
+    with zipfile.ZipFile(good) as archive, zipfile.ZipFile(file, "w") as evil:
+        for name in archive.namelist():
+            evil.writestr(name, b"\x80\x02" + code + b"." if name.endswith("data.pkl") else archive.read(name))
+    with pytest.raises(PruningError, match=re.escape(named) + ".*--trust"):
+        load(file)
 
 
 def interrupted(good: Path, run: Path, digits: Path, quick: dict) -> Path:
@@ -184,16 +216,26 @@ def interrupted(good: Path, run: Path, digits: Path, quick: dict) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stopped(good, digits, quick, tmp_path_factory) -> Path:
-    """The folder of a run that was interrupted."""
-    folder = tmp_path_factory.mktemp("stopped") / "train-sparsity"
+def kept(good, digits, quick, tmp_path_factory) -> tuple[Path, Path]:
+    """The folder of a run that was interrupted, and a copy of it."""
+    folder = tmp_path_factory.mktemp("stopped") / "runs" / "train-sparsity"
     interrupted(good, folder, digits, quick)
-    return folder
+    return folder, Path(shutil.copytree(folder, folder.parents[1] / "kept"))
+
+
+@pytest.fixture
+def stopped(kept, monkeypatch) -> Path:
+    """The folder of that run, as it was when it was interrupted."""
+    folder, copy = kept
+    for module in (stages, training):
+        monkeypatch.setattr(module, "RUNS", folder.parent)
+    shutil.rmtree(folder)
+    return Path(shutil.copytree(copy, folder))
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "state", "state, at the top", "no state"])
-def test_resuming_runs_nothing(kind, stopped, runs, marker, monkeypatch, capsys):
-    weights = Path(shutil.copytree(stopped, runs / "train-sparsity")) / "weights"
+def test_resuming_runs_nothing(kind, stopped, marker, monkeypatch, capsys):
+    weights = stopped / "weights"
     state = weights / "resume-0.pt"
     assert state.is_file()
     plain = torch.load(state, weights_only=True)  # nothing but data
@@ -203,28 +245,30 @@ def test_resuming_runs_nothing(kind, stopped, runs, marker, monkeypatch, capsys)
         state.write_bytes(b"no state")
     else:
         torch.save({**plain, "note": Payload(marker)} if kind == "state" else Payload(marker), state)
-    before = {file: file.read_bytes() for file in weights.iterdir()}
+    before = {file: file.read_bytes() for file in stopped.rglob("*") if file.is_file()}
     line = refused(monkeypatch, capsys, "train_sparsity.py", "--resume")
     assert not marker.exists()
     assert ("builtins.exec" in line) == (kind != "no state")
     assert (weights / "last.pt" if kind == "checkpoint" else state).name in line
-    assert {file: file.read_bytes() for file in weights.iterdir()} == before
+    assert {file: file.read_bytes() for file in stopped.rglob("*") if file.is_file()} == before
 
 
-def test_a_state_with_an_array_of_numpy_is_data(stopped, runs, monkeypatch, capsys):
+def test_a_state_with_an_array_of_numpy_is_data(stopped, monkeypatch, capsys):
     """As they were written before: the random state of NumPy as NumPy gives it."""
-    weights = Path(shutil.copytree(stopped, runs / "train-sparsity")) / "weights"
+    weights = stopped / "weights"
     state = torch.load(weights / "resume-0.pt", weights_only=True)
     state["random"]["numpy"] = np.random.get_state()
     torch.save(state, weights / "resume-0.pt")
     code, said = run(monkeypatch, capsys, "train_sparsity.py", "--resume")
     assert code == 0, said
     assert "no exact state" not in said
-    assert len((runs / "train-sparsity" / "results.csv").read_text().splitlines()) == 3
+    assert len((stopped / "results.csv").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize("setting", ["distill_model", "pretrained"])
-@pytest.mark.parametrize("script", ["train-normal.py", "train_sparsity.py", "finetune.py"])
+@pytest.mark.parametrize(
+    ("script", "setting"),
+    [("train-normal.py", "pretrained"), ("finetune.py", "distill_model"), ("compress.py", "pretrained")],
+)
 def test_other_checkpoints_run_nothing(script, setting, good, digits, tmp_path, runs, marker, monkeypatch, capsys):
     file = hostile(good, "extra", Payload(marker, "system"), tmp_path / "evil.pt")
     words = (*reading(script, good, digits, tmp_path), f"{setting}={file}")
@@ -233,32 +277,47 @@ def test_other_checkpoints_run_nothing(script, setting, good, digits, tmp_path, 
     assert not runs.exists()
 
 
-@pytest.mark.parametrize("how", ["option", "variable", "variable of the release"])
-@pytest.mark.parametrize("place", ["model", "extra"])
-def test_who_trusts_a_file_loads_it(place, how, good, tmp_path, marker, monkeypatch, capsys):
-    file = hostile(good, place, Payload(marker), tmp_path / "mine.pt")
-    if how.startswith("variable"):
-        monkeypatch.setenv(*((TRUST, "1") if how == "variable" else ("ULTRALYTICS_SAFE_LOAD", "0")))
-    words = [file, "--save", tmp_path / "bn.png", *(["--trust"] if how == "option" else [])]
-    code, said = run(monkeypatch, capsys, "vis-bn-weight.py", *words)
+def test_trust_is_for_the_command_that_says_so(good, tmp_path, marker, monkeypatch, capsys):
+    file = hostile(good, "model", Payload(marker), tmp_path / "mine.pt")
+    code, said = run(monkeypatch, capsys, "vis-bn-weight.py", file, "--save", tmp_path / "bn.png", "--trust")
     assert code == 0, said
     assert marker.is_dir()
     assert (tmp_path / "bn.png").is_file()
-    assert os.environ.get(TRUST) == ("1" if how == "variable" else None)  # --trust is for this command
+    assert TRUST not in os.environ
+    with pytest.raises(PruningError, match=EXEC):
+        load(file)
+
+
+@pytest.mark.parametrize(("variable", "value"), [(TRUST, "1"), (TRUST, "True"), ("ULTRALYTICS_SAFE_LOAD", "0")])
+def test_the_environment_trusts(variable, value, good, tmp_path, marker, monkeypatch):
+    file = hostile(good, "extra", Payload(marker), tmp_path / "mine.pt")
+    monkeypatch.setenv(variable, value)
+    assert load(file)[0].names
+    assert marker.is_dir()
+
+
+def test_a_process_inherits_trust(good, tmp_path, marker):
+    file = hostile(good, "extra", Payload(marker), tmp_path / "mine.pt")
+    code = f"from ultralytics import YOLO; YOLO({str(file)!r})"
+    with trust.given(True):
+        done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert marker.is_dir()
 
 
 @pytest.mark.parametrize("value", ["", "0", "false", "no", "somebody.Else"])
-def test_other_values_of_the_variable_trust_nothing(value, good, tmp_path, marker, monkeypatch):
+def test_other_values_of_the_variables_trust_nothing(value, good, tmp_path, marker, monkeypatch):
     monkeypatch.setenv(TRUST, value)
+    monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", "1" if value else "")
     file = hostile(good, "extra", Payload(marker), tmp_path / "evil.pt")
-    with pytest.raises(PruningError, match="builtins.exec"):
+    with pytest.raises(PruningError, match=EXEC):
         load(file)
     assert not marker.exists()
 
 
 def test_old_formats_load_where_they_are_trusted(good, tmp_path, monkeypatch):
     torch.save(raw(good), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(PruningError, match="old.pt"):
+    with pytest.raises(PruningError, match=r"old\.pt"):
         load(tmp_path / "old.pt")
     monkeypatch.setenv(TRUST, "1")
     assert load(tmp_path / "old.pt")[0].names == load(good)[0].names
@@ -321,7 +380,7 @@ def test_a_module_of_ones_own_is_allowed_by_name(own, name, tmp_path, marker, mo
     monkeypatch.setenv(TRUST, name)
     model, _ = load(own)
     assert type(model.model[1][1]).__name__ == "Gate"
-    with pytest.raises(PruningError, match="builtins.exec"):  # and nothing else
+    with pytest.raises(PruningError, match=EXEC):  # and nothing else
         load(hostile(own, "extra", Payload(marker), tmp_path / "evil.pt"))
     assert not marker.exists()
 
@@ -424,7 +483,7 @@ def test_a_label_cache_runs_nothing_and_is_written_anew(data, marker, monkeypatc
     assert plain["labels"][0]["cls"].dtype == np.float32
     np.save(cache.with_suffix(".npy"), {**plain, "note": Payload(marker)}, allow_pickle=True)
     cache.with_suffix(".npy").replace(cache)
-    with pytest.raises(PruningError, match="builtins.exec"):
+    with pytest.raises(PruningError, match=EXEC):
         load_dataset_cache_file(cache)
     assert [label["cls"].tolist() for label in scan(data).labels] == expected
     assert not marker.exists()
@@ -455,8 +514,10 @@ def without_images(data: Path, download: str) -> Path:
     return file
 
 
-@pytest.mark.parametrize("kind", ["python", "bash"])
-@pytest.mark.parametrize("script", ["train-normal.py", "finetune.py", "val.py", "prune.py", "compress.py"])
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [("finetune.py", "python"), ("val.py", "bash"), ("prune.py", "python"), ("compress.py", "bash")],
+)
 def test_download_lines_are_not_run(script, kind, good, data, tmp_path, runs, marker, monkeypatch, capsys):
     code = f"import os\nos.makedirs({str(marker)!r})" if kind == "python" else f"bash -c mkdir${{IFS}}{marker}"
     file = without_images(data, code)
@@ -507,11 +568,11 @@ def test_every_loader_of_the_release_is_restricted(good, tmp_path, marker, monke
 
     file = hostile(good, "extra", Payload(marker), tmp_path / "evil.pt")
     for reads in (torch_load, tasks.load_checkpoint, tasks.torch_safe_load, load_checkpoint, AutoBackend, YOLO):
-        with pytest.raises(PruningError, match="builtins.exec"):
+        with pytest.raises(PruningError, match=EXEC):
             reads(file)
-    with pytest.raises(PruningError, match="builtins.exec"):
+    with pytest.raises(PruningError, match=EXEC):
         YOLO(good).load(file)
-    with open(file, "rb") as opened, pytest.raises(PruningError, match="builtins.exec"):
+    with open(file, "rb") as opened, pytest.raises(PruningError, match=EXEC):
         torch_load(opened)
     assert torch_utils.strip_optimizer(file) == {}
     assert not marker.exists()
@@ -615,21 +676,32 @@ LACKING = {
 }
 
 
-@pytest.mark.parametrize("kind", LACKING)
-@pytest.mark.parametrize("script", ["vis-bn-weight.py", "finetune.py"])
-def test_what_a_checkpoint_lacks_is_said(kind, script, good, digits, tmp_path, runs, monkeypatch, capsys):
-    change, word = LACKING[kind]
+def lacking(kind: str, good: Path, folder: Path) -> Path:
+    """Writes a checkpoint that lacks something."""
     content = raw(good)
-    change(content)
-    torch.save(content, tmp_path / "lacking.pt")
-    line = refused(monkeypatch, capsys, script, *reading(script, tmp_path / "lacking.pt", digits, tmp_path))
-    assert word in line.partition("lacking.pt")[2]
+    LACKING[kind][0](content)
+    torch.save(content, folder / "lacking.pt")
+    return folder / "lacking.pt"
+
+
+@pytest.mark.parametrize("kind", LACKING)
+def test_what_a_checkpoint_lacks_is_said(kind, good, tmp_path):
+    with pytest.raises(PruningError, match="lacking.pt.*" + re.escape(LACKING[kind][1])) as caught:
+        load(lacking(kind, good, tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_script_works_with_what_lacks_something(script, good, digits, tmp_path, runs, monkeypatch, capsys):
+    kind = list(LACKING)[SCRIPTS.index(script) * 3]
+    file = lacking(kind, good, tmp_path)
+    line = refused(monkeypatch, capsys, script, *reading(script, file, digits, tmp_path))
+    assert LACKING[kind][1] in line.partition("lacking.pt")[2]
     assert not runs.exists() and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("kind", ["nn.Sequential", "nn.Linear", "DetectionModel", "list", "Tensor"])
-@pytest.mark.parametrize("script", ["prune.py", "val.py"])
-def test_what_is_no_checkpoint_is_named(kind, script, good, digits, tmp_path, monkeypatch, capsys):
+def test_what_is_no_checkpoint_is_named(kind, good, digits, tmp_path, monkeypatch, capsys):
     bare = {
         "nn.Sequential": nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)),
         "nn.Linear": nn.Linear(2, 2),
@@ -638,6 +710,6 @@ def test_what_is_no_checkpoint_is_named(kind, script, good, digits, tmp_path, mo
         "Tensor": torch.zeros(2),
     }[kind]
     torch.save(bare, tmp_path / "bare.pt")
-    line = refused(monkeypatch, capsys, script, *reading(script, tmp_path / "bare.pt", digits, tmp_path))
+    line = refused(monkeypatch, capsys, "prune.py", *reading("prune.py", tmp_path / "bare.pt", digits, tmp_path))
     assert f"a {'bare ' if isinstance(bare, nn.Module) else ''}{kind}" in line
     assert ("save it" in line) == isinstance(bare, nn.Module)

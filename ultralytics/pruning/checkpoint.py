@@ -68,10 +68,10 @@ def _refuse_other_formats(path: Path) -> None:
     if path.stat().st_size == 0:
         raise PruningError(f"'{path}' is empty")
     if not zipfile.is_zipfile(path):
-        if names := globals_in(path):  # a pickle, as PyTorch wrote them until 2020, or a bare one
-            if restricted():
-                raise UntrustedError(refusal_of(f"'{path}'", names))
-            return
+        if names := globals_in(path):  # a bare pickle, or the format of PyTorch before 1.6
+            if not restricted():
+                return
+            raise UntrustedError(refusal_of(f"'{path}', which is not in PyTorch's format since 1.6,", names))
         raise PruningError(f"'{path}' is truncated, or no checkpoint at all: it is not a PyTorch archive")
     with zipfile.ZipFile(path) as archive:
         if any("/code/" in name for name in archive.namelist()):

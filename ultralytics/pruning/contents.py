@@ -94,8 +94,9 @@ def _of_training(content: dict[str, Any]) -> Iterator[str]:
         if not isinstance(args.get(key), (str, Path, list, type(None))):
             yield f"{key}={args[key]!r:.40} in its train_args is no text"
     for key in COUNTS:
-        values = args.get(key) if isinstance(args.get(key), (list, tuple)) else [args.get(key)]
-        if not all(value is None or _is_number(value) for value in values):
+        value = args.get(key)
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if not all(one is None or _is_number(one) for one in values):
             yield f"{key}={args[key]!r:.40} in its train_args is no number"
     if not isinstance(content.get("train_metrics") or {}, dict):
         yield f"its train_metrics are no dictionary but a {type(content['train_metrics']).__name__}"

@@ -32,6 +32,8 @@ class PlainUnpickler(pickle.Unpickler):
             return np.float64(0).__reduce__()[0]
         if module == "numpy" and name in {"ndarray", "dtype"}:
             return getattr(np, name)
+        if module in {"pathlib", "pathlib._local"} and name in {"PosixPath", "WindowsPath"}:
+            return type(Path())
         if (module, name) == ("_codecs", "encode"):  # how protocol 2 writes bytes
             return super().find_class(module, name)
         raise UntrustedError(f"{module}.{name}")

@@ -29,8 +29,10 @@ from .contents import check_arguments
 from .errors import UntrustedError
 from .trust import HOW, restricted, trusted_names
 
-STOCK = ("torch", "ultralytics", "collections", "numpy", "pathlib", "_codecs")  # seldom what a person has to look at
-PLAIN = ("builtins.set", "builtins.bytearray", "builtins.complex")
+STOCK = ("torch", "ultralytics", "collections", "numpy", "_codecs")  # seldom what a person has to look at
+PLAIN = {f"builtins.{name}" for name in ("set", "bytearray", "complex", "getattr")} | {
+    f"pathlib.{system}Path" for system in ("Posix", "Windows")
+}
 SHOWN = 3  # names in the line that refuses
 ARRAY_TYPES = sorted(set(np.typecodes["All"]) - {"O"})  # an array of objects may hold anything
 
@@ -74,8 +76,10 @@ def open_to_own(release: Callable) -> classmethod:
     @contextlib.contextmanager
     def loading(cls: type, weight: Any) -> Iterator[None]:
         place = weight.tell() if hasattr(weight, "seek") else None
-        names = _unsafe_globals(weight)
-        _allow({name: found for name in names if (found := _allowed(name)) is not None})
+        _know_arrays(cls)
+        if trusted_names() or _registered_files():
+            names = _unsafe_globals(weight)
+            _allow({name: found for name in names if (found := _own(name)) is not None})
         try:
             with release(weight):
                 if place is not None:  # of an open file, which was looked through
@@ -97,21 +101,30 @@ def _unsafe_globals(file: Any) -> list[str]:
         return []
 
 
-def _allowed(name: str) -> Any:
-    """Returns what a global may be loaded as: a module of the user's, or what rebuilds an array of numbers."""
+def _know_arrays(loader: Any) -> None:
+    """Adds arrays of numbers to what the release's loader knows, once: plain data, of which it knows scalars only."""
+    with loader._lock:
+        if loader._registry is not None:
+            return
+        rebuild = np.empty(0).__reduce__()[0]
+        arrays = {f"numpy.{core}.multiarray._reconstruct": rebuild for core in ("core", "_core")}
+        loader._registry = {**loader._build(), **arrays, "numpy.ndarray": np.ndarray}
+        torch.serialization.add_safe_globals(sorted({type(np.dtype(code)) for code in ARRAY_TYPES}, key=str))
+
+
+def _own(name: str) -> Any:
+    """Returns the user's own class of a name, if the user allows it by name or lets model yamls name its file."""
     module, _, attribute = name.rpartition(".")
     for word in trusted_names():
-        if word == name or word == module:
+        if word in {name, module}:
             with contextlib.suppress(ImportError):
                 found = getattr(importlib.import_module(module), attribute, None)
                 if word == name or _is_module(found):
                     return found
-    if module in _registered_files():
-        found = getattr(sys.modules.get(module), attribute, None)
-        return found if _is_module(found) and found.__module__ == module else None
-    if module in {"numpy.core.multiarray", "numpy._core.multiarray"} and attribute == "_reconstruct":
-        return np.empty(0).__reduce__()[0]
-    return np.ndarray if name == "numpy.ndarray" else None
+    if module not in _registered_files():
+        return None
+    found = getattr(sys.modules.get(module), attribute, None)
+    return found if _is_module(found) and found.__module__ == module else None
 
 
 def _is_module(found: Any) -> bool:
@@ -133,11 +146,8 @@ def _allow(found: dict[str, Any]) -> None:
     if any(name in found for name in names):  # e.g. a file that was imported again
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals([e for e, name in zip(kept, names, strict=True) if name not in found])
-    entries: list[Any] = [(value, name) for name, value in found.items()]
-    if np.ndarray in found.values():
-        entries += {type(np.dtype(code)) for code in ARRAY_TYPES}
-    if entries:
-        torch.serialization.add_safe_globals(entries)
+    if found:
+        torch.serialization.add_safe_globals([(value, name) for name, value in found.items()])
 
 
 def allow_modules_of(network: nn.Module) -> None:
@@ -160,7 +170,7 @@ def _refusal(file: Any, error: Exception) -> str | None:
         one for one in mentioned if one.partition(".")[0] not in STOCK and one not in PLAIN
     }
     found = [one for one in mentioned if one in unsafe]
-    said = str(error).partition("WeightsUnpickler error: ")[2].partition("\n")[0]
+    said = str(error).partition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
     if not found and not said.startswith(("unsafe", "Trying to", "Can only", "Unsupported global")):
         return None
     if found and all(one.startswith("models.") for one in found):
@@ -169,7 +179,7 @@ def _refusal(file: Any, error: Exception) -> str | None:
 
 
 def refusal_of(file: str, names: list[str]) -> str:
-    """Says which names a file would import, or what else it would do, and how to trust it."""
+    """Says which of the names that a file would import are telling, or what else it would do, and how to trust it."""
     telling = [name for name in names if name.partition(".")[0] not in STOCK and name not in PLAIN] or names
     what = ", ".join(telling[:SHOWN]) + (f" and {len(telling) - SHOWN} more" if len(telling) > SHOWN else "")
     return f"{file} holds code, which is not run unasked: {what}; {HOW}"
@@ -199,6 +209,7 @@ def _globals_in_stream(stream: Any) -> Iterator[str]:
             strings: list[str] = []  # as far as they are pushed: what STACK_GLOBAL takes its two names from
             memo: dict[int, str] = {}
             last = ""
+            argument: Any
             for code, argument, _ in pickletools.genops(stream):
                 if code.name in {"GLOBAL", "INST"}:
                     module, attribute = argument.split(" ", 1)

@@ -52,6 +52,17 @@ def _numpy_state() -> tuple[Any, ...]:
     return (str(kind), np.asarray(keys).tolist(), *rest)
 
 
+def check_state(folder: Path, epoch: int) -> None:
+    """Looks at the state that a run would go on from, before anything is written.
+
+    Raises:
+        PruningError: If it is there and cannot be read.
+    """
+    path = state_file(folder, epoch)
+    if path.is_file():
+        _read(path)
+
+
 def _read(path: Path) -> dict[str, Any]:
     """Reads a state as data: whoever wrote it, nothing in it is run.
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from . import checkpoint
+from . import checkpoint, resuming
 from .belongings import COMPRESSION, MEASURING, TRAINING, check_own, foreign
 from .data_sets import resolve_data
 from .errors import PruningError
@@ -33,6 +33,7 @@ def interrupted_run(folder: Path) -> Path:
     network, content = checkpoint.load(last)
     if checkpoint.is_finished(content):
         raise PruningError(f"nothing to resume: the run in '{shown(folder)}' is finished; use --overwrite or --name")
+    resuming.check_state(last.parent, content["epoch"])
     args = content["train_args"]
     resolve_data(relocated(args["data"], args.get("save_dir"), folder.resolve()), task=network.task)
     return last

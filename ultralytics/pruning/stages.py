@@ -16,6 +16,7 @@ from typing import Any
 from . import interruption, trust
 from .errors import PruningError
 from .files import DiskFullError, naming_the_disk
+from .layer_names import check_layers
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "runs"
@@ -183,14 +184,17 @@ def model_yaml(name: str, option: str) -> dict[str, Any]:
         option: The option that named it, for the error.
 
     Raises:
-        PruningError: If there is none of that name.
+        PruningError: If there is none of that name, or it would run code.
     """
     from ultralytics.nn.tasks import yaml_model_load
 
     try:
-        return yaml_model_load(name)
+        content = yaml_model_load(name)
     except FileNotFoundError as error:
         raise PruningError(f"{option} {name}: no such model yaml, neither a file nor one of the release") from error
+    if trust.restricted():
+        check_layers(content, f"{option} {name}: ")
+    return content
 
 
 def located(name: str | Path) -> Path:

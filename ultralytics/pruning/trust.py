@@ -40,8 +40,8 @@ def trusted_names() -> list[str]:
 
 def restricted() -> bool:
     """Whether checkpoints are loaded without running what they hold."""
-    asked = os.environ.get("ULTRALYTICS_SAFE_LOAD", "1").strip().lower() in YES
-    return asked and not trusted()
+    asked = os.environ.get("ULTRALYTICS_SAFE_LOAD", "").strip().lower() or "1"  # an empty one says nothing
+    return asked in YES and not trusted()
 
 
 @contextlib.contextmanager
