@@ -10,7 +10,7 @@ except ImportError as error:
 STAGE = training.Stage(
     name=stages.FINETUNE,
     settings={"sr": 0.0, "finetune": True},
-    next_command="python val.py {best}{data}, then python export.py --weights {best}{data}",
+    next_scripts=("val.py", "export.py"),
 )
 
 if __name__ == "__main__":

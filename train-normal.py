@@ -10,7 +10,7 @@ except ImportError as error:
 STAGE = training.Stage(
     name=stages.NORMAL,
     settings={"sr": 0.0},
-    next_command="python train_sparsity.py --weights {best}{data}",
+    next_scripts=("train_sparsity.py",),
     keeps_network=False,
     from_yaml=True,
 )

@@ -10,7 +10,7 @@ except ImportError as error:
 STAGE = training.Stage(
     name=stages.SPARSITY,
     settings={"lr0": 1e-3, "optimizer": "SGD"},
-    next_command="python vis-bn-weight.py, then python prune.py --weights {last}",
+    next_scripts=("vis-bn-weight.py", "prune.py"),
     sparsity=True,
 )
 

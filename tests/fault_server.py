@@ -62,7 +62,9 @@ def read_only(folder: str) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     def open_(path, flags, *args, **kwargs):
-        return refuse(path) if below(path) and flags & (os.O_WRONLY | os.O_RDWR) else opened(path, flags, *args, **kwargs)
+        return (
+            refuse(path) if below(path) and flags & (os.O_WRONLY | os.O_RDWR) else opened(path, flags, *args, **kwargs)
+        )
 
     def mkdir(path, *args, **kwargs):
         return refuse(path) if below(path) else made(path, *args, **kwargs)

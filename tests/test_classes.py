@@ -127,8 +127,9 @@ def pruned(tmp_path_factory) -> Path:
     """A pruned network of ten classes with names."""
     model = prune_network(named("yolov8n").float(), prune_ratio=0.5).model
     model.task, model.class_weights = "detect", torch.arange(10.0)
-    save(model, tmp_path_factory.mktemp("classes") / "pruned.pt")
-    return tmp_path_factory.getbasetemp() / next(tmp_path_factory.getbasetemp().glob("classes*")) / "pruned.pt"
+    file = tmp_path_factory.mktemp("classes") / "pruned.pt"
+    save(model, file)
+    return file
 
 
 def data_of(quick: dict, names: list[str], folder: Path) -> str:

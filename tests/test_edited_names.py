@@ -31,7 +31,13 @@ LOCAL = {"TQDM", "generate_ddp_command"}
 @pytest.fixture(scope="module")
 def modules() -> list:
     """All modules of the release that can be imported here, and ours."""
-    for package in ("ultralytics.models", "ultralytics.engine", "ultralytics.utils", "ultralytics.data", "ultralytics.nn"):
+    for package in (
+        "ultralytics.models",
+        "ultralytics.engine",
+        "ultralytics.utils",
+        "ultralytics.data",
+        "ultralytics.nn",
+    ):
         for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if any(part in found.name for part in (".triton", ".loaders", "callbacks", ".export", "autodevice")):
                 continue

@@ -273,7 +273,10 @@ def test_a_killed_overwriting_of_a_compression_keeps_the_old_one(run, words, tmp
     ended = run("compress.py", *line, "--overwrite")
     assert ended.code == 2 and "notes.txt" in ended.line
     (folder / "notes.txt").unlink()
-    assert run("compress.py", *line, "--overwrite", signal=KILL, at="ultralytics.pruning.compression.units:size").code == -KILL
+    assert (
+        run("compress.py", *line, "--overwrite", signal=KILL, at="ultralytics.pruning.compression.units:size").code
+        == -KILL
+    )
     assert contents(folder.with_name(".run.replaced")) == old
 
 

@@ -78,7 +78,9 @@ def test_a_full_disk_names_the_folder_and_leaves_the_old_file(error, tmp_path):
     assert target.read_text() == "old" and os.listdir(tmp_path) == ["a.pt"]
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), RuntimeError("out of memory"), ValueError("x"), OSError("x")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "x"), RuntimeError("out of memory"), ValueError("x"), OSError("x")]
+)
 def test_other_errors_stay_what_they_are(error, tmp_path):
     with pytest.raises(type(error)) as said, naming_the_disk(tmp_path):
         raise error

@@ -165,6 +165,16 @@ def plans_of(model: nn.Module) -> list[PruningPlan]:
     return [PruningPlan.from_dict(data) for data in getattr(model, PLANS_ATTRIBUTE, [])]
 
 
+def counts_as_one(settings: dict[str, Any], content: dict[str, Any]) -> bool:
+    """Whether all classes of a data set count as one: by what was said, or else as the network was trained.
+
+    Args:
+        settings: What was said, `single_cls` perhaps.
+        content: Of the checkpoint.
+    """
+    return bool(settings.get("single_cls", (content.get("train_args") or {}).get("single_cls")))
+
+
 def is_finished(content: dict[str, Any]) -> bool:
     """Whether a checkpoint's content is that of a finished run, which cannot be resumed.
 

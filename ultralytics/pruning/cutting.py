@@ -16,13 +16,15 @@ from .data_sets import names_in, resolve_data
 from .errors import PruningError
 from .exporting import run_release
 from .files import naming_the_disk, temporary_folder
+from .following import Origin, run_of, say_next
 from .keeping import check_order
 from .limits import DEFAULT_ROUND_TO
 from .locks import alone_in
 from .pipeline import Pruned, prune_network, repeat_plan, traced
 from .plan import PruningPlan
 from .report import cost_table, layer_table, table
-from .stages import data_options, located, model_yaml, quiet_release, say, shown, write_folder
+from .stages import located, model_yaml, quiet_release, say, shown, write_folder
+from .stale import is_export, older_products
 from .zeros import LEAST_SHARE, share_at_zero
 
 DEFAULT_RATIO = 0.7
@@ -49,6 +51,8 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     check_family(model, options.cfg, options.model_size)
     if options.val and not source["sha256"]:
         raise PruningError("--val measures trained weights, a model yaml has none")
+    if checkpoint.counts_as_one(options.settings, {"train_args": train_args}):
+        options.settings["single_cls"] = True
     classes = None if options.settings.get("single_cls") else len(model.names)
     plan = plan_for(options, source) if options.plan else None
     imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
@@ -86,9 +90,11 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         return
     if data and options.val:
         say(accuracy_table(source["file"], folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
+    for product in older_products(folder / "pruned.pt"):
+        say(f"{shown(product.resolve())} was exported from another pruned.pt: export it anew, or remove it")
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
-    more = data_options(options.data, imgsz)
-    say(f"Next: python finetune.py --weights {shown((folder / 'pruned.pt').resolve())}{more}")
+    known = {"data": data, "imgsz": imgsz, "name": run_of(Path(source["file"])) if source["sha256"] else ""}
+    say_next(("finetune.py",), Origin.of((folder / "pruned.pt").resolve(), train_args, **known))
 
 
 def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
@@ -210,9 +216,22 @@ def write(
                 settings = {"format": "onnx", "imgsz": result.plan.settings["imgsz"], "device": "cpu"}
                 run_release(temporary / "pruned.pt", settings)
         made = sorted(temporary.iterdir(), key=lambda file: file.suffix == ".pt")  # the .pt, which is read on, last
+        if not onnx:
+            _drop_onnx(folder / "pruned.onnx")
         for file in made:
             os.replace(file, folder / file.name)
         return [folder / file.name for file in made]
+
+
+def _drop_onnx(file: Path) -> None:
+    """Removes the ONNX of the network that is being replaced; one that no export made stays."""
+    if not file.is_file():
+        return
+    if is_export(file):
+        file.unlink()
+        say(f"Removed {shown(file.resolve())}: it was another network's (--no-onnx)")
+    else:
+        say(f"{shown(file.resolve())} stays: it was not exported by Ultralytics, and is not of this network")
 
 
 def say_findings(result: Pruned) -> None:

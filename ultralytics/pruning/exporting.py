@@ -198,6 +198,4 @@ def check_replaceable(made: Path, place: Path) -> None:
     """
     other_kind = place.exists() and place.is_dir() != made.is_dir()
     if other_kind or (place.suffix == ".onnx" and place.is_file() and not is_export(place)):
-        raise PruningError(
-            f"'{stages.shown(place)}' was not made by an export, and is not overwritten: move it away"
-        )
+        raise PruningError(f"'{stages.shown(place)}' was not made by an export, and is not overwritten: move it away")

@@ -135,19 +135,20 @@ def check_order(model: Any, names: Mapping[int, str] | Sequence[str], data: str)
     """Refuses to measure, or to score, where labels would be counted as other classes.
 
     Args:
-        model: The network.
+        model: The network, or its classes.
         names: The data set's classes.
         data: How the user named the data set.
 
     Raises:
         PruningError: If the classes are the network's, in another order.
     """
-    order = class_order(model, names)
-    if sorted(order) == list(range(len(known_names(model)))) and order != sorted(order):
+    own = list(model) if isinstance(model, Sequence) else known_names(model)
+    order = _order(own, _listed(names))
+    if sorted(order) == list(range(len(own))) and order != sorted(order):
         place = next(i for i, row in enumerate(order) if i != row)
         raise PruningError(
             f"--data {data} lists the network's classes in another order: its class {place} is "
-            f"'{_listed(names)[place]}', the network's is '{known_names(model)[place]}'. Fine-tune the network on it "
+            f"'{_listed(names)[place]}', the network's is '{own[place]}'. Fine-tune the network on it "
             f"first, which moves them, or bring names and labels to the network's order"
         )
 
@@ -160,7 +161,11 @@ def class_order(
     Names are compared as the release does, without case and outer blanks. Where one side has none but numbers, as a
     yaml with `nc` alone gives, and both have as many, the places say which is which.
     """
-    own, wanted = known_names(model), _listed(names)
+    return _order(known_names(model), _listed(names), by_name=by_name, single=single)
+
+
+def _order(own: list[str], wanted: list[str], *, by_name: bool = True, single: bool = False) -> list[int]:
+    """Returns for each wanted name its place among the own (see `class_order`)."""
     in_place = list(range(len(wanted)))
     unnamed = [all(name in {str(i), f"class_{i}"} for i, name in enumerate(some)) for some in (own, wanted)]
     if len(own) == len(wanted) and (not by_name or any(unnamed) or (single and len(own) == 1)):

@@ -17,13 +17,19 @@ from .accuracy import accuracies, titles_of, what_counts
 from .belongings import MEASURING, check_own
 from .cost import cost_of
 from .errors import PruningError
+from .keeping import check_order, known_names
 from .locks import alone_in
 from .report import table
 from .run_folders import forget_replaced, put_aside, recover, visible
+from .stale import older_products
 from .tracing import trace
 
 # The nodes of an ONNX graph that read weights; all other initializers are shapes and the grid of the boxes.
 WEIGHTED_NODES = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "DequantizeLinear"}
+
+
+UNWRITTEN = {"csv": False}
+ONE_CLASS = {0: "item"}  # names of a network that the release trained with single_cls
 
 
 class Parser(stages.Parser):
@@ -61,6 +67,8 @@ class Measurement:
         accuracy: What the release measured, by column (see `accuracy.py`); precision and recall are those at the
             confidence with the best F1.
         milliseconds: Time of the network for one image, without preparing it and without NMS.
+        names: Its classes.
+        single_cls: Whether it takes all classes of the data set for one.
     """
 
     checkpoint: str
@@ -74,6 +82,8 @@ class Measurement:
     device: str
     accuracy: dict[str, float | None] = field(default_factory=dict)
     milliseconds: float | None = None
+    names: tuple[str, ...] = field(default=(), metadata=UNWRITTEN)
+    single_cls: bool = field(default=False, metadata=UNWRITTEN)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -87,6 +97,9 @@ def measure(options: argparse.Namespace) -> None:
     paths = [find(word) for word in options.checkpoints]
     rows = [look_at(path, settings) for path in paths]
     settings["data"] = check_data(settings.get("data", options.data), settings.get("split") or "val", rows)
+    for path in paths:
+        if path in older_products(path.with_suffix(".pt")):
+            stages.say(f"{stages.shown(path)} is older than the .pt beside it: of an earlier network, perhaps")
     # The release feeds a .pt narrow images where it can, and an ONNX file squares: here alike, so that they compare.
     settings = {"rect": all(path.suffix == ".pt" for path in paths), "plots": True, "verbose": False, **settings}
     with room_for(options.name, overwrite=options.overwrite) as (folder, work):
@@ -129,8 +142,10 @@ def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
     name, imgsz = stages.shown(path), settings["imgsz"]
     row = Measurement(name, "", 0, 0, None, path.stat().st_size / 1e6, imgsz, settings["batch"], settings["device"])
     if path.suffix == ".onnx":
-        return look_at_onnx(path, row)
-    model: Any = checkpoint.load(path, trained_with_bn=False)[0]
+        row = look_at_onnx(path, row)
+        return replace(row, single_cls=settings.get("single_cls", row.single_cls))
+    model, content = checkpoint.load(path, trained_with_bn=False)
+    row = replace(row, single_cls=checkpoint.counts_as_one(settings, content), names=tuple(known_names(model)))
     stride = max(int(model.stride.max()), 32)
     if imgsz % stride:
         raise PruningError(
@@ -166,6 +181,8 @@ def look_at_onnx(path: Path, row: Measurement) -> Measurement:
         row,
         task=about["task"],
         classes=len(names),
+        names=tuple(map(str, names.values())),
+        single_cls=names == ONE_CLASS,
         parameters=parameters,
         batch=row.batch if dynamic else int(about["batch"]),
         device=row.device if on_gpu else "cpu",
@@ -188,14 +205,17 @@ def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
     file = data_sets.resolve_data(data, task=rows[0].task)
     check = check_cls_dataset if classifiers == {True} else check_det_dataset
     try:
-        found = check(file, split=split)["nc"]
+        names = check(file, split=split)["names"]
     except Exception as error:  # whatever its checks raise
         raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
     for row in rows:
+        found = 1 if row.single_cls else len(names)
         if row.classes != found:
             raise PruningError(
                 f"'{row.checkpoint}' has {row.classes} classes, --data {data} has {found}; use the data of its training"
             )
+        if not row.single_cls:
+            check_order(row.names, names, data)
     return file
 
 
@@ -268,14 +288,16 @@ def run_one(path: Path, row: Measurement, settings: dict[str, Any]) -> Measureme
     """Validates one checkpoint by the release, and returns its row with what was measured."""
     from ultralytics.models import YOLO
 
-    metrics = YOLO(path).val(exist_ok=True, **{**settings, "batch": row.batch, "device": row.device})
+    own = {"batch": row.batch, "device": row.device, "single_cls": row.single_cls}
+    metrics = YOLO(path).val(exist_ok=True, **{**settings, **own})
     return replace(row, milliseconds=metrics.speed["inference"], accuracy=accuracies(metrics.results_dict, row.task))
 
 
 def write_csv(rows: Sequence[Measurement], path: Path) -> None:
     """Writes the rows; what is unknown is an empty cell."""
     measured = dict.fromkeys(column for row in rows for column in row.accuracy)
-    columns = [column for own in fields(Measurement) for column in (measured if own.name == "accuracy" else [own.name])]
+    written = [own for own in fields(Measurement) if own.metadata != UNWRITTEN]
+    columns = [column for own in written for column in (measured if own.name == "accuracy" else [own.name])]
     with checkpoint.whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()

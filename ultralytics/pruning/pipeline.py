@@ -60,8 +60,9 @@ def prune(model: nn.Module, plan: PruningPlan, channel_map: ChannelMap | None = 
     unfolded = fold_constants(model, channel_map, plan) if channel_map else []
     cut(model, plan)
     checkpoint.attach_plan(model, plan)
-    if getattr(model, "criterion", None) is not None:
-        model.criterion = None  # was made from the network as it was
+    network: Any = model
+    if getattr(network, "criterion", None) is not None:
+        network.criterion = None  # was made from the network as it was
     return unfolded
 
 

@@ -42,15 +42,20 @@ def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return more
 
 
-def prune_options(folder: Path) -> str:
-    """Returns what to tell prune.py after a sparsity training: the largest cut that removes only faded channels."""
+def prune_options(folder: Path) -> tuple[tuple[str, ...], str]:
+    """Returns what to tell prune.py after a sparsity training, the largest cut that removes only faded channels.
+
+    Returns:
+        The words of the command line, and why, in words.
+    """
     model, content = checkpoint.load(folder / "weights" / "last.pt")
     mode = (content.get("train_args") or {}).get("sparsity")
     channel_map = trace(model)
     if share_at_zero(channel_map, model) >= LEAST_SHARE:
-        return "  (cuts just the channels that are at exactly zero)"
+        return (), "prune.py will cut just the channels that are at exactly zero."
     if mode == "group_sl":
-        return " --criterion group_norm --speed-up 2  (it has decayed whole groups: their norm tells what can go)"
+        words = ("--criterion", "group_norm", "--speed-up", "2")
+        return words, "It has decayed whole groups: their norm tells what can go."
     scores, channels = bn_scale(channel_map, model), channel_map.channels
     scored = channel_map.free & ~np.isnan(scores)
     limits = Limits(round_to=DEFAULT_ROUND_TO)
@@ -62,5 +67,8 @@ def prune_options(folder: Path) -> str:
         percent -= 1
     ratio = percent / 100
     if not percent:
-        return "  (hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first)"
-    return f" --prune-ratio {ratio:g}  (removes only channels that have faded)"
+        return (
+            (),
+            "Hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first.",
+        )
+    return ("--prune-ratio", f"{ratio:g}"), "The ratio removes only channels that have faded."

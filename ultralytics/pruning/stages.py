@@ -208,12 +208,6 @@ def shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def data_options(data: str | Path | None, imgsz: int) -> str:
-    """Returns the options that name a data set and the size of its images to a stage, as far as it needs them."""
-    words = f" --data {data}" if data and Path(data).name != "coco.yaml" else ""
-    return words + (f" --imgsz {imgsz}" if imgsz != 640 else "")
-
-
 def run_folder(name: str) -> Path:
     """Returns the folder of a run under `runs/`.
 

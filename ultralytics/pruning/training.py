@@ -17,6 +17,7 @@ from .accuracy import accuracy, titles_of, what_counts
 from .cost import cost_of
 from .data_sets import names_in, resolve_data
 from .errors import PruningError, first_line
+from .following import Origin, say_next
 from .gammas import prunable_values
 from .interruption import saved_training
 from .keeping import check_classes
@@ -38,7 +39,6 @@ from .stages import (
     RUNS,
     Parser,
     check_settings,
-    data_options,
     located,
     model_yaml,
     positive,
@@ -47,6 +47,7 @@ from .stages import (
     shown,
     write_folder,
 )
+from .stale import older_products
 from .tracing import trace
 
 REFUSALS = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
@@ -60,8 +61,7 @@ class Stage:
     Attributes:
         name: Its run folder under `runs/`.
         settings: Settings of Ultralytics that make it this stage; `key=value` words can change them.
-        next_command: What to run afterwards; `{best}` and `{last}` stand for the checkpoints, `{data}` for the
-            options that name the data set and the size of its images.
+        next_scripts: What to run afterwards.
         keeps_network: Whether it trains the loaded network on, with its classes, and its widths if it is pruned.
         from_yaml: Whether `--weights` may be a model yaml.
         sparsity: Whether it makes channels fade.
@@ -69,7 +69,7 @@ class Stage:
 
     name: str
     settings: dict[str, Any]
-    next_command: str
+    next_scripts: tuple[str, ...]
     keeps_network: bool = True
     from_yaml: bool = False
     sparsity: bool = False
@@ -116,10 +116,16 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
             begin(weights, settings, folder, replaced=set_aside(folder, overwrite=options.overwrite))
         forget_replaced(folder)
     say(summary(folder))
-    words = {stem: shown(folder / "weights" / f"{stem}.pt") for stem in ("best", "last")}
-    used = checkpoint.load(folder / "weights" / "last.pt")[1]["train_args"]
-    words["data"] = data_options(shown(Path(used["data"])), used["imgsz"])
-    say(f"\nNext: {stage.next_command.format(**words)}{prune_options(folder) if stage.sparsity else ''}")
+    for product in (old for stem in ("best", "last") for old in older_products(folder / "weights" / f"{stem}.pt")):
+        say(f"{shown(product)} was exported before the training went on: export it anew, or remove it")
+    last = folder / "weights" / "last.pt"
+    used = checkpoint.load(last)[1]["train_args"]
+    say()
+    more, why = prune_options(folder) if stage.sparsity else ((), "")
+    if why:
+        say(why)
+    best = last if stage.sparsity or not last.with_name("best.pt").is_file() else last.with_name("best.pt")
+    say_next(stage.next_scripts, Origin.of(best, used, name=options.name), more)
 
 
 def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -142,9 +148,11 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     if weights.suffix in {".yaml", ".yml"}:
         task = guess_model_task(model_yaml(str(weights), "--weights"))
     else:
-        network, _ = checkpoint.load(weights)
+        network, content = checkpoint.load(weights)
         task = network.task
         if stage.keeps_network:
+            if checkpoint.counts_as_one(settings, content):
+                settings["single_cls"] = True
             adopts = settings.get("single_cls") or settings.get("classes_from") == "data"
             classes = None if adopts else len(network.names)
             if is_pruned(network):  # a second round keeps the widths of the first

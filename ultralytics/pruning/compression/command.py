@@ -121,8 +121,10 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     from ultralytics.nn.modules import Detect
 
     weights = located(options.weights)
-    model, _ = checkpoint.load(weights)
+    model, content = checkpoint.load(weights)
     checkpoint.check_others(options.settings)
+    if checkpoint.counts_as_one(options.settings, content):
+        options.settings["single_cls"] = True
     classes = None if options.settings.get("single_cls") else len(model.names)
     latency = shared.latency(options, options.imgsz)
     target = Target.one_of(**{name: getattr(options, name) for name in TARGETS})

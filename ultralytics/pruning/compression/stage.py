@@ -13,13 +13,14 @@ from .. import checkpoint
 from ..belongings import COMPRESSION, check_own
 from ..errors import NothingToRemoveError, PruningError
 from ..files import DiskFullError, naming_the_disk
+from ..following import Origin, say_next
 from ..latency import Latency
 from ..latency.search import MET
 from ..latency.shapes import Shapes
 from ..limits import Limits
 from ..locks import alone_in
 from ..run_folders import kept_runs, put_aside, put_back, recover, replaced_by, visible
-from ..stages import data_options, say, shown, write_folder
+from ..stages import say, shown, write_folder
 from ..targets import TOLERANCE
 from . import units
 from .recipe import Recipe
@@ -313,6 +314,5 @@ def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
     say(f"\n{original.macs / row.macs:.2f}x fewer multiply-adds{timed}, accuracy {change:+.4f} against the original.")
     file = shown(folder / "compressed.pt")
     say(f"Written: {file}, compress.csv and compress.png beside it")
-    where = data_options(shown(Path(recipe.data)), recipe.training["imgsz"])
-    say(f"Next: python val.py {shown(Path(recipe.weights))} {file}{where}, then")
-    say(f"      python export.py --weights {file}{where}")
+    known = {"before": Path(recipe.weights), "data": recipe.data, "name": folder.name, "compares": True}
+    say_next(("val.py", "export.py"), Origin.of((folder / "compressed.pt").resolve(), recipe.training, **known))

@@ -154,8 +154,13 @@ class GroupDecay:
 
     def state(self) -> dict[str, Any]:
         """Returns what `load` takes."""
-        return {"removed": torch.from_numpy(self.removed)}
+        own = {"rates": self._rates.cpu(), "gone": self._gone.cpu(), "strength": self.strength}
+        return {"removed": torch.from_numpy(self.removed), **own}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from an earlier `state`; the rates follow at the next epoch's start."""
+        """Goes on from an earlier `state`."""
         self.removed = state["removed"].numpy().copy()
+        self._rates, self._gone = (state[name].to(self._device) for name in ("rates", "gone"))
+        self.strength = state["strength"]
+        self._factors = (-1.0, [])
+        self._hold()

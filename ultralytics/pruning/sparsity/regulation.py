@@ -65,7 +65,8 @@ class Regulation:
         if left > 0:
             self.strength = float(self._scales.values().abs()[self.pulled].max()) / left
         else:
-            self.load({"held": torch.from_numpy(removed), "strength": 0.0})
+            self.strength = 0.0
+            self._hold(removed)
 
     def after_step(self) -> None:
         """Holds what is held; call it after the proximal step."""
@@ -74,11 +75,17 @@ class Regulation:
 
     def state(self) -> dict:
         """Returns what `load` takes."""
-        return {"held": torch.from_numpy(self.held), "strength": self.strength}
+        return {"held": torch.from_numpy(self.held), "strength": self.strength, "pulled": self.pulled.cpu()}
 
     def load(self, state: dict) -> None:
         """Goes on from an earlier `state`."""
-        self.held, self.strength = state["held"].numpy().copy(), state["strength"]
+        self.strength = state["strength"]
+        self.pulled = state["pulled"].to(self.pulled.device)
+        self._hold(state["held"].numpy().copy())
+
+    def _hold(self, groups: np.ndarray) -> None:
+        """Sets which groups are held at zero from now on."""
+        self.held = groups
         held = torch.as_tensor(self.held, device=self._scales.groups.device)[self._scales.groups]
         self._keeps = (~held).to(self._keeps)
         self.after_step()

@@ -173,15 +173,16 @@ class SparsityRun:
     def state(self) -> dict[str, Any]:
         """Returns what `load` takes, as tensors and plain data."""
         states = {name: chooser.state() for name, chooser in self._choosers.items()}
-        return {**states, "history": self.history.state(), "travel": self.travel, "at_start": self._at_start}
+        own = {"travel": self.travel, "at_start": self._at_start, "strength": self._strength, "share": self._share}
+        return {**states, "history": self.history.state(), **own}
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from an earlier `state`."""
         for name, chooser in self._choosers.items():
             chooser.load(state[name])
         self.history.load(state["history"])
-        self._share = 0.0
         self.travel, self._at_start = state["travel"], state["at_start"]
+        self._strength, self._share = state["strength"], state["share"]
 
     def shortfall(self) -> str | None:
         """Says in words if a run ends with less than a tenth of what was asked, and what to try; else None."""

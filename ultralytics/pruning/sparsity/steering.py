@@ -153,18 +153,19 @@ class Steering:
         with torch.no_grad():
             torch._foreach_mul_(self._faded, list(factors[self._groups].split(self._sizes)))
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Any]:
         """Returns what `load` takes."""
         return {
             "gone": self._gone.cpu(),
             "removed": torch.from_numpy(self.removed),
             "importance": self.importance.cpu(),
+            "chose_in": self._chose_in,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from an earlier `state`."""
         self.removed = state["removed"].numpy().copy()
         self.importance.copy_(state["importance"])
-        self._chose_in = -1
+        self._chose_in = state["chose_in"]
         gone = state["gone"].numpy()
         self._hold(gone=gone, fading=self.removed & ~gone)
