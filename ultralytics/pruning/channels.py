@@ -100,6 +100,9 @@ class ChannelMap:
         unknown: How often each operation without a rule met labelled channels; these are pinned.
         other_parameters: Parameters of the network outside of `layers`.
         blocks: Residual blocks that go when all of their inner groups go, outer ones before those inside of them.
+        parts: Group of each channel of the tensors that are neither the input nor the output of a layer, such as the
+            parts of a split. None may end empty: a product of matrices, a softmax or a runtime that reads it would have
+            nothing to read.
     """
 
     layers: dict[str, Layer]
@@ -110,6 +113,7 @@ class ChannelMap:
     unknown: dict[str, int]
     other_parameters: int
     blocks: tuple[Block, ...] = ()
+    parts: tuple[np.ndarray, ...] = ()
 
     @property
     def free(self) -> np.ndarray:

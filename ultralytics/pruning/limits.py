@@ -86,6 +86,19 @@ def filters(channel_map: ChannelMap) -> dict[str, np.ndarray]:
     return {layer.name: layer.outputs for layer in channel_map.layers.values() if layer.has_filters}
 
 
+def least_of_parts(channel_map: ChannelMap, limits: Limits) -> list[tuple[np.ndarray, int]]:
+    """Returns how many channels must stay in each part of a tensor that is no layer's own: its floor, and one at least.
+
+    A layer's floor says nothing of what its output is split into: it may leave the values of an attention, and none of
+    its queries and keys.
+    """
+    earlier = np.ones(len(channel_map.channels))  # widths before an earlier cut over the present ones
+    for name, outputs in filters(channel_map).items():
+        earlier[outputs] = limits.widths.get(name, len(outputs)) / len(outputs)
+    parts = [(part, limits.floor * float(earlier[part].sum())) for part in channel_map.parts]
+    return [(part, min(max(1, math.ceil(least - 1e-9)), len(part))) for part, least in parts]
+
+
 def matching(channel_map: ChannelMap, pattern: str) -> list[str]:
     """Returns the layers with filters whose own name or a parent module's name matches a pattern.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .channels import ChannelMap
 from .cost import KeptCounts
-from .limits import Limits, filters
+from .limits import Limits, filters, least_of_parts
 
 
 class Repair:
@@ -31,6 +31,8 @@ class Repair:
         self._step: list[int] = []
         for name, outputs in filters(channel_map).items():
             self._add(outputs, least=max(limits.least(name, len(outputs)).values()), step=limits.round_to)
+        for part, least in least_of_parts(channel_map, limits):
+            self._add(part, least=least)
         self._balances = [self._add_balance(balance.parts) for balance in channel_map.balances]
         self._inputs = list({layer.inputs.tobytes(): layer.inputs for layer in channel_map.layers.values()}.values())
         self._input_counts = KeptCounts(self._inputs)

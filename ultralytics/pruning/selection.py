@@ -13,7 +13,7 @@ import numpy as np
 
 from .channels import ChannelMap
 from .errors import NothingToRemoveError, PruningError
-from .limits import Limits, OwnRatio, filters, ignored, own_ratios
+from .limits import Limits, OwnRatio, filters, ignored, least_of_parts, own_ratios
 from .plan import PruningPlan, plan_from
 from .repair import Repair
 from .targets import Budget, Latency, Target
@@ -159,6 +159,8 @@ def findings(
         reasons.update({f"rounding to multiples of {limits.round_to}": None} if limits.round_to > 1 else {})
         reasons.update({"own ratios of layers": None} if own else {})
         reasons.update({"equal halves": None} if channel_map.balances else {})
+        if any(kept[part].sum() <= least for part, least in least_of_parts(channel_map, limits)):
+            reasons[f"the floor of {limits.floor:.0%} of each part of a split"] = None
         if budget.target.name != "prune_ratio":
             fixed = 1 - channel_map.channels[prunable].sum() / channel_map.channels.sum()
             reasons[f"the {fixed:.0%} of all channels that are pinned, ignored or without a score"] = None

@@ -41,6 +41,7 @@ class Tracer(TorchFunctionMode):
         records: The layers by name, in the order of their first run.
         balances: Parts of the channels that must keep equally many.
         widths: Attributes that hold a width but take part in no size.
+        parts: The label vectors of all tensors, each once, by their bytes.
         unknown: How often each operation without a rule met channels.
         fixed: Attributes of which an earlier run found that they cannot change.
         relied: Attributes of which a rule supposed that they can.
@@ -59,6 +60,7 @@ class Tracer(TorchFunctionMode):
         self.records: dict[str, Record] = {}
         self.balances: list[tuple[np.ndarray, ...]] = []
         self.widths: dict[Attribute, np.ndarray] = {}
+        self.parts: dict[bytes, np.ndarray] = {}
         self.unknown: Counter[str] = Counter()
         self.fixed = fixed
         self.relied: set[Attribute] = set()
@@ -160,6 +162,7 @@ class Tracer(TorchFunctionMode):
         """Gives a tensor of size `len(labels)` at `dim` its labels; True, so that a rule can end with it."""
         assert tensor.shape[dim] == len(labels), (tuple(tensor.shape), dim, len(labels))
         self._labelled[id(tensor)] = Labelled(tensor, dim % tensor.ndim, labels, silent)
+        self.parts.setdefault(labels.tobytes(), labels)
         return True
 
     def sound(self, tensor: torch.Tensor) -> None:

@@ -166,6 +166,8 @@ def _channel_map(model: nn.Module, tracer: Tracer, cells: dict[str, int]) -> Cha
             norm=record.norm if _alone(tracer, record, output_tensor.get(name)) else None,
         )
     counted = sum(parameter.numel() for name in layers for parameter in _parameters(model, name))
+    known = {part.tobytes() for layer in layers.values() for part in (layer.inputs, layer.outputs)}
+    parts = {part.tobytes(): part for labels in tracer.parts.values() if (part := group_of[labels]).size}
     return ChannelMap(
         layers=layers,
         channels=channels,
@@ -174,7 +176,13 @@ def _channel_map(model: nn.Module, tracer: Tracer, cells: dict[str, int]) -> Cha
         widths={(key.module, key.place): group_of[labels] for key, labels in tracer.widths.items()},
         unknown=dict(tracer.unknown),
         other_parameters=sum(parameter.numel() for parameter in model.parameters()) - counted,
+        parts=tuple(part for key, part in parts.items() if key not in known and not _always_there(part, pinned)),
     )
+
+
+def _always_there(part: np.ndarray, pinned: dict[int, str]) -> bool:
+    """Whether any of these groups is kept whatever is cut."""
+    return not pinned.keys().isdisjoint(part.tolist())
 
 
 def _parameters(model: nn.Module, name: str) -> list[nn.Parameter]:
