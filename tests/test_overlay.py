@@ -22,6 +22,7 @@ EDITED = [
     "engine/model.py",
     "nn/tasks.py",
     "utils/loss.py",
+    "utils/nms.py",
     "utils/patches.py",
     "utils/torch_utils.py",
 ]

@@ -9,6 +9,7 @@ from functools import wraps
 
 from ultralytics.pruning.errors import PruningError
 from ultralytics.pruning.rebuild import is_pruned, refusal
+from ultralytics.pruning.memory import leave_gpus
 
 
 def _loads_the_network(release):
@@ -31,6 +32,8 @@ def _loads_the_network(release):
             )
         if isinstance(settings.get("data"), (list, tuple)) and trainer is None:
             trainer = self._smart_load("trainer")  # in this process: the release's `yolo` command lacks these edits
+        if "," in str(settings.get("device") or ""):  # processes of their own train, one for each GPU
+            leave_gpus(self)
         return release(self, trainer, **kwargs)
 
     return train

@@ -15,6 +15,7 @@ from ultralytics.pruning.moved import go_on_in_place
 from ultralytics.pruning.rebuild import is_pruned
 from ultralytics.pruning.keeping import kept_network
 from ultralytics.pruning.rebuild import refusal
+from ultralytics.pruning.memory import leave_gpus
 from ultralytics.pruning.sparsity import Settings, SparsityRun
 
 
@@ -277,6 +278,18 @@ def _end(self, release):
     if RANK in {-1, 0}:
         resuming.remove_states(self.wdir)
     release()
+
+
+# =====
+
+# ===== a process that starts others, one for each GPU, holds no memory of a GPU meanwhile =====
+
+
+@_instead_of(BaseTrainer, "train")
+def _leave_gpus(self, release):
+    if self.ddp:
+        leave_gpus(self)
+    return release()
 
 
 # =====

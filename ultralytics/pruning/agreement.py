@@ -11,6 +11,7 @@ import numpy as np
 
 from . import stages
 from .errors import PruningError
+from .isolation import isolated
 from .report import table
 
 BOX_TOLERANCE = 0.5  # pixels of the image
@@ -155,6 +156,7 @@ def share_that_differs(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float((ours != theirs).mean()) if ours.shape == theirs.shape else float("inf")
 
 
+@isolated()
 def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings: dict[str, Any]) -> None:
     """Compares ONNX Runtime with PyTorch in float32, both on the CPU and on the same square images.
 

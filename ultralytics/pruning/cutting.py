@@ -25,6 +25,7 @@ from .plan import PruningPlan
 from .report import cost_table, layer_table, table
 from .stages import located, model_yaml, quiet_release, say, shown, write_folder
 from .stale import is_export, older_products
+from .validating import validate
 from .zeros import LEAST_SHARE, share_at_zero
 
 DEFAULT_RATIO = 0.7
@@ -268,14 +269,13 @@ def say_findings(result: Pruned) -> None:
 
 def accuracy_table(before: str, after: Path, data: str, imgsz: int, options: argparse.Namespace) -> str:
     """Returns precision, recall and mAP of two checkpoints on a data set."""
-    from ultralytics.models import YOLO
-
     from .stages import RUNS
 
     rows = []
     for path in (Path(before), after):
         settings = {"data": data, "imgsz": imgsz, "device": options.device, **options.settings}
-        metrics = YOLO(path).val(project=str(RUNS), name="prune-val", exist_ok=True, plots=False, **settings)
+        own = {"project": str(RUNS), "name": "prune-val", "exist_ok": True, "plots": False}
+        metrics, _, _ = validate(path, {**own, **settings})
         rows.append((str(path), *(f"{value:.4f}" for key, value in metrics.results_dict.items() if key != "fitness")))
         titles = [key.removeprefix("metrics/").removesuffix("(B)") for key in metrics.results_dict if key != "fitness"]
     return "\n" + table(("checkpoint", *titles), rows)

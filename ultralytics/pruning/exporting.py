@@ -14,6 +14,7 @@ from . import checkpoint, data_sets, files, stages
 from .agreement import check_agreement
 from .belongings import is_export
 from .errors import PruningError, hint
+from .isolation import isolated
 from .locks import alone_in
 from .moved import relocated
 from .softmax import bins_last
@@ -146,7 +147,8 @@ def run_release(weights: Path, settings: dict[str, Any]) -> Path:
 
     name = f"format {settings['format']}"
     try:
-        product = Path(YOLO(weights).export(**settings))
+        with isolated():
+            product = Path(YOLO(weights).export(**settings))
     except ModuleNotFoundError as error:
         package = (error.name or str(error)).split(".")[0]
         raise PruningError(f"{name} needs the package '{package}', which is not installed") from error

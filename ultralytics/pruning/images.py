@@ -1,95 +1,29 @@
-"""Training images for a network outside of a training: gradients of its loss, statistics of its batch norms."""
+"""Passes over training images outside of a training, which change nothing in the process and call nobody."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
-import tempfile
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .errors import PruningError, first_line
-from .stages import quiet_release
-from .tracing import quiet
+from .memory import Shrinking, free_gpu_memory, halves
+from .parts import autocast, loss_gradients, ways_of
+from .reading import Images, Reader, trainer_class
 
-# The images as they are: what a training changes at random would only add noise.
-UNCHANGED: dict[str, Any] = {
-    **dict.fromkeys(("mosaic", "mixup", "cutmix", "copy_paste", "erasing", "multi_scale"), 0.0),
-    **dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "fliplr", "flipud", "bgr"), 0.0),
-    **dict.fromkeys(("degrees", "translate", "scale", "shear", "perspective"), 0.0),
-    "auto_augment": None,
-}
-
-
-@dataclass(frozen=True)
-class Images:
-    """Which training images to take.
-
-    Attributes:
-        data: Path of the data set's yaml.
-        batches: How many batches, at most once through the data set.
-        batch: Images in a batch.
-        imgsz: Side in pixels.
-        device: As the release names it, e.g. `cpu` or `0`.
-        settings: Other training arguments, e.g. `seed`, which decides what images come first.
-    """
-
-    data: str
-    batches: int = 16
-    batch: int = 16
-    imgsz: int = 640
-    device: str = "cpu"
-    settings: tuple[tuple[str, Any], ...] = ()
-
-
-def trainer_class(model: nn.Module) -> type:
-    """Returns the release's trainer for a network.
-
-    Raises:
-        PruningError: If it has none for it.
-    """
-    from ultralytics.models import RTDETR, YOLO, YOLOE, YOLOWorld
-
-    for family in (YOLO, RTDETR, YOLOWorld, YOLOE):
-        for task in family.task_map.fget(None).values():  # type: ignore[union-attr]
-            if task["model"] is type(model):
-                return task["trainer"]
-    raise PruningError(f"the release has no trainer for a {type(model).__name__}: take a criterion without images")
+__all__ = ["Images", "batches_for", "gradients", "recalibrate", "trainer_class"]
 
 
 @contextlib.contextmanager
 def batches_for(model: nn.Module, images: Images) -> Iterator[Iterator[dict[str, Any]]]:
-    """Opens the training images of a data set, as the release's trainer would give them to a network.
-
-    Args:
-        model: The network; it gets the training arguments that its loss reads, and goes to the device.
-        images: Which images.
-
-    Yields:
-        An iterator over batches: `img` of shape (B, C, H, W) in 0..1, and what the loss compares with.
-
-    Raises:
-        PruningError: If the data set cannot be read or has no training images.
-    """
-    with tempfile.TemporaryDirectory(prefix="images-") as folder:
-        wanted = {"data": images.data, "imgsz": images.imgsz, "batch": images.batch, "device": images.device}
-        own = {"project": folder, "name": "run", "plots": False, "workers": 0, "verbose": False, "model": "memory"}
-        try:
-            with quiet_release():
-                trainer = trainer_class(model)(overrides={**UNCHANGED, **dict(images.settings), **wanted, **own})
-                trainer.model = model.to(trainer.device)
-                trainer.set_model_attributes()
-                loader = trainer.get_dataloader(trainer.data["train"], batch_size=images.batch, rank=-1, mode="train")
-        except PruningError:
-            raise
-        except Exception as error:  # whatever the release raises over a data set
-            raise PruningError(f"the training images of {images.data} cannot be read: {first_line(error)}") from error
-        yield (trainer.preprocess_batch(batch) for batch in itertools.islice(loader, images.batches))
+    """Opens the training images of a data set in batches (see `Reader`)."""
+    reader = Reader(model, images)
+    yield (reader.batch(samples) for samples in reader)
 
 
 def progress(steps: Iterator[Any], images: Images, what: str) -> Iterator[Any]:
@@ -102,6 +36,9 @@ def progress(steps: Iterator[Any], images: Images, what: str) -> Iterator[Any]:
 def gradients(model: nn.Module, images: Images) -> Iterator[dict[str, Tensor]]:
     """Yields the gradients of the training loss on batches of training images, with batch norms at their statistics.
 
+    In the precision that a training would have there. When memory ends, the batch begins again with fewer images at
+    once (see `parts.loss_gradients`), and so do those that follow.
+
     Args:
         model: The network; it is left as it is.
         images: Which images.
@@ -111,23 +48,32 @@ def gradients(model: nn.Module, images: Images) -> Iterator[dict[str, Tensor]]:
         reach are left out.
 
     Raises:
-        PruningError: If the data set cannot be read.
+        PruningError: If the data set cannot be read, or a single image does not fit into memory.
     """
+    try:
+        yield from _gradients(model, images)
+    finally:
+        free_gpu_memory()  # here, where nothing holds the copy of the network any more
+
+
+def _gradients(model: nn.Module, images: Images) -> Iterator[dict[str, Tensor]]:
     device = next(model.parameters()).device
     probe: Any = copy.deepcopy(model).float()
     for parameter in probe.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    with batches_for(probe, images) as batches:
-        for batch in progress(batches, images, "gradients"):
-            probe.zero_grad(set_to_none=True)
-            with quiet(probe), torch.enable_grad():
-                loss, _ = probe.loss(batch)
-                loss.sum().backward()
-            yield {name: p.grad.to(device) for name, p in probe.named_parameters() if p.grad is not None}
+    reader = Reader(probe, images)
+    shrinking = Shrinking("the gradients of the loss", ways_of(images.batch))
+    for samples in progress(iter(reader), images, "gradients"):
+        found = shrinking(functools.partial(loss_gradients, probe, reader, samples))
+        yield {name: gradient.to(device) for name, gradient in found.items()}
 
 
 def recalibrate(model: nn.Module, images: Images) -> int:
     """Estimates the statistics of the batch norms anew: a cut network's channels have others than the original's.
+
+    They are the mean over the images of each batch's mean and variance, in the precision that a training would have
+    there. When memory ends, the batch begins again in halves: means stay what they are for the first layer, variances
+    lose what lies between the halves, as by a smaller `batch`.
 
     Args:
         model: The network; its running means and variances become those of the images, everything else stays.
@@ -137,23 +83,70 @@ def recalibrate(model: nn.Module, images: Images) -> int:
         How many batches there were.
 
     Raises:
-        PruningError: If the data set cannot be read.
+        PruningError: If the data set cannot be read, or a single image does not fit into memory.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    norms = _tracking(model)
+    try:
+        found, batches = _statistics(model, images)
+    finally:
+        free_gpu_memory()
+    for norm, statistics in zip(norms, found, strict=True):
+        if statistics.images:
+            mean, variance = (statistics.total / statistics.images).to(norm.running_mean)
+            norm.load_state_dict({**norm.state_dict(), "running_mean": mean, "running_var": variance})
+    return batches
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a batch norm saw.
+
+    Attributes:
+        images: How many.
+        total: The sum over them of the mean and the variance of their batch, float64 of shape (2, C).
+    """
+
+    images: int = 0
+    total: Any = 0.0
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(self.images + other.images, self.total + other.total)
+
+
+def _tracking(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """Returns the batch norms that have statistics."""
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+
+
+def _statistics(model: nn.Module, images: Images) -> tuple[list[Statistics], int]:
+    """Returns what each batch norm saw in the batches, and how many these were."""
     probe = copy.deepcopy(model).float()
-    own = [m for m in probe.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
-    count = 0
-    with batches_for(probe, images) as batches, torch.no_grad():
-        for module in probe.modules():  # heads that return raw tensors, no dropout
-            module.training = next(module.children(), None) is not None
-        for norm in own:
-            norm.reset_running_stats()
-            norm.train()
-            norm.momentum = None  # a plain mean over the batches
-        for batch in progress(batches, images, "statistics"):
-            probe(batch["img"])
-            count += 1
-    for norm, estimated in zip(norms, own, strict=True):
-        found = {"running_mean": estimated.running_mean, "running_var": estimated.running_var}
-        norm.load_state_dict({**norm.state_dict(), **found})
-    return count
+    norms = _tracking(probe)
+    for module in probe.modules():  # heads that return raw tensors, no dropout
+        module.training = next(module.children(), None) is not None
+    for norm in norms:
+        norm.train()
+        norm.momentum = None  # a plain mean over the calls
+    reader = Reader(probe, images)
+
+    def of_batch(samples: Sequence[Any], part: int) -> list[Statistics]:
+        found = [Statistics()] * len(norms)
+        for begin in range(0, len(samples), part):
+            batch = reader.batch(samples[begin : begin + part])
+            for norm in norms:
+                norm.reset_running_stats()
+            with reader.reproducible(), torch.no_grad(), autocast(reader.device, reader.precision):
+                probe(batch["img"])
+            for i, norm in enumerate(norms):
+                if norm.num_batches_tracked:  # else it did not run
+                    seen, pair = len(batch["img"]), [norm.running_mean, norm.running_var]
+                    found[i] += Statistics(seen, seen * torch.stack(pair).double())  # type: ignore[arg-type]
+        return found
+
+    shrinking = Shrinking("the statistics of batch norms", halves(images.batch))
+    found, batches = [Statistics()] * len(norms), 0
+    for samples in progress(iter(reader), images, "statistics"):
+        more: list[Statistics] = shrinking(functools.partial(of_batch, samples))
+        found = [before + now for before, now in zip(found, more, strict=True)]
+        batches += 1
+    return found, batches

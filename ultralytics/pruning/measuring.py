@@ -23,6 +23,7 @@ from .report import table
 from .run_folders import forget_replaced, put_aside, recover, visible
 from .stale import older_products
 from .tracing import trace
+from .validating import validate
 
 # The nodes of an ONNX graph that read weights; all other initializers are shapes and the grid of the boxes.
 WEIGHTED_NODES = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "DequantizeLinear"}
@@ -286,11 +287,11 @@ def folder_names(paths: Sequence[Path]) -> list[str]:
 
 def run_one(path: Path, row: Measurement, settings: dict[str, Any]) -> Measurement:
     """Validates one checkpoint by the release, and returns its row with what was measured."""
-    from ultralytics.models import YOLO
-
     own = {"batch": row.batch, "device": row.device, "single_cls": row.single_cls}
-    metrics = YOLO(path).val(exist_ok=True, **{**settings, **own})
-    return replace(row, milliseconds=metrics.speed["inference"], accuracy=accuracies(metrics.results_dict, row.task))
+    metrics, _, batch = validate(path, {"exist_ok": True, **settings, **own})
+    return replace(
+        row, batch=batch, milliseconds=metrics.speed["inference"], accuracy=accuracies(metrics.results_dict, row.task)
+    )
 
 
 def write_csv(rows: Sequence[Measurement], path: Path) -> None:

@@ -20,6 +20,7 @@ from ..pipeline import Pruned, prune_network
 from ..scoring import Scoring
 from ..stages import quiet_release, say, shown
 from ..tracing import trace
+from ..validating import validate
 from .recipe import Recipe
 
 REFUSALS = (ValueError, RuntimeError, NotImplementedError, subprocess.CalledProcessError)  # what the release raises
@@ -27,16 +28,18 @@ REFUSALS = (ValueError, RuntimeError, NotImplementedError, subprocess.CalledProc
 
 def accuracy(file: Path, recipe: Recipe, folder: Path) -> float:
     """Returns the accuracy of a checkpoint on the val split, in 0..1: mAP50-95 where there are boxes."""
-    from ultralytics.models import YOLO
-
-    settings = {
-        key: value for key, value in recipe.training.items() if key in {"imgsz", "batch", "device", "single_cls"}
-    }
+    settings = {key: value for key, value in recipe.training.items() if key in {"imgsz", "single_cls"}}
     own = {"project": str(folder), "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
     with quiet_release():
-        model = YOLO(file)
-        found = model.val(data=recipe.data, **settings, **own)
-    return accuracies.accuracy(found.results_dict, model.task) or 0.0
+        metrics, task, _ = validate(file, {"data": recipe.data, **settings, **on_one_device(recipe), **own})
+    return accuracies.accuracy(metrics.results_dict, task) or 0.0
+
+
+def on_one_device(recipe: Recipe) -> dict[str, Any]:
+    """Returns the device and the batch of the passes outside of trainings: what one GPU trains with, or less."""
+    devices = [word for word in str(recipe.training.get("device", "")).strip("[]() ").split(",") if word.strip()]
+    batch = min(Images.batch, recipe.training["batch"] // max(len(devices), 1))
+    return {"device": devices[0].strip() if devices else "", "batch": max(batch, 1)}
 
 
 def size(file: Path, recipe: Recipe) -> tuple[int, int]:
@@ -115,10 +118,9 @@ def cut(start: Path, target: dict[str, Any], file: Path, recipe: Recipe, limits:
     """Cuts a checkpoint and writes the pruned one, with new statistics of its batch norms."""
     model, content = checkpoint.load(start)
     imgsz = recipe.training["imgsz"]
-    seed = {key: value for key, value in recipe.training.items() if key in {"seed", "single_cls", "fraction"}}
-    device = str(recipe.training.get("device", "")).split(",")[0]
-    where = {"batch": recipe.training["batch"], "imgsz": imgsz, "device": device}
-    images = Images(recipe.data, recipe.batches, settings=tuple(seed.items()), **where)
+    read = {"seed", "single_cls", "fraction", "amp"}
+    settings = tuple((key, value) for key, value in recipe.training.items() if key in read)
+    images = Images(recipe.data, recipe.batches, imgsz=imgsz, settings=settings, **on_one_device(recipe))
     statistics = replace(images, batches=recipe.recalibrate)
     scoring = Scoring(recipe.criterion, recipe.normalize, recipe.per, lambda network: gradients(network, images))
     with quiet_release():

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from .. import checkpoint
 from ..errors import PruningError
+from ..isolation import plain_arithmetic
 from ..tracing import image_shape
 from .shapes import Shape
 
@@ -66,13 +67,10 @@ class Runtime:
 
     @contextlib.contextmanager
     def threading(self) -> Iterator[None]:
-        """Gives PyTorch the threads for a while."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        """Gives PyTorch the threads for a while, and the arithmetic of a fresh process, whatever ran before."""
+        with plain_arithmetic():
+            torch.set_num_threads(self.threads)
             yield
-        finally:
-            torch.set_num_threads(before)
 
     @property
     def _place(self) -> str:
