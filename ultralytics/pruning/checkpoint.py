@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .contents import bare, check_content
+from .documents import brief
 from .errors import PruningError, UntrustedError, first_line
 from .files import sha256, whole_file  # noqa: F401  (the first for others, which look for it here)
 from .loading import globals_in, refusal_of
@@ -157,12 +158,24 @@ def release_version() -> str:
 
 def attach_plan(model: nn.Module, plan: PruningPlan) -> None:
     """Notes a plan in the network that was cut by it, as plain data that also a restricted loader accepts."""
-    setattr(model, PLANS_ATTRIBUTE, [*getattr(model, PLANS_ATTRIBUTE, []), plan.to_dict()])
+    setattr(model, PLANS_ATTRIBUTE, [*_plans_data(model), plan.to_dict()])
 
 
 def plans_of(model: nn.Module) -> list[PruningPlan]:
-    """Returns the plans that a network was cut by, the oldest first."""
-    return [PruningPlan.from_dict(data) for data in getattr(model, PLANS_ATTRIBUTE, [])]
+    """Returns the plans that a network was cut by, the oldest first.
+
+    Raises:
+        PruningError: If what the network carries are no plans.
+    """
+    return [PruningPlan.from_dict(data) for data in _plans_data(model)]
+
+
+def _plans_data(model: nn.Module) -> list[dict[str, Any]]:
+    """Returns the plans of a network as plain data, unchecked."""
+    data = getattr(model, PLANS_ATTRIBUTE, [])
+    if not isinstance(data, list):
+        raise PruningError(f"the network carries {brief(data)} in the place of its pruning plans")
+    return data
 
 
 def counts_as_one(settings: dict[str, Any], content: dict[str, Any]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 from . import checkpoint
 from . import options as shared
 from .belongings import check_pruned
-from .data_sets import names_in, resolve_data
+from .data_sets import look_at, names_in, resolve_data
+from .documents import found_in, read_json
 from .errors import PruningError
 from .exporting import run_release
 from .files import naming_the_disk, temporary_folder
@@ -20,10 +20,11 @@ from .following import Origin, run_of, say_next
 from .keeping import check_order
 from .limits import DEFAULT_ROUND_TO
 from .locks import alone_in
+from .model_yamls import build, is_model_yaml, model_yaml
 from .pipeline import Pruned, prune_network, repeat_plan, traced
 from .plan import PruningPlan
 from .report import cost_table, layer_table, table
-from .stages import located, model_yaml, quiet_release, say, shown, write_folder
+from .stages import located, quiet_release, say, shown, write_folder
 from .stale import is_export, older_products
 from .validating import validate
 from .zeros import LEAST_SHARE, share_at_zero
@@ -59,6 +60,8 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
     wanted = options.data or ("coco.yaml" if options.val else None)
     data = resolve_data(wanted, classes=classes, task=model.task) if wanted else None
+    if data:
+        look_at(data, ("train", "val"), model.task, model.yaml)
     if data and classes:
         check_order(model, names_in(data, model.task), str(options.data))
     statistics = shared.statistics(options, data, imgsz)
@@ -134,14 +137,14 @@ def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise PruningError(f"--plan repeats a cut with its own settings; leave out {names}")
-    path = located(options.plan)
-    try:
-        plan = PruningPlan.from_json(path.read_text(encoding="utf-8"))
-        expected, file = plan.source["sha256"], plan.source["file"]
-    except json.JSONDecodeError as error:
-        raise PruningError(f"--plan {options.plan} is not JSON ({error})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PruningError(f"--plan {options.plan} is no plan of a cut ({type(error).__name__}: {error})") from error
+    what = f"--plan {options.plan}"
+    content = read_json(located(options.plan), what)
+    with found_in(what, "no plan of a cut"):
+        plan = PruningPlan.from_dict(content)
+        for key in ("sha256", "file"):
+            if key not in plan.source:
+                raise ValueError(f"its source lacks '{key}'")
+    expected, file = plan.source["sha256"][:64], plan.source["file"][:300]
     if expected != source["sha256"]:
         raise PruningError(
             f"--plan {options.plan} was made for '{file}' (sha256 {expected or 'none, a model yaml'}), the weights "
@@ -156,15 +159,9 @@ def load_source(weights: str) -> tuple[Any, dict[str, Any], dict[str, str]]:
     Returns:
         The network, the arguments that it was trained with, and its origin for the plan.
     """
-    from ultralytics.models import RTDETR, YOLO
-
     release = checkpoint.release_version()
-    if weights.endswith((".yaml", ".yml")):
-        config = model_yaml(weights, "--weights")
-        try:
-            model: Any = (RTDETR if config["head"][-1][2] == "RTDETRDecoder" else YOLO)(weights).model
-        except OSError as error:  # e.g. weights of a torchvision backbone
-            raise PruningError(f"{weights} cannot be built: {error}; give a checkpoint instead") from error
+    if is_model_yaml(weights):
+        model = build(weights, "--weights")
         return model, {}, {"file": weights, "sha256": "", "task": model.task, "release": release}
     path = located(weights)
     model, content = checkpoint.load(path)

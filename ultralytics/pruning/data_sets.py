@@ -5,17 +5,21 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from .data_samples import check_samples
+from .data_yamls import check_class_folders, check_data_yaml
+from .documents import brief, found_in, read_text, read_yaml
 from .errors import PruningError, first_line
-from .stages import ROOT
+from .stages import ROOT, quiet_release
 
 DATASETS = ROOT / "datasets"
 
 
 def resolve_data(
-    data: str,
+    data: str | Path,
     *,
     classes: int | None = None,
     check_images: bool = True,
@@ -35,41 +39,87 @@ def resolve_data(
         PruningError: If the yaml is missing, is not YAML, lacks keys, or has another number of classes, or images are
             missing.
     """
-    import yaml
-
     from ultralytics.data.utils import check_det_dataset
     from ultralytics.utils import checks
 
+    if not isinstance(data, (str, Path)):
+        raise PruningError(f"data={brief(data)}: name one yaml, or one folder of a classifier")
+    data = str(data)
+    what = f"--data {data}"
     if data == "digits":
         from ultralytics.data.digits import build
 
         data = str(build(DATASETS / "digits"))
+    if "://" in data:
+        raise PruningError(f"{what} is an address: download the data set, and name the yaml or the folder here")
     if task == "classify":
         return _classified(data, classes)
-    file = Path(checks.check_file(data, hard=False) or data)
-    if not file.is_file():
-        raise PruningError(f"--data {data}: no such file, and no data set of that name")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PruningError(f"--data {data} is not YAML ({str(error).splitlines()[0]})") from error
-    names = content.get("names") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or "train" not in content or not (names or content.get("nc")):
-        raise PruningError(f"--data {data} is no data set: it needs the keys train, val and names")
-    found = len(names) if names else content["nc"]
+        file = Path(checks.check_file(data, hard=False) or data)
+    except Exception as error:  # whatever its search raises over odd names
+        raise PruningError(f"{what}: {first_line(error)}") from error
+    if file.is_dir():
+        raise PruningError(f"{what} is a folder: name the yaml of the data set")
+    if not file.is_file():
+        raise PruningError(f"{what}: no such file, and no data set of that name")
+    if file.suffix.lower() not in {".yaml", ".yml"}:
+        raise PruningError(f"{what} is no data set: its description is a .yaml")
+    content = read_yaml(file, what)
+    with found_in(what, "no data set"):
+        found = check_data_yaml(content, task)
     if classes is not None and found != classes:
-        raise PruningError(
-            f"--data {data} has {found} classes, the network has {classes}; use the data it was trained on"
-        )
+        raise PruningError(f"{what} has {found} classes, the network has {classes}; use the data it was trained on")
     if check_images:
         try:
-            places = check_det_dataset(str(file))["train"]
+            places = check_det_dataset(str(file))
         except Exception as error:  # whatever its checks or its download raise
-            raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
-        places = [Path(place) for place in (places if isinstance(places, list) else [places]) if place]
-        if to_train and not any(any(images_in(place)) for place in places):
-            raise PruningError(f"--data {data}: no training images in {', '.join(map(str, places)) or 'it'}")
+            raise PruningError(f"{what}: {first_line(error)}") from error
+        if to_train:
+            _look_for_images(places["train"], f"{what}: no training images in")
+        _look_for_images(places["val"], f"{what}: no val images in")
     return str(file.resolve())
+
+
+def _look_for_images(places: Any, what: str) -> None:
+    """Raises a PruningError if there is no image in a place, or in one of several."""
+    paths = [Path(place) for place in (places if isinstance(places, list) else [places]) if place]
+    try:
+        if any(any(images_in(place)) for place in paths):
+            return
+    except PruningError as error:
+        raise PruningError(f"{what} its list: {error}") from error
+    raise PruningError(f"{what} {', '.join(map(str, paths)) or 'it'}")
+
+
+def look_at(data: str, splits: Iterable[str], task: str, network: Mapping[str, Any] | None = None) -> None:
+    """Reads some images and labels of a data set (see `data_samples.py`).
+
+    Args:
+        data: What `resolve_data` returned.
+        splits: E.g. `train` and `val`.
+        task: What the network does, as the release names it.
+        network: The `channels` and `kpt_shape` of a network that is to run on it as it is, where it has any.
+
+    Raises:
+        PruningError: If none of them can be used, or the network takes images or keypoints of another shape.
+    """
+    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
+
+    try:
+        with quiet_release():
+            found = check_cls_dataset(data) if task == "classify" else check_det_dataset(data, autodownload=False)
+    except Exception as error:  # whatever its checks raise
+        raise PruningError(f"--data {data}: {first_line(error)}") from error
+    shapes = {"channels": 3, **({"kpt_shape": None} if task == "pose" else {})} if network is not None else {}
+    for key, default in shapes.items():
+        own, other = ((of or {}).get(key) or default for of in (network, found))
+        if own != other:
+            raise PruningError(f"--data {data} has {key} {brief(other)}, the network has {brief(own)}")
+    for split in splits:
+        places = found.get(split) or []
+        places = [Path(place) for place in (places if isinstance(places, list) else [places])]
+        images = (image for place in places for image in images_in(place))
+        check_samples(images, f"--data {data}: {split}", task, found["nc"], found.get("kpt_shape"))
 
 
 def _classified(data: str, classes: int | None) -> str:
@@ -79,13 +129,21 @@ def _classified(data: str, classes: int | None) -> str:
         PruningError: If the release finds no such data set, or it has another number of classes.
     """
     from ultralytics.data.utils import check_cls_dataset
+    from ultralytics.utils import DATASETS_DIR
 
+    what = f"--data {data}"
+    folder = next((place for place in (Path(data), DATASETS_DIR / data) if place.is_dir()), None)
+    if folder is None and Path(data).name != data and not Path(data).is_file():  # else an archive, or a name
+        raise PruningError(f"{what}: no such folder of classes")
+    if folder is not None and not (folder / ".ndjson.yaml").is_file():
+        with found_in(what, "no data set of a classifier"):
+            check_class_folders(folder)
     try:
         found = check_cls_dataset(data)
     except Exception as error:  # whatever its checks or its download raise
-        raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
+        raise PruningError(f"{what}: {first_line(error)}") from error
     if classes is not None and found["nc"] != classes:
-        raise PruningError(f"--data {data} has {found['nc']} classes, the network has {classes}")
+        raise PruningError(f"{what} has {found['nc']} classes, the network has {classes}")
     return str(Path(data).resolve()) if Path(data).is_dir() else data
 
 
@@ -109,13 +167,17 @@ def names_in(data: str, task: str | None = None) -> dict[int, str]:
 
 
 def images_in(place: Path) -> Iterator[Path]:
-    """Yields the images of a folder, or those that a text file lists, in which ./ is the folder of the list."""
+    """Yields the images of a folder, or those that a text file lists, in which ./ is the folder of the list.
+
+    Raises:
+        PruningError: If the list is no text.
+    """
     from ultralytics.data.utils import IMG_FORMATS
 
     if place.is_dir():  # unlike rglob, glob follows links, as the release does
         names: Iterable[str] = glob.iglob(f"{glob.escape(str(place))}/**", recursive=True)
     else:
-        lines = place.read_text(encoding="utf-8-sig").splitlines() if place.is_file() else []
+        lines = read_text(place, f"'{place}'").splitlines() if place.is_file() else []
         names = (str(place.parent / line) if line.startswith("./") else line for line in map(str.strip, lines))
     return (Path(name) for name in names if Path(name).suffix.lower().removeprefix(".") in IMG_FORMATS)
 

@@ -13,7 +13,7 @@ import numpy as np
 from . import checkpoint, data_sets, files, stages
 from .agreement import check_agreement
 from .belongings import is_export
-from .errors import PruningError, hint
+from .errors import PruningError, first_line, hint
 from .isolation import isolated
 from .locks import alone_in
 from .moved import relocated
@@ -106,7 +106,9 @@ def comparison_images(data: str | None, trained_on: str | None, count: int, task
         raise PruningError(f"--images {count}: at least 1 is needed to compare")
     images = sorted(ASSETS.glob("*.jpg"))
     if data:
-        images = val_images(data_sets.resolve_data(data, task=task), task)
+        found = data_sets.resolve_data(data, task=task)
+        data_sets.look_at(found, ("val",), task or "detect")
+        images = val_images(found, task)
     elif trained_on and "://" not in trained_on and (task != "classify" or Path(trained_on).is_dir()):
         try:
             images = val_images(data_sets.resolve_data(trained_on, check_images=False, task=task), task)
@@ -127,7 +129,7 @@ def val_images(data: str, task: str | None = None) -> list[Path]:
         found = check_cls_dataset(data) if task == "classify" else check_det_dataset(data, autodownload=False)
         split = found["val"]
     except Exception as error:  # whatever its checks raise
-        raise PruningError(f"{data}: {str(error).splitlines()[0]}") from error
+        raise PruningError(f"{data}: {first_line(error)}") from error
     places = [split] if isinstance(split, (str, Path)) else split or []
     images = sorted(image for place in places for image in data_sets.images_in(Path(place)) if image.is_file())
     if not images:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import csv
 import os
@@ -16,18 +15,15 @@ from . import checkpoint, data_sets, files, stages
 from .accuracy import accuracies, titles_of, what_counts
 from .belongings import MEASURING, check_own
 from .cost import cost_of
-from .errors import PruningError
+from .errors import PruningError, first_line
 from .keeping import check_order, known_names
 from .locks import alone_in
+from .onnx_files import read_onnx, try_out
 from .report import table
 from .run_folders import forget_replaced, put_aside, recover, visible
 from .stale import older_products
 from .tracing import trace
 from .validating import validate
-
-# The nodes of an ONNX graph that read weights; all other initializers are shapes and the grid of the boxes.
-WEIGHTED_NODES = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "DequantizeLinear"}
-
 
 UNWRITTEN = {"csv": False}
 ONE_CLASS = {0: "item"}  # names of a network that the release trained with single_cls
@@ -97,7 +93,7 @@ def measure(options: argparse.Namespace) -> None:
     check_settings(settings)
     paths = [find(word) for word in options.checkpoints]
     rows = [look_at(path, settings) for path in paths]
-    settings["data"] = check_data(settings.get("data", options.data), settings.get("split") or "val", rows)
+    settings["data"] = check_data(settings.get("data", options.data), settings.get("split") or "val", rows, paths)
     for path in paths:
         if path in older_products(path.with_suffix(".pt")):
             stages.say(f"{stages.shown(path)} is older than the .pt beside it: of an earlier network, perhaps")
@@ -157,45 +153,39 @@ def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
 
 
 def look_at_onnx(path: Path, row: Measurement) -> Measurement:
-    """Completes the description of an ONNX file from what the release wrote into it; its cost is not in there."""
-    import numpy as np
-    import onnx
+    """Completes the description of an ONNX file from what the release wrote into it; its cost is not in there.
+
+    Raises:
+        PruningError: If it is damaged or foreign, or does not take images of this size.
+    """
     import onnxruntime
 
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # whatever its parser raises
-        raise PruningError(f"'{row.checkpoint}' is damaged, or no ONNX file at all") from error
-    about = {entry.key: entry.value for entry in model.metadata_props}
-    if not {"task", "names", "imgsz", "batch"} <= about.keys():
-        raise PruningError(f"'{row.checkpoint}' was not exported by Ultralytics: it does not say what it detects")
-    names, sides, args = (ast.literal_eval(about.get(key, "{}")) for key in ("names", "imgsz", "args"))
-    dynamic = bool(args.get("dynamic"))
-    if not dynamic and sides != [row.imgsz] * 2:
-        size = " x ".join(map(str, sides))
+    file = read_onnx(path, row.checkpoint)
+    if not file.dynamic and file.sides != (row.imgsz, row.imgsz):
+        size = " x ".join(map(str, file.sides))
         raise PruningError(f"'{row.checkpoint}' takes images of {size} pixels only; imgsz is {row.imgsz}")
-    weights = {name for node in model.graph.node if node.op_type in WEIGHTED_NODES for name in node.input}
-    parameters = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.name in weights)
+    batch = row.batch if file.dynamic else file.batch
+    try_out(path, row.checkpoint, file, batch, (row.imgsz, row.imgsz))
     # On a GPU without the ONNX Runtime for it, the release asks for another package first.
     on_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     return replace(
         row,
-        task=about["task"],
-        classes=len(names),
-        names=tuple(map(str, names.values())),
-        single_cls=names == ONE_CLASS,
-        parameters=parameters,
-        batch=row.batch if dynamic else int(about["batch"]),
+        task=file.task,
+        classes=len(file.names),
+        names=file.names,
+        single_cls=dict(enumerate(file.names)) == ONE_CLASS,
+        parameters=file.parameters,
+        batch=batch,
         device=row.device if on_gpu else "cpu",
     )
 
 
-def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
+def check_data(data: str, split: str, rows: Sequence[Measurement], paths: Sequence[Path]) -> str:
     """Returns the path of the data set's yaml, or the folder of classified images.
 
     Raises:
-        PruningError: If it is none, lacks the split, or has other classes than a checkpoint, or some checkpoints
-            classify images and others do not.
+        PruningError: If it is none, lacks the split, or has other classes or keypoints than a checkpoint, or some
+            checkpoints classify images and others do not.
     """
     from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
@@ -208,7 +198,10 @@ def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
     try:
         names = check(file, split=split)["names"]
     except Exception as error:  # whatever its checks raise
-        raise PruningError(f"--data {data}: {str(error).splitlines()[0]}") from error
+        raise PruningError(f"--data {data}: {first_line(error)}") from error
+    data_sets.look_at(file, (split,), rows[0].task)
+    for path, row in zip(paths, rows, strict=True):
+        data_sets.look_at(file, (), row.task, shapes_of(path))
     for row in rows:
         found = 1 if row.single_cls else len(names)
         if row.classes != found:
@@ -218,6 +211,14 @@ def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
         if not row.single_cls:
             check_order(row.names, names, data)
     return file
+
+
+def shapes_of(path: Path) -> dict[str, Any]:
+    """Returns the shapes that a checkpoint shares with its data: `channels`, `kpt_shape`."""
+    if path.suffix == ".onnx":
+        file = read_onnx(path, path.name)
+        return {"channels": file.channels, "kpt_shape": file.keypoints}
+    return dict(checkpoint.load(path, trained_with_bn=False)[0].yaml)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from .latency import Latency, LatencyModel
 from .latency.search import plan_for
 from .limits import Limits
 from .plan import PruningPlan, plan_from
+from .plan_matching import matched
 from .scoring import Scoring
 from .selection import make_plan
 from .surgery import PlanMismatchError, cut
@@ -151,8 +152,7 @@ def repeat_plan(
     start = time.perf_counter()
     channel_map = traced(model, plan.settings.get("imgsz", 640))
     seconds = {"trace": time.perf_counter() - start, "select": 0.0}
-    if channel_map.layers.keys() != plan.layers.keys():
-        raise PlanMismatchError("the plan names other layers than this network runs")
+    plan = matched(plan, channel_map)
     fold, source = plan.settings.get("fold", True), source or plan.source
     try:
         result = _carried_out(model, channel_map, plan, fold, statistics, source, seconds)

@@ -13,6 +13,9 @@ import numpy as np
 
 from .channels import ChannelMap, Layer
 from .cost import Cost, cost_of
+from .documents import brief, parse_json
+from .errors import PruningError
+from .plan_schema import check_plan
 
 FORMAT = 1
 
@@ -107,26 +110,26 @@ class PruningPlan:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> PruningPlan:
-        """Builds a plan from `to_dict()`'s data.
+        """Builds a plan from `to_dict()`'s data, which may come from anywhere.
 
         Raises:
-            ValueError: If the data's format is not the one that this version writes, or a layer keeps channels that
-                it does not have. Other data that is no plan raises KeyError, TypeError or AttributeError.
+            PruningError: If the data's format is not the one that this version writes, or it is no plan (see
+                `plan_schema.py`).
         """
-        if data.get("format") != FORMAT:
-            raise ValueError(f"a plan of format {data.get('format')!r}; this version reads format {FORMAT}")
+        if isinstance(data, dict) and (type(data.get("format")) is not int or data["format"] != FORMAT):
+            raise PruningError(f"a plan of format {brief(data.get('format'))}; this version reads format {FORMAT}")
+        try:
+            check_plan(data)
+        except PruningError:
+            raise
+        except ValueError as error:
+            raise PruningError(str(error)) from error
         layers = {
             name: LayerPlan(
                 entry["type"], tuple(entry["in"]), tuple(entry["out"]), entry["in_before"], entry["out_before"]
             )
             for name, entry in data["layers"].items()
         }
-        blocks = tuple(data.get("blocks", ()))
-        for name, layer in layers.items():
-            taken_out = name.startswith(tuple(f"{block}." for block in blocks))
-            for kept, width in ((layer.kept_in, layer.in_before), (layer.kept_out, layer.out_before)):
-                if bool(kept) == taken_out or list(kept) != sorted({*kept} & {*range(width)}):
-                    raise ValueError(f"{name} keeps channels that are not among its {width}, or none, or unsorted")
         return cls(
             layers=layers,
             before=Cost(**data["cost"]["before"]),
@@ -134,7 +137,7 @@ class PruningPlan:
             settings=data["settings"],
             pinned=data["pinned"],
             limits=tuple(data.get("limits", ())),
-            blocks=blocks,
+            blocks=tuple(data.get("blocks", ())),
             widths=data.get("widths", {}),
             source=data["source"],
             seconds=data["seconds"],
@@ -142,8 +145,12 @@ class PruningPlan:
 
     @classmethod
     def from_json(cls, text: str) -> PruningPlan:
-        """Builds a plan from the text of `pruned.json`."""
-        return cls.from_dict(json.loads(text))
+        """Builds a plan from the text of `pruned.json`.
+
+        Raises:
+            PruningError: If it is no JSON, or no plan.
+        """
+        return cls.from_dict(parse_json(text, "the plan"))
 
 
 def plan_from(

@@ -10,6 +10,7 @@ gradients of batches that waited for the optimizer's next step are lost.
 
 from __future__ import annotations
 
+import csv
 import pickle
 import random
 from pathlib import Path
@@ -22,6 +23,7 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from .checkpoint import whole_file
+from .documents import read_text
 from .errors import PruningError, first_line
 
 
@@ -150,10 +152,43 @@ def _skip_seen_images(trainer: Any) -> None:
         loader._get_iterator = second_iterator
 
 
+def check_results(results: Path, epochs: int) -> list[str]:
+    """Returns the lines of `results.csv`, if it is there: a header, and a row for each epoch.
+
+    Args:
+        results: The file.
+        epochs: How many were saved; a row behind them may be torn.
+
+    Raises:
+        PruningError: If it is no such table. The release would go on appending to it, and fail to draw it at the end.
+    """
+    if not results.exists():
+        return []
+    what, advice = f"'{results}'", "move it away to go on without the rows of earlier epochs"
+    try:
+        lines = read_text(results, what).splitlines(keepends=True)
+    except PruningError as error:
+        raise PruningError(f"{error}; {advice}") from error
+    rows = list(csv.reader(lines[: 1 + epochs]))
+    if not rows or not rows[0] or rows[0][0].strip() != "epoch":
+        raise PruningError(f"{what} is damaged: its first line does not name its columns; {advice}")
+    for number, row in enumerate(rows[1:], 2):
+        try:
+            numbers = [float(cell) for cell in row]
+        except ValueError:
+            numbers = []
+        if len(numbers) != len(rows[0]):
+            raise PruningError(f"{what} is damaged: line {number} is not {len(rows[0])} numbers; {advice}")
+    return lines
+
+
 def forget_unsaved_epochs(results: Path, epochs: int) -> None:
-    """Drops the rows of `results.csv` behind the first `epochs`: of an epoch that was measured but never saved."""
-    if results.is_file():
-        lines = results.read_text(encoding="utf-8").splitlines(keepends=True)
+    """Drops the rows of `results.csv` behind the first `epochs`: of an epoch that was measured but never saved.
+
+    Raises:
+        PruningError: If the file is damaged.
+    """
+    if lines := check_results(results, epochs):
         with whole_file(results) as temporary:
             temporary.write_text("".join(lines[: 1 + epochs]), encoding="utf-8")
 

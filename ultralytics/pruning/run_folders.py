@@ -18,6 +18,7 @@ from .data_sets import resolve_data
 from .errors import PruningError
 from .locks import LOCK
 from .moved import relocated
+from .resuming import check_results
 from .stages import say, shown
 
 
@@ -25,7 +26,7 @@ def interrupted_run(folder: Path) -> Path:
     """Returns the checkpoint to go on from.
 
     Raises:
-        PruningError: If there is none, or the run is finished.
+        PruningError: If there is none, or the run is finished, or its `results.csv` is damaged.
     """
     last = folder / "weights" / "last.pt"
     if not last.is_file():
@@ -34,6 +35,7 @@ def interrupted_run(folder: Path) -> Path:
     if checkpoint.is_finished(content):
         raise PruningError(f"nothing to resume: the run in '{shown(folder)}' is finished; use --overwrite or --name")
     resuming.check_state(last.parent, content["epoch"])
+    check_results(folder / "results.csv", content["epoch"] + 1)
     args = content["train_args"]
     resolve_data(relocated(args["data"], args.get("save_dir"), folder.resolve()), task=network.task)
     return last

@@ -16,7 +16,6 @@ from typing import Any
 from . import interruption, trust
 from .errors import PruningError
 from .files import DiskFullError, naming_the_disk
-from .layer_names import check_layers
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "runs"
@@ -174,27 +173,6 @@ def choose_device(wanted: str) -> str:
     if not wanted:
         LOGGER.info(f"No CUDA device found: running on the CPU with {cores} threads (--device decides otherwise)")
     return "cpu"
-
-
-def model_yaml(name: str, option: str) -> dict[str, Any]:
-    """Returns the content of a model yaml: a path, or a name of the release such as `yolov8n.yaml`.
-
-    Args:
-        name: The yaml; the scale (n, s, m, l, x) may stand in its name.
-        option: The option that named it, for the error.
-
-    Raises:
-        PruningError: If there is none of that name, or it would run code.
-    """
-    from ultralytics.nn.tasks import yaml_model_load
-
-    try:
-        content = yaml_model_load(name)
-    except FileNotFoundError as error:
-        raise PruningError(f"{option} {name}: no such model yaml, neither a file nor one of the release") from error
-    if trust.restricted():
-        check_layers(content, f"{option} {name}: ")
-    return content
 
 
 def located(name: str | Path) -> Path:

@@ -27,13 +27,18 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
         plan: What to keep.
 
     Raises:
-        PlanMismatchError: If a layer of the plan is missing or has other widths, or the network has other parameters
-            than the plan was made for. The model is unchanged then.
+        PlanMismatchError: If a layer, an attribute or a block of the plan is missing or another one, or the network
+            has other parameters than the plan was made for. The model is unchanged then.
     """
     modules: dict[str, Any] = dict(model.named_modules())
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
     for name, layer in plan.layers.items():
         _check(name, modules.get(name, tensors.get(name)), layer)
+    for name, widths in plan.widths.items():
+        for attribute, width in widths.items():
+            _check_width(modules.get(name), f"{name}.{attribute}", attribute, width)
+    if unknown := [name for name in plan.blocks if not name or name not in modules]:
+        raise PlanMismatchError(f"the plan takes out a block {unknown[0]!r} that this network does not have")
     parameters = sum(p.numel() for p in model.parameters())
     if parameters != plan.before.params:
         raise PlanMismatchError(
@@ -86,12 +91,25 @@ def _set_width(module: Any, attribute: str, width: int) -> None:
     setattr(module, name, type(getattr(module, name))(values))
 
 
+def _check_width(module: Any, place: str, attribute: str, width: int) -> None:
+    """Refuses an attribute that holds no width of a module, as large as the new one at least."""
+    name, _, number = attribute.partition(".")
+    held = vars(module).get(name) if isinstance(module, nn.Module) else None
+    if number and isinstance(held, (list, tuple)):
+        held = held[int(number)] if number.isdecimal() and int(number) < len(held) else None
+    elif number:
+        held = None
+    if type(held) is not int or not 0 <= width <= held:
+        raise PlanMismatchError(f"the plan makes {place[:80]} {width}, which is no width of this network, or narrower")
+
+
 def _check(name: str, module: nn.Module | torch.Tensor | None, layer: LayerPlan) -> None:
     """Refuses a layer that is not the one that the plan was made for."""
     if module is None:
         raise PlanMismatchError(f"the plan names a layer {name!r} that this network does not have")
     is_tensor = layer.type not in _CUTTERS and isinstance(module, torch.Tensor)
-    if not is_tensor and layer.type not in {base.__name__ for base in type(module).__mro__}:
+    known = is_tensor or layer.type in _CUTTERS
+    if not known or (not is_tensor and layer.type not in {base.__name__ for base in type(module).__mro__}):
         raise PlanMismatchError(f"{name} is a {type(module).__name__}, the plan was made for a {layer.type}")
     widths = _widths(module)
     if widths != (layer.in_before, layer.out_before):

@@ -15,13 +15,14 @@ import numpy as np
 from . import checkpoint
 from .accuracy import accuracy, titles_of, what_counts
 from .cost import cost_of
-from .data_sets import names_in, resolve_data
+from .data_sets import look_at, names_in, resolve_data
 from .errors import PruningError, first_line
 from .following import Origin, say_next
 from .gammas import prunable_values
 from .interruption import saved_training
 from .keeping import check_classes
 from .locks import alone_in
+from .model_yamls import build, is_model_yaml, model_yaml
 from .rebuild import is_pruned, refusal
 from .report import table
 from .run_folders import (
@@ -40,7 +41,6 @@ from .stages import (
     Parser,
     check_settings,
     located,
-    model_yaml,
     positive,
     run_folder,
     say,
@@ -144,13 +144,14 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
         settings |= sparsity_settings(settings)
     checkpoint.check_others(settings)
     weights = find_weights(options.weights, stage)
-    classes, network = None, None
-    if weights.suffix in {".yaml", ".yml"}:
+    classes, kept, network = None, None, None
+    if is_model_yaml(weights.name):
         task = guess_model_task(model_yaml(str(weights), "--weights"))
     else:
         network, content = checkpoint.load(weights)
         task = network.task
         if stage.keeps_network:
+            kept = network.yaml
             if checkpoint.counts_as_one(settings, content):
                 settings["single_cls"] = True
             adopts = settings.get("single_cls") or settings.get("classes_from") == "data"
@@ -160,6 +161,7 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
         elif is_pruned(network) and not settings.get("finetune"):
             raise PruningError(f"'{weights}' {refusal(network)}; train it with finetune=True")
     settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, to_train=True, task=task)
+    look_at(settings["data"], ("train", "val"), task, kept)
     if network is not None and settings.get("finetune") and not settings.get("single_cls"):
         adopt, by_name = settings.get("classes_from") == "data", settings.get("cls_remap") is not False
         check_classes(network, names_in(settings["data"], task), adopt=adopt, by_name=by_name)
@@ -201,10 +203,10 @@ def find_weights(weights: str, stage: Stage) -> Path:
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
     path = Path(weights)
-    if path.suffix in {".yaml", ".yml"}:
+    if is_model_yaml(weights):
         if not stage.from_yaml:
             raise PruningError(f"--weights {weights}: this stage trains the network of a .pt, not a yaml")
-        model_yaml(weights, "--weights")
+        build(weights, "--weights")
         return path  # as given: the release reads the scale (n, s, m, l, x) off the name
     path = located(path)
     if not path.is_file() and stage.from_yaml and path.name in GITHUB_ASSETS_NAMES:

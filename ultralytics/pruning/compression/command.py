@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import checkpoint, readers
 from .. import options as shared
-from ..data_sets import digest, names_in, resolve_data
+from ..data_sets import digest, look_at, names_in, resolve_data
 from ..errors import PruningError
 from ..keeping import check_order
 from ..latency import Latency
@@ -133,6 +133,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     data = resolve_data(options.data, classes=classes, to_train=True, task=model.task)
     if classes:
         check_order(model, names_in(data, model.task), options.data)
+    look_at(data, ("train", "val"), model.task, model.yaml)
     if unread and scheme == "steered":
         raise PruningError(
             f"--{unread[0].replace('_', '-')} is of --scheme stepwise; the steered one scores by gradients"

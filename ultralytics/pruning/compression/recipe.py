@@ -127,7 +127,12 @@ class Recipe:
         moved = [path for path, content in PATHS.items() if before.get(content) and before[content] == now[content]]
         free = {*FREE, *moved, *(content for content in PATHS.values() if content != "sha256")}
         names = [name for name in {**before, **now} if name not in free and before.get(name) != now.get(name)]
-        return [f"{name} was {before.get(name)}, is {now.get(name)}" for name in names]
+        return [f"{_shortened(name)} was {_shortened(before.get(name))}, is {now.get(name)}" for name in names]
+
+
+def _shortened(value: Any) -> str:
+    """Returns what a file says in words, but not all of a long text."""
+    return str(value) if len(str(value)) <= 300 else f"{str(value)[:300]}..."
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..checks import listing, mapping, number, optional, text, whole
+from ..documents import brief, found_in, read_json
 from ..errors import PruningError
 from ..files import sha256, whole_file
 from ..locks import LOCK, alone_in  # noqa: F401  (the second for others, which look for it here)
 from ..run_folders import visible  # noqa: F401
+from ..stages import shown
 from .recipe import Recipe
 
 
@@ -59,7 +62,7 @@ class State:
         recipe: What is asked for.
 
     Raises:
-        PruningError: If the folder holds a compression that was asked for something else, or its file is no JSON.
+        PruningError: If the folder holds a compression that was asked for something else, or its file is damaged.
     """
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
@@ -69,15 +72,14 @@ class State:
             self._content = {"recipe": recipe.plain(), "done": self._done}
             self._write()
             return
+        what = f"'{shown(self._file)}'"
         try:
-            self._content = json.loads(self._file.read_text(encoding="utf-8"))
-            self._done, earlier = self._content["done"], self._content["recipe"]
-            if not isinstance(earlier, dict) or not all(
-                {"result", "seconds"} <= work.keys() for work in self._done.values()
-            ):
-                raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PruningError(f"'{self._file}' is no state of a compression; --overwrite begins anew") from error
+            self._content = read_json(self._file, what)
+            with found_in(what, "no state of a compression"):
+                check_state(self._content)
+        except PruningError as error:
+            raise PruningError(f"{error}; --overwrite begins anew") from error
+        self._done, earlier = self._content["done"], self._content["recipe"]
         if changed := recipe.differences(earlier):
             raise PruningError(
                 f"'{folder.name}' was begun otherwise: {'; '.join(changed)}. Say the same to go on, --name OTHER for a "
@@ -147,6 +149,52 @@ class State:
             writer = csv.DictWriter(file, [entry.name for entry in fields(Step)])
             writer.writeheader()
             writer.writerows({**asdict(step), "kept": "yes" if step.kept else ""} for step in steps)
+
+
+def check_state(content: Any) -> None:
+    """Checks the content of `state.json`: what was asked for, and the result of each work by what kind of work it is.
+
+    Raises:
+        ValueError: If something is missing or of another type.
+    """
+    mapping(content, "it", needs=("recipe", "done"))
+    mapping(content["recipe"], "recipe")
+    for name, work in mapping(content["done"], "done").items():
+        where = f"the result of {brief(name)}"
+        mapping(work, f"done[{brief(name)}]", needs=("result", "seconds"))
+        number(work["seconds"], f"the seconds of {brief(name)}", least=0)
+        kind = name.rpartition(" ")[2]
+        if kind in RESULTS:
+            RESULTS[kind](work["result"], where)
+        listing(work.get("inputs", []), f"the inputs of {brief(name)}", optional(text))
+        optional(text)(work.get("product"), f"the product of {brief(name)}")
+    for name, inputs in mapping(content.get("begun", {}), "begun").items():
+        listing([] if inputs is None else inputs, f"begun[{brief(name)}]", optional(text))
+
+
+def _check_size(result: Any, where: str) -> None:
+    """Checks parameters and multiply-adds of the original."""
+    listing(result, where, lambda value, place: whole(value, place, 1), count=2)
+
+
+def _check_cut(result: Any, where: str) -> None:
+    """Checks what is kept of a cut: its size and what limited it, or why there is none."""
+    if "stuck" in mapping(result, where):
+        text(result["stuck"], f"'stuck' in {where}")
+        return
+    mapping(result, where, needs=("params", "macs", "faster", "limits"))
+    whole(result["params"], f"'params' in {where}", 1)
+    whole(result["macs"], f"'macs' in {where}", 1)
+    number(result["faster"], f"'faster' in {where}", above=0)
+    listing(result["limits"], f"'limits' in {where}", text)
+
+
+RESULTS: dict[str, Callable[[Any, str], Any]] = {  # by the last word of the work's name
+    "size": _check_size,
+    "accuracy": number,
+    "cut": _check_cut,
+    "timing": lambda value, where: number(value, where, above=0),
+}
 
 
 def digest(file: Path) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from ..documents import read_text
 from ..errors import PruningError, first_line, hint
 from ..files import naming_the_disk, whole_file
 from ..locks import alone_in
@@ -196,20 +197,28 @@ def row(trial: Trial, code: int, log: Path) -> dict[str, str]:
     found = {"parameters": "", "macs": "", "left": "", "accuracy": "", "change": "", "seconds": ""}
     file = trial.folder / "compress.csv"
     if file.is_file():
-        with file.open(encoding="utf-8") as lines:
-            steps = list(csv.DictReader(lines))
-        first, last = steps[0], next((step for step in steps if step.get("kept")), steps[-1])
-        accuracy, before = (float(step["recovered"] or step["cut"]) for step in (last, first))
-        found = {
-            "parameters": last["parameters"],
-            "macs": last["macs"],
-            "left": f"{int(last['macs']) / int(first['macs']):.1%}",
-            "accuracy": f"{accuracy:.4f}",
-            "change": f"{accuracy - before:+.4f}",
-            "seconds": f"{sum(float(step['seconds']) for step in steps[1:]):.0f}",
-        }
-    said = log.read_text(encoding="utf-8").strip().splitlines()[-1:] if code else []
+        try:
+            found = _outcome(read_text(file, f"'{shown(file)}'"))
+        except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, csv.Error) as error:
+            advice = "delete it; the same command makes it anew"
+            raise PruningError(f"'{shown(file)}' is damaged ({first_line(error)}): {advice}") from error
+    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if code else []
     return {**trial.values, **found, "failed": " ".join(said).partition("error: ")[2] or " ".join(said)}
+
+
+def _outcome(text: str) -> dict[str, str]:
+    """Returns what the text of a `compress.csv` says of the network that was kept, in words."""
+    steps = list(csv.DictReader(text.splitlines()))
+    first, last = steps[0], next((step for step in steps if step.get("kept")), steps[-1])
+    accuracy, before = (float(step["recovered"] or step["cut"]) for step in (last, first))
+    return {
+        "parameters": last["parameters"],
+        "macs": last["macs"],
+        "left": f"{int(last['macs']) / int(first['macs']):.1%}",
+        "accuracy": f"{accuracy:.4f}",
+        "change": f"{accuracy - before:+.4f}",
+        "seconds": f"{sum(float(step['seconds']) for step in steps[1:]):.0f}",
+    }
 
 
 def draw(rows: Sequence[dict[str, str]], keys: Sequence[str], path: Path) -> None:

@@ -26,7 +26,7 @@ class LatencyModel:
             earlier cut, whose grids hold narrower widths as well.
 
     Raises:
-        PruningError: If the table lacks a layer.
+        PruningError: If the table lacks a layer, or by its fit the whole network takes no time.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class LatencyModel:
         self._inside = [[place[name] for name in block.layers if name in place] for block in blocks]
         self._names = list(shapes)
         self._known: dict[tuple[int, int, int], float] = {}
+        if not (whole := self(np.ones(len(channel_map.channels), dtype=bool))) > 0:
+            raise PruningError(f"by the table of latencies the whole network takes {whole:g} ms: its fit is wrong")
 
     def __call__(self, kept: np.ndarray) -> float:
         """Returns the milliseconds of the network that keeps the given groups, bool of shape (G,)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import listing, mapping, number, text, whole
+from ..documents import brief, found_in, read_json
 from ..errors import PruningError
 from ..files import whole_file
 from ..locks import waiting
@@ -19,6 +21,8 @@ from .shapes import Shape
 from .timing import Runtime, milliseconds
 
 FORMAT = 1
+WIDEST = 2**24  # channels of a layer
+LONGEST = 1e9  # milliseconds of anything
 VECTOR = 16  # channels that a CPU takes at once, at most
 PARTS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of a layer's width
 
@@ -37,15 +41,33 @@ class Timing:
     outputs: tuple[int, ...]
     ms: np.ndarray
 
-    def check(self) -> None:
-        """Raises a ValueError if these are no timings."""
-        if self.ms.shape not in {(len(self.inputs), len(self.outputs)), (len(self.inputs), 1)}:
-            raise ValueError("a grid does not fit its timings")
-        for widths in (self.inputs, self.outputs):
-            if not all(isinstance(width, int) and width > 0 for width in widths) or list(widths) != sorted({*widths}):
-                raise ValueError(f"the widths {widths} do not ascend")
-        if not (np.isfinite(self.ms) & (self.ms > 0)).all():
-            raise ValueError("timings are above 0")
+    @classmethod
+    def of(cls, entry: Any, where: str) -> Timing:
+        """Returns the timings of a layer that a file holds.
+
+        Args:
+            entry: Its plain data.
+            where: How the error names the layer.
+
+        Raises:
+            ValueError: If these are no timings.
+        """
+        mapping(entry, where, needs=("inputs", "outputs", "ms"))
+        for side in ("inputs", "outputs"):
+            widths = listing(entry[side], f"{side} of {where}", lambda value, place: whole(value, place, 1, WIDEST))
+            if not widths or any(a >= b for a, b in itertools.pairwise(widths)):
+                raise ValueError(f"{side} of {where} are {brief(widths)}: they do not ascend")
+        rows = listing(entry["ms"], f"ms of {where}", count=len(entry["inputs"]))
+        columns = len(rows[0]) if isinstance(rows[0], list) else 0
+        if columns not in {len(entry["outputs"]), 1}:
+            raise ValueError(f"ms of {where}: {columns} timings in a row for {len(entry['outputs'])} outputs")
+
+        def milliseconds_of(value: Any, place: str) -> float:
+            return number(value, place, above=0, most=LONGEST)
+
+        for i, row in enumerate(rows):
+            listing(row, f"ms of {where}[{i}]", milliseconds_of, count=columns)
+        return cls(tuple(entry["inputs"]), tuple(entry["outputs"]), np.array(rows, dtype=float))
 
     def at(self, inputs: int, outputs: int) -> float:
         """Returns the milliseconds at any widths: linear between those of the grid, 0 for a layer that is gone."""
@@ -113,25 +135,22 @@ class LatencyTable:
         Raises:
             PruningError: If the file is not there, or no such table.
         """
-        if not path.is_file():
+        if not path.exists():
             raise PruningError(f"'{path}' is not there; benchmarks/latency_table.py writes one on that machine")
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise ValueError(f"format {content['format']}")
-            layers = {
-                key: Timing(tuple(entry["inputs"]), tuple(entry["outputs"]), np.array(entry["ms"], dtype=float))
-                for key, entry in content["layers"].items()
-            }
-            for timing in layers.values():
-                timing.check()
-            constant, factor = map(float, content["fit"])
-            if not (math.isfinite(constant) and math.isfinite(factor) and factor > 0):
-                raise ValueError(f"a network would take {constant} + {factor} x its layers")
-            about = {key: str(content["about"][key]) for key in ("machine", "runtime", "threads")}
-            return cls(about, layers, (constant, factor))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PruningError(f"'{path}' is no table of latencies ({type(error).__name__}: {error})") from error
+        with found_in(f"'{path}'", "no table of latencies"):
+            content = read_json(path, "it")
+            mapping(content, "it", needs=("format", "about", "fit", "layers"))
+            if type(content["format"]) is not int or content["format"] != FORMAT:
+                raise ValueError(f"format {brief(content['format'])}; this version reads format {FORMAT}")
+            about = mapping(content["about"], "about", text, needs=("machine", "runtime", "threads"))
+            constant, factor = listing(content["fit"], "fit", count=2)
+            number(constant, "fit[0]", least=-LONGEST, most=LONGEST)
+            number(factor, "fit[1]", above=0, most=LONGEST)
+            if not mapping(content["layers"], "layers"):
+                raise ValueError("it has no layers")
+            layers = {key: Timing.of(entry, f"layer {brief(key)}") for key, entry in content["layers"].items()}
+            own = {key: about[key] for key in ("machine", "runtime", "threads")}
+            return cls(own, layers, (float(constant), float(factor)))
 
 
 def grid(width: int, step: int) -> tuple[int, ...]:
