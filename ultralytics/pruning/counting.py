@@ -61,7 +61,8 @@ def _shaped(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if function in BROADCAST:
         tensors = [value for value in args if isinstance(value, Tensor) and value.dtype.is_floating_point]
         if tensors:
-            return tensors[0].new_zeros(()).expand(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
+            like = next((tensor for tensor in tensors if tensor.ndim), tensors[0])  # a number may be on the CPU
+            return like.new_zeros(()).expand(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
     if function in PRODUCTS and min(args[0].ndim, args[1].ndim) > 1:
         shape = (*torch.broadcast_shapes(args[0].shape[:-2], args[1].shape[:-2]), args[0].shape[-2], args[1].shape[-1])
         return args[0].new_zeros(()).expand(shape)

@@ -104,7 +104,7 @@ def _differences(
     _, channels, *sides = image_shape(model, 4)
     sides = [side, side] if side else sides
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(2, channels, *sides, generator=generator).to(parameter.device, parameter.dtype)
+    image = torch.rand(2, channels, *sides, generator=generator, device="cpu").to(parameter.device, parameter.dtype)
     image[0] = 0
     with quiet(model), _hooks(modules, readers, first_run), _at_zero(_of_norms(modules, removed, ("weight",))):
         model(image)

@@ -237,7 +237,7 @@ def check(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> float:
     device = next(model.parameters()).device
     _, *shape = image_shape(model, 3)
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, *shape, generator=generator, dtype=torch.float64).to(device)
+    image = torch.rand(1, *shape, generator=generator, dtype=torch.float64, device="cpu").to(device)
     difference = largest_difference(silenced(model, plan).double(), copy.deepcopy(pruned).double(), image, plan)
     if not difference <= LARGEST_DIFFERENCE:
         raise PruningError(

@@ -32,7 +32,7 @@ def element_labels(trace: Tracer, tensor: Tensor) -> Tensor:
     """Returns the label of each element of a tensor, without memory for what is repeated."""
     item = trace.labelled(tensor)
     if item is None:
-        return torch.tensor(FIXED).expand(tensor.shape)
+        return torch.tensor(FIXED, device="cpu").expand(tensor.shape)  # with labels, whatever the default device
     shape = [len(item.labels) if dim == item.dim else 1 for dim in range(tensor.ndim)]
     return torch.from_numpy(item.labels).view(shape).expand(tensor.shape)
 
