@@ -38,7 +38,7 @@ def accuracy(file: Path, recipe: Recipe, folder: Path) -> float:
 def on_one_device(recipe: Recipe) -> dict[str, Any]:
     """Returns the device and the batch of the passes outside of trainings: what one GPU trains with, or less."""
     devices = [word for word in str(recipe.training.get("device", "")).strip("[]() ").split(",") if word.strip()]
-    batch = min(Images.batch, recipe.training["batch"] // max(len(devices), 1))
+    batch = min(Images.batch, recipe.training.get("batch", Images.batch) // max(len(devices), 1))
     return {"device": devices[0].strip() if devices else "", "batch": max(batch, 1)}
 
 
