@@ -58,6 +58,9 @@ def row(place: int, value: Any, i: int = 1) -> Callable[[Any], Any]:
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
 )
+MERGES = "a0: &a0 {k: 1}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}], k{i}: 1}}\n" for i in range(1, 12)
+)
 # Edits of TINY, or the text or the bytes of a file.
 MODEL_YAMLS: dict[str, Any] = {
     "a number": "5",
@@ -70,6 +73,8 @@ MODEL_YAMLS: dict[str, Any] = {
     "3,000 levels": "nc: 2\nbackbone: " + deep(3000),
     "100,000 levels": deep(100_000),
     "a bomb": BOMB,
+    "a bomb of merges": MERGES,
+    "itself": "&a [*a]",
     "a key twice": yaml.safe_dump(TINY) + "nc: 3\n",
     "a large number": "nc: " + "9" * 5000,
     "without backbone": without("backbone"),
@@ -124,6 +129,7 @@ DATA_YAMLS: dict[str, Any] = {
     "latin-1": "names: [caf\xe9]".encode("latin-1"),
     "3,000 levels": "names: [a, b]\ntrain: " + deep(3000),
     "a bomb": BOMB,
+    "a bomb of merges": MERGES,
     "a key twice": yaml.safe_dump(CLASSES) + "names: [a, c]\n",
     "names 5": at("names", value=5),
     "names text": at("names", value="ab"),

@@ -11,7 +11,7 @@ import datetime
 import functools
 import json
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,19 +123,46 @@ def read_yaml(path: Path, what: str) -> Any:
 
     text, loader = read_text(path, what, LARGEST_YAML), _yaml_loader()
     try:
-        depth = 0
-        for event in yaml.parse(text, Loader=loader):  # without recursion, unlike the loading below
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise PruningError(f"{what} is nested more than {DEEPEST} levels deep")
+        _check_events(yaml.parse(text, Loader=loader), what)  # without recursion, unlike the loading
         content = yaml.load(text, Loader=loader)
     except PruningError:
         raise
     except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:  # of numbers, dates and keys as well
         said = " ".join(str(error).replace('in "<unicode string>", ', "at ").split())
         raise PruningError(f"{what} is not YAML ({said[:160]})") from error
-    check_plain(content, what, MOST_OF_YAML)
+    check_plain(content, what)
     return content
+
+
+def _check_events(events: Iterable[Any], what: str) -> None:
+    """Checks how deep a YAML text is, and how much it holds with all that its aliases and merges repeat.
+
+    Raises:
+        PruningError: If it is too deep or too large.
+    """
+    import yaml
+
+    sizes: dict[str, int] = {}  # values behind each anchor
+    open_ones: list[tuple[str | None, int]] = [(None, 0)]  # anchor, and values so far, of what is not closed yet
+    for event in events:
+        size = 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_ones.append((event.anchor, 1))
+            if len(open_ones) - 1 > DEEPEST:
+                raise PruningError(f"{what} is nested more than {DEEPEST} levels deep")
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_ones.pop()
+            if anchor:
+                sizes[anchor] = size
+        elif not isinstance(event, yaml.ScalarEvent):
+            continue
+        anchor, before = open_ones[-1]
+        if before + size > MOST_OF_YAML:
+            raise PruningError(f"{what} holds more than {MOST_OF_YAML:,} values")
+        open_ones[-1] = (anchor, before + size)
 
 
 @functools.cache
@@ -159,8 +186,8 @@ def _yaml_loader() -> Any:
     return Loader
 
 
-def check_plain(content: Any, what: str, most: int = MOST_VALUES) -> None:
-    """Checks that data holds what prints and compares only, and at most so many values.
+def check_plain(content: Any, what: str) -> None:
+    """Checks that data holds what prints and compares only.
 
     Raises:
         PruningError: If it holds other types, NaN, integers of more than 64 bits, text that is no Unicode, or is too
@@ -170,14 +197,14 @@ def check_plain(content: Any, what: str, most: int = MOST_VALUES) -> None:
     while todo:
         value, depth = todo.pop()
         count += 1
-        if count > most:
-            raise PruningError(f"{what} holds more than {most:,} values")
-        if isinstance(value, (dict, list)):
+        if count > MOST_VALUES:
+            raise PruningError(f"{what} holds more than {MOST_VALUES:,} values")
+        if isinstance(value, (dict, list, tuple)):
             if depth > DEEPEST:
                 raise PruningError(f"{what} is nested more than {DEEPEST} levels deep")
             parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-            if len(parts) > most:
-                raise PruningError(f"{what} holds more than {most:,} values")
+            if len(parts) > MOST_VALUES:
+                raise PruningError(f"{what} holds more than {MOST_VALUES:,} values")
             todo.extend((part, depth + 1) for part in parts)
         elif isinstance(value, str):
             if not value.isascii():

@@ -180,7 +180,7 @@ def _literal(written: str, key: str) -> Any:
         value = ast.literal_eval(written)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(f"{key} is {brief(written)}, which is no value") from error
-    check_plain(list(value) if isinstance(value, tuple) else value, key)
+    check_plain(value, key)
     return value
 
 
