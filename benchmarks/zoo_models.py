@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ultralytics import cfg
 from ultralytics.nn import tasks
 from ultralytics.utils import LOGGER, YAML
 
-CONFIGS = Path(tasks.__file__).parents[1] / "cfg" / "models"
+CONFIGS = Path(cfg.__file__).parent / "models"
 BY_HEAD = {  # class name of a model file's last module -> task, class of the network
     "Detect": ("detect", tasks.DetectionModel),
     "v10Detect": ("detect", tasks.DetectionModel),

@@ -44,6 +44,7 @@ def follow(repository, monkeypatch, capfd):
         assert python == "python" and Path(script).is_file()
         if Path(script).name in ("train-normal.py", "train_sparsity.py", "finetune.py"):
             words += [word for pair in QUICK.items() for word in pair if word]
+        words += ["plots=False"] if Path(script).name == "val.py" else []
         monkeypatch.setattr(sys, "argv", [script, *words])
         capfd.readouterr()
         try:

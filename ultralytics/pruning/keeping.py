@@ -46,7 +46,8 @@ def kept_network(trainer: Any, weights: nn.Module | None) -> Any:
         raise PruningError(f"finetune=True trains the network of a .pt, and '{trainer.args.model}' gave none")
     loaded: Any = weights
     data, args = trainer.data, trainer.args
-    for name, own in (("channels", loaded.yaml.get("channels", 3)), ("kpt_shape", loaded.yaml.get("kpt_shape"))):
+    yaml = getattr(loaded, "yaml", None) or {}
+    for name, own in (("channels", yaml.get("channels", 3)), ("kpt_shape", yaml.get("kpt_shape"))):
         other = data.get(name, own)
         if own is not None and other != own:
             raise PruningError(f"finetune=True keeps the network's {name} {own}, but the data set has {other}")
@@ -121,7 +122,7 @@ def fit_classes(
         )
     _reorder(head, list(layers.values()), order)
     model.nc = len(order)
-    if "nc" in model.yaml:
+    if "nc" in (getattr(model, "yaml", None) or {}):
         model.yaml["nc"] = len(order)
     model.names = dict(enumerate(_listed(names)))
 
@@ -210,7 +211,7 @@ def _other_classes(own: list[str], wanted: list[str]) -> str:
         found = f"finetune=True keeps the network's classes, but the data set has others ({differ})"
         same = "; if they are the same in the same order, say cls_remap=False"
     return (
-        f"{found}. To train it on them, say classes_from=data (finetune.py --classes-from data): the rows of known names "
+        f"{found}. To train it on them, say classes_from=data (finetune.py --classes-from data): rows of known names "
         f"are kept, the others begin anew{same}"
     )
 

@@ -49,12 +49,12 @@ def differing_layer(model: nn.Module) -> str | None:
     yaml, own = getattr(model, "yaml", None), getattr(model, "model", None)
     if not yaml or not isinstance(own, nn.Sequential):
         return None
-    if unknown := _unregistered(yaml):
-        return (
-            f"its yaml names {unknown}, which is not registered in this process: set ultralytics.nn.tasks.{unknown}, "
-            f"see docs/custom-modules.md"
-        )
     try:
+        if unknown := _unregistered(yaml):
+            return (
+                f"its yaml names {unknown}, which is not registered in this process: set "
+                f"ultralytics.nn.tasks.{unknown}, see docs/custom-modules.md"
+            )
         expected = _built_like(own, yaml)
     except Exception as error:  # whatever constructors raise
         return f"its yaml cannot be built ({first_line(error)})"
