@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from ultralytics.pruning import exporting, stages
+    from ultralytics.pruning import exporting, readers, settings, stages
 except ImportError as error:
     sys.exit(print(f"export.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
@@ -11,10 +11,13 @@ if __name__ == "__main__":
     options = stages.Parser(
         "Exports a checkpoint to a format of Ultralytics. An ONNX file is compared with the checkpoint on real images.",
         "python export.py --weights runs/finetune/weights/best.pt --data digits --imgsz 160",
+        keys=settings.EXPORT,
     )
-    options.add_argument("--weights", default="runs/finetune/weights/best.pt", help="checkpoint to export")
-    options.add_argument("--format", default="onnx", help="onnx, torchscript, openvino, engine, ...")
-    options.add_argument("--imgsz", type=int, default=640, help="side of the images in pixels")
-    options.add_argument("--data", help="data set to compare on, a yaml or 'digits'; that of the training if left out")
-    options.add_argument("--images", type=int, default=16, help="how many of its val images to compare on")
+    add = options.add_argument
+    add("--weights", type=readers.source, default="runs/finetune/weights/best.pt", help="checkpoint to export")
+    add("--format", type=readers.word, default="onnx", help="onnx, torchscript, openvino, engine, ...")
+    add("--imgsz", type=readers.sides, default=640, help="side of the images in pixels, or height,width")
+    data = "data set to compare on, a yaml or 'digits'; that of the training if left out"
+    add("--data", type=readers.data_set, help=data)
+    add("--images", type=readers.positive, default=16, help="how many of its val images to compare on")
     stages.run(options, exporting.export)

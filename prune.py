@@ -11,9 +11,15 @@ if __name__ == "__main__":
     parser = stages.Parser(
         "Stage 3: removes the least important channels, by one threshold over the whole network.",
         "python prune.py --weights yolov8n.yaml --prune-ratio 0.5 --dry-run",
+        keys=cutting.KEYS,
     )
     add = parser.add_argument
-    add("--weights", default="runs/train-sparsity/weights/last.pt", help="checkpoint, or a model yaml")
+    add(
+        "--weights",
+        type=readers.network,
+        default="runs/train-sparsity/weights/last.pt",
+        help="checkpoint, or a model yaml",
+    )
     target = parser.add_mutually_exclusive_group()
     target.add_argument(
         "--prune-ratio",
@@ -27,15 +33,19 @@ if __name__ == "__main__":
     )
     target.add_argument("--target-params", type=readers.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
     target.add_argument("--zeros", action="store_true", default=None, help="remove what training left at exactly zero")
-    target.add_argument("--plan", metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint")
+    target.add_argument(
+        "--plan", type=readers.source, metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint"
+    )
     options.add_scoring(parser)
     options.add_limits(parser)
     options.add_latency(parser)
-    add("--save-dir", default=stages.ROOT / "weights", help="folder for pruned.pt, pruned.json and pruned.onnx")
-    add("--data", help="data set, for --val (without: coco.yaml), for criteria that need images, for --recalibrate")
+    folder = "folder for pruned.pt, pruned.json and pruned.onnx"
+    add("--save-dir", type=readers.product, default=stages.ROOT / "weights", help=folder)
+    data = "data set, for --val (without: coco.yaml), for criteria that need images, for --recalibrate"
+    add("--data", type=readers.data_set, help=data)
     add("--val", action="store_true", help="measure the accuracy before and after on --data")
-    add("--imgsz", type=stages.positive, help="side of the image for GFLOPs and ONNX; that of the training if empty")
-    add("--cfg", help="model yaml; may be left out, the checkpoint knows")
+    add("--imgsz", type=readers.side, help="side of the image for GFLOPs and ONNX; that of the training if empty")
+    add("--cfg", type=readers.network, help="model yaml; may be left out, the checkpoint knows")
     add("--model-size", choices=list("nsmlx"), help="model size; may be left out")
     add("--no-fold", dest="fold", action="store_false", help="drop what removed channels still emit")
     add("--no-onnx", dest="onnx", action="store_false", help="write no ONNX")

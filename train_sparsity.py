@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from ultralytics.pruning import sparsity, sparsity_stage, stages, training
+    from ultralytics.pruning import readers, sparsity, sparsity_stage, stages, training
 except ImportError as error:
     sys.exit(print(f"train_sparsity.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
@@ -30,9 +30,10 @@ if __name__ == "__main__":
     )
     add(
         "--sr",
-        type=float,
+        type=readers.strength,
         help=f"strength (subgradient: {sparsity_stage.DEFAULT_SR}; all others: 2 / epochs)",
     )
-    add("--target-speed-up", type=float, metavar="X", help="X times fewer multiply-adds, instead of --sr")
-    add("--target-sparsity", type=float, metavar="R", help="share R of the prunable channels at zero, instead of --sr")
+    add("--target-speed-up", type=readers.above_one, metavar="X", help="X times fewer multiply-adds, instead of --sr")
+    share = "share R of the prunable channels at zero, instead of --sr"
+    add("--target-sparsity", type=readers.part, metavar="R", help=share)
     stages.run(options, lambda chosen: training.train(STAGE, chosen))

@@ -5,18 +5,12 @@ import sys
 from pathlib import Path
 
 try:
-    from ultralytics.pruning import PruningError, checkpoint, plots, ratios, stages, trust
+    from ultralytics.pruning import PruningError, checkpoint, plots, ratios, readers, stages
 except ImportError as error:
     sys.exit(print(f"vis-bn-weight.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 BEFORE = stages.RUNS / stages.NORMAL / "weights" / "best.pt"
 AFTER = stages.RUNS / stages.SPARSITY / "weights" / "last.pt"
-
-
-class LookParser(argparse.ArgumentParser):
-    """Words that are no options are checkpoints here: there is nothing of Ultralytics to set."""
-
-    error = stages.Parser.error
 
 
 def look(options: argparse.Namespace) -> None:
@@ -25,30 +19,38 @@ def look(options: argparse.Namespace) -> None:
     Raises:
         PruningError: If there is nothing to look at, or nowhere to put it; nothing is written then.
     """
-    paths = options.checkpoints or [path for path in (BEFORE, AFTER) if path.is_file()]
+    paths = [Path(name) for name in options.checkpoints] or [path for path in (BEFORE, AFTER) if path.is_file()]
     if not paths:
         names = f"{stages.shown(BEFORE)} nor {stages.shown(AFTER)}"
         raise PruningError(f"neither {names} is there; run train-normal.py, or name a checkpoint")
     if len(paths) > 2:
         raise PruningError(f"{len(paths)} checkpoints; name one, or two to compare")
-    if missing := [str(path) for path in paths if not path.is_file()]:
+    if missing := [stages.shown(path) for path in paths if not path.is_file()]:
         raise PruningError(f"'{missing[0]}' is not there; name a checkpoint that a stage wrote")
-    if options.save.suffix != ".png":
-        raise PruningError(f"--save {options.save}: the picture is a .png, so the name must end with that")
+    save = Path(options.save)
+    if save.suffix != ".png":
+        raise PruningError(f"--save {stages.shown(save)}: the picture is a .png, so the name must end with that")
+    if save.is_dir():
+        raise PruningError(f"--save {stages.shown(save)} is a folder; name a file")
     networks = [plots.network_gammas(path, stages.shown(path.resolve())) for path in paths]
-    stages.write_folder(options.save.parent)
-    with checkpoint.whole_file(options.save) as temporary:
+    stages.write_folder(save.parent)
+    with checkpoint.whole_file(save) as temporary:
         plots.overview_figure(networks).savefig(temporary)
     stages.say(plots.gamma_table(networks))
     for network in networks:
         stages.say(f"\n{ratios.ratio_table(network.title, network.cuts)}")
-    stages.say(f"\nWrote {stages.shown(options.save.resolve())}")
+    stages.say(f"\nWrote {stages.shown(save.resolve())}")
 
 
 if __name__ == "__main__":
-    parser = LookParser(description=__doc__, epilog="example: python vis-bn-weight.py before.pt after.pt --save bn.png")
-    parser.add_argument("checkpoints", nargs="*", type=Path, help="one or two .pt; those of stages 1 and 2 by default")
-    parser.add_argument("--save", type=Path, default=stages.RUNS / "bn-weights.png", help="the .png to write")
-    trust.add_option(parser)
-    parser.set_defaults(settings=[], device="cpu")
+    parser = stages.Parser(
+        "Shows the batch-norm scales (gamma) of one checkpoint, or of two, to pick the pruning ratio by.",
+        "python vis-bn-weight.py before.pt after.pt --save bn.png",
+        keys=frozenset(),
+        device=None,
+    )
+    files = "one or two .pt; those of stages 1 and 2 by default"
+    parser.add_argument("checkpoints", nargs="*", type=readers.source, help=files)
+    save = "the .png to write"
+    parser.add_argument("--save", type=readers.product, default=stages.RUNS / "bn-weights.png", help=save)
     stages.run(parser, look)

@@ -266,7 +266,8 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function._schema.name
         by_mask = name.startswith("aten::index") and any(
-            own is not None and own.dtype is torch.bool for own in (args[1] if isinstance(args[1], (list, tuple)) else [])
+            own is not None and own.dtype is torch.bool
+            for own in (args[1] if isinstance(args[1], (list, tuple)) else [])
         )
         if by_mask or name in {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal"}:
             self.seen += (name,)

@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint
+from . import checkpoint, packages
 from . import options as shared
 from .belongings import check_pruned
+from .criteria import CRITERIA
 from .data_sets import look_at, names_in, resolve_data
 from .documents import found_in, read_json
 from .errors import PruningError
@@ -24,12 +25,14 @@ from .model_yamls import build, is_model_yaml, model_yaml
 from .pipeline import Pruned, prune_network, repeat_plan, traced
 from .plan import PruningPlan
 from .report import cost_table, layer_table, table
-from .stages import located, quiet_release, say, shown, write_folder
+from .settings import IMAGES, VALIDATION
+from .stages import check_side, located, quiet_release, say, shown, write_folder
 from .stale import is_export, older_products
 from .validating import validate
 from .zeros import LEAST_SHARE, share_at_zero
 
 DEFAULT_RATIO = 0.7
+KEYS = VALIDATION | IMAGES | {"cfg", "round_to"}  # settings of Ultralytics that may be read
 TARGETS = ("prune_ratio", "speed_up", "target_params", "zeros")
 
 
@@ -39,6 +42,9 @@ def prune_stage(options: argparse.Namespace) -> None:
     Raises:
         PruningError: If something that the user gave is wrong; nothing is written then.
     """
+    check_words(options)
+    if options.onnx and not options.dry_run:
+        packages.need(packages.ONNX, "the ONNX, which --no-onnx leaves out,")
     folder = Path(options.save_dir)
     with contextlib.nullcontext() if options.dry_run else alone_in(folder):
         _prune(options, folder)
@@ -50,6 +56,8 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         source_file = None if options.weights.endswith((".yaml", ".yml")) else located(options.weights)
         check_pruned(folder, source_file if source_file and source_file.exists() else None)
     model, train_args, source = load_source(options.weights)
+    if options.imgsz:
+        check_side(options.imgsz, model)
     check_family(model, options.cfg, options.model_size)
     if options.val and not source["sha256"]:
         raise PruningError("--val measures trained weights, a model yaml has none")
@@ -74,6 +82,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "scoring": scoring}
         latency = shared.latency(options, imgsz)
         result = prune_network(model, source=source, latency=latency, **how, **choice(options, model))
+    weights = located(options.weights)
     if not options.dry_run:
         write_folder(folder)
     say(layer_table(result.plan))
@@ -81,7 +90,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     if options.dry_run:
         say(cost_table(result.plan))
     else:
-        before_mb = Path(source["file"]).stat().st_size / 1e6 if source["sha256"] else None
+        before_mb = weights.stat().st_size / 1e6 if source["sha256"] else None
         repeated = located(options.plan) if options.plan else None
         files = write(result, folder, onnx=options.onnx, train_args=train_args, repeated=repeated)
         after_mb = (folder / "pruned.pt").stat().st_size / 1e6
@@ -93,12 +102,31 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         say("\nNothing was written (--dry-run).")
         return
     if data and options.val:
-        say(accuracy_table(source["file"], folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
+        say(accuracy_table(weights, folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
     for product in older_products(folder / "pruned.pt"):
         say(f"{shown(product.resolve())} was exported from another pruned.pt: export it anew, or remove it")
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
     known = {"data": data, "imgsz": imgsz, "name": run_of(Path(source["file"])) if source["sha256"] else ""}
     say_next(("finetune.py",), Origin.of((folder / "pruned.pt").resolve(), train_args, **known))
+
+
+def check_words(options: argparse.Namespace) -> None:
+    """Refuses what would be read by nobody.
+
+    Raises:
+        PruningError: If a setting, or an option, does nothing beside the others.
+    """
+    criterion = CRITERIA[options.criterion or "slim"]
+    looks = criterion.needs == "images" or bool(options.recalibrate)
+    read = (VALIDATION if options.val else frozenset()) | (IMAGES if looks else frozenset()) | {"single_cls"}
+    if idle := [key for key in options.settings if key not in read]:
+        where = "--val" if idle[0] in VALIDATION else "a criterion that looks at images, or --recalibrate"
+        raise PruningError(f"{idle[0]}= does nothing here: it is read for {where} only")
+    said = getattr(options, "said", ())
+    if options.val and options.dry_run:
+        raise PruningError("--val measures what is written, --dry-run writes nothing: leave out one of both")
+    if "batches" in said and criterion.needs != "images":
+        raise PruningError("--batches is read for criteria that look at images only, e.g. --criterion group_taylor")
 
 
 def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
@@ -264,15 +292,15 @@ def say_findings(result: Pruned) -> None:
         say("Pinned channels: " + ", ".join(f"{count} ({reason})" for reason, count in plan.pinned.items()))
 
 
-def accuracy_table(before: str, after: Path, data: str, imgsz: int, options: argparse.Namespace) -> str:
+def accuracy_table(before: Path, after: Path, data: str, imgsz: int, options: argparse.Namespace) -> str:
     """Returns precision, recall and mAP of two checkpoints on a data set."""
     from .stages import RUNS
 
     rows = []
-    for path in (Path(before), after):
+    for path in (before, after):
         settings = {"data": data, "imgsz": imgsz, "device": options.device, **options.settings}
         own = {"project": str(RUNS), "name": "prune-val", "exist_ok": True, "plots": False}
         metrics, _, _ = validate(path, {**own, **settings})
-        rows.append((str(path), *(f"{value:.4f}" for key, value in metrics.results_dict.items() if key != "fitness")))
+        rows.append((shown(path), *(f"{value:.4f}" for key, value in metrics.results_dict.items() if key != "fitness")))
         titles = [key.removeprefix("metrics/").removesuffix("(B)") for key in metrics.results_dict if key != "fitness"]
     return "\n" + table(("checkpoint", *titles), rows)

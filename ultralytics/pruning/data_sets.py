@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from . import packages
 from .data_samples import check_samples
 from .data_yamls import check_class_folders, check_data_yaml
 from .documents import brief, found_in, read_text, read_yaml
-from .errors import PruningError, first_line
+from .errors import PruningError, counted, first_line
 from .stages import ROOT, quiet_release
 
 DATASETS = ROOT / "datasets"
@@ -47,6 +48,7 @@ def resolve_data(
     data = str(data)
     what = f"--data {data}"
     if data == "digits":
+        packages.need(("sklearn",), "--data digits")
         from ultralytics.data.digits import build
 
         data = str(build(DATASETS / "digits"))
@@ -68,7 +70,8 @@ def resolve_data(
     with found_in(what, "no data set"):
         found = check_data_yaml(content, task)
     if classes is not None and found != classes:
-        raise PruningError(f"{what} has {found} classes, the network has {classes}; use the data it was trained on")
+        has = counted(found, "class", "classes")
+        raise PruningError(f"{what} has {has}, the network has {classes}; use the data it was trained on")
     if check_images:
         try:
             places = check_det_dataset(str(file))
@@ -143,7 +146,8 @@ def _classified(data: str, classes: int | None) -> str:
     except Exception as error:  # whatever its checks or its download raise
         raise PruningError(f"{what}: {first_line(error)}") from error
     if classes is not None and found["nc"] != classes:
-        raise PruningError(f"{what} has {found['nc']} classes, the network has {classes}")
+        has = counted(found["nc"], "class", "classes")
+        raise PruningError(f"{what} has {has}, the network has {classes}")
     return str(Path(data).resolve()) if Path(data).is_dir() else data
 
 

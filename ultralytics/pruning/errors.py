@@ -29,3 +29,8 @@ def hint(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, 1)
     return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """Returns a number of things in words: 1 class, 10 classes."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"

@@ -10,14 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, data_sets, files, stages
+from . import checkpoint, data_sets, files, packages, stages
 from .agreement import check_agreement
 from .belongings import is_export
 from .errors import PruningError, first_line, hint
 from .isolation import isolated
 from .locks import alone_in
 from .moved import relocated
+from .readers import quoted
 from .softmax import bins_last
+from .stages import check_side
+
+# What all formats take, or the release refuses by itself.
+EXPORTS_ANY = ("format", "imgsz", "device", "data", "batch", "quantize", "split", "fraction", "verbose")
+BOXES = ("nms", "conf", "iou", "max_det", "agnostic_nms")
 
 
 def export(options: argparse.Namespace) -> None:
@@ -31,11 +37,15 @@ def export(options: argparse.Namespace) -> None:
 
     path = stages.located(options.weights).resolve()
     model, content = checkpoint.load(path, trained_with_bn=False)
+    check_side(options.imgsz, model)
     settings = {"format": options.format, "imgsz": options.imgsz, "device": options.device, **options.settings}
     arguments = check_settings(settings)
     data = settings.pop("data", options.data)
     precision = QUANTIZE_ALIASES.get(str(settings.get("quantize") or 32).lower())
     compares = settings["format"] == "onnx" and precision == 32
+    if not compares and "images" in getattr(options, "said", ()):
+        raise PruningError("--images is read for an ONNX file in full precision only, which alone is compared")
+    packages.need(needed(settings, precision), f"format {settings['format']}")
     if data and not compares and "data" in arguments:
         settings["data"] = data_sets.resolve_data(
             data, task=model.task
@@ -69,6 +79,14 @@ def worked_in(folder: Path) -> Path:
     return folder.parent if folder.name == "weights" and (folder.parent / "args.yaml").is_file() else folder
 
 
+def needed(settings: dict[str, Any], precision: Any) -> list[str]:
+    """Returns the modules that an export needs, beside what this repository needs anyway."""
+    modules = list(packages.FORMATS.get(settings["format"], ()))
+    if settings["format"] != "onnx" and settings.get("simplify") is False:
+        modules = [module for module in modules if module not in {"onnxslim", "onnxruntime"}]
+    return modules + list(packages.INTEGERS.get(settings["format"], ()) if precision == 8 else ())
+
+
 def check_settings(settings: dict[str, Any]) -> list[str]:
     """Returns the settings that the release takes for the format, whose name is brought to lower case.
 
@@ -81,7 +99,9 @@ def check_settings(settings: dict[str, Any]) -> list[str]:
     known = dict(zip(formats["Argument"][1:], formats["Arguments"][1:], strict=True))
     name = settings["format"] = str(settings["format"]).lower()
     if name not in known:
-        raise PruningError(f"unknown format '{name}'; {hint(name, known)}")
+        raise PruningError(f"unknown format {quoted(name)}; {hint(name, known)}")
+    if idle := [key for key in settings if key not in {*known[name], *EXPORTS_ANY, *BOXES}]:
+        raise PruningError(f"{idle[0]}= does nothing for format {name}: leave it out")
     sides = settings["imgsz"] if isinstance(settings["imgsz"], (list, tuple)) else [settings["imgsz"]]
     if not all(isinstance(side, int) and side >= 32 for side in sides):
         raise PruningError(f"imgsz {settings['imgsz']}: a side must be a whole number of at least 32 pixels")

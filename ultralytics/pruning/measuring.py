@@ -6,21 +6,24 @@ import argparse
 import contextlib
 import csv
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint, data_sets, files, stages
+from . import checkpoint, data_sets, files, packages, readers, stages
 from .accuracy import accuracies, titles_of, what_counts
 from .belongings import MEASURING, check_own
+from .command_line import NEVER_FAIL
 from .cost import cost_of
-from .errors import PruningError, first_line
+from .errors import PruningError, counted, first_line
 from .keeping import check_order, known_names
 from .locks import alone_in
 from .onnx_files import read_onnx, try_out
 from .report import table
 from .run_folders import forget_replaced, put_aside, recover, visible
+from .settings import VALIDATION
 from .stale import older_products
 from .tracing import trace
 from .validating import validate
@@ -33,18 +36,24 @@ class Parser(stages.Parser):
     """Words with a `=` are settings of Ultralytics, all others are checkpoints."""
 
     def __init__(self, what: str, example: str) -> None:
-        super().__init__(what, example)
-        self.add_argument("checkpoints", nargs="+", metavar="checkpoint", help=".pt and .onnx files, in any number")
+        super().__init__(what, example, keys=VALIDATION)
+        files = ".pt and .onnx files, in any number"
+        self.add_argument("checkpoints", type=readers.source, nargs="+", metavar="checkpoint", help=files)
 
     def parse_intermixed_args(self, args=None, namespace=None):
         """Parses, and tells checkpoints from settings, in whatever order they come."""
         options = super().parse_intermixed_args(args, namespace)
         words = [*options.settings, *options.checkpoints]
-        options.checkpoints = [word for word in words if "=" not in word]
-        options.settings = [word for word in words if "=" in word]
+        options.settings = [word for word in words if is_setting(word)]
+        options.checkpoints = [word for word in words if not is_setting(word)]
         if not options.checkpoints:
             self.error("there is no checkpoint among the words")
         return options
+
+
+def is_setting(word: str) -> bool:
+    """Whether a word is a key=value; the folders of a sweep have a = in their names."""
+    return bool(re.match(r"\w+=", word)) and not stages.located(word).is_file()
 
 
 @dataclass(frozen=True)
@@ -124,9 +133,10 @@ def find(word: str) -> Path:
     """
     path = stages.located(word)
     if not path.is_file():
-        raise PruningError(f"'{word}' is not there; name checkpoints, .pt or .onnx, or settings, key=value")
+        name = stages.shown(path)
+        raise PruningError(f"'{name}' is not there; name checkpoints, .pt or .onnx, or settings, key=value")
     if path.suffix not in {".pt", ".onnx"}:
-        raise PruningError(f"'{word}' cannot be measured: it is neither a .pt nor an .onnx")
+        raise PruningError(f"'{stages.shown(path)}' cannot be measured: it is neither a .pt nor an .onnx")
     return path.resolve()
 
 
@@ -137,6 +147,8 @@ def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
         PruningError: If it is damaged, or does not take images of the size in the settings.
     """
     name, imgsz = stages.shown(path), settings["imgsz"]
+    if path.suffix == ".onnx":
+        packages.need(("onnx", "onnxruntime"), f"'{name}'")
     row = Measurement(name, "", 0, 0, None, path.stat().st_size / 1e6, imgsz, settings["batch"], settings["device"])
     if path.suffix == ".onnx":
         row = look_at_onnx(path, row)
@@ -206,7 +218,8 @@ def check_data(data: str, split: str, rows: Sequence[Measurement], paths: Sequen
         found = 1 if row.single_cls else len(names)
         if row.classes != found:
             raise PruningError(
-                f"'{row.checkpoint}' has {row.classes} classes, --data {data} has {found}; use the data of its training"
+                f"'{row.checkpoint}' has {counted(row.classes, 'class', 'classes')}, --data {data} has {found}; use "
+                "the data of its training"
             )
         if not row.single_cls:
             check_order(row.names, names, data)
@@ -300,7 +313,8 @@ def write_csv(rows: Sequence[Measurement], path: Path) -> None:
     measured = dict.fromkeys(column for row in rows for column in row.accuracy)
     written = [own for own in fields(Measurement) if own.metadata != UNWRITTEN]
     columns = [column for own in written for column in (measured if own.name == "accuracy" else [own.name])]
-    with checkpoint.whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    how = {"newline": "", "encoding": "utf-8", "errors": NEVER_FAIL}
+    with checkpoint.whole_file(path) as temporary, temporary.open("w", **how) as file:  # type: ignore[call-overload]
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({**asdict(row), **row.accuracy} for row in rows)

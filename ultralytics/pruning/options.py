@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from . import readers, stages
+from . import packages, readers, stages
 from .criteria import CRITERIA, NORMALIZERS
 from .errors import PruningError
 from .images import Images, gradients
@@ -44,11 +44,11 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     """Adds what holds for single layers."""
     add = parser.add_argument_group("what holds for single layers").add_argument
     step = f"keep multiples of N channels in each layer, or all (without: {DEFAULT_ROUND_TO})"
-    add("--round-to", type=stages.positive, metavar="N", help=step)
-    add("--min-channels", type=stages.positive, metavar="N", help="keep at least N channels in each layer, or all")
+    add("--round-to", type=readers.channels, metavar="N", help=step)
+    add("--min-channels", type=readers.channels, metavar="N", help="keep at least N channels in each layer, or all")
     add("--max-ratio-per-layer", type=readers.share, metavar="R", help="remove at most the share R of each layer")
     pattern = "layers that match, e.g. model.22 or 'model.*.cv1'; may be repeated"
-    add("--ignore", action="append", metavar="PATTERN", help=f"keep all channels of {pattern}")
+    add("--ignore", action="append", type=readers.pattern, metavar="PATTERN", help=f"keep all channels of {pattern}")
     add("--ratio", action="append", type=readers.pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
 
 
@@ -56,8 +56,9 @@ def add_latency(parser: argparse.ArgumentParser) -> None:
     """Adds where and by what `--latency-speed-up` is timed."""
     add = parser.add_argument_group("what --latency-speed-up is timed by").add_argument
     add("--runtime", choices=RUNTIMES, help=f"what runs the network (without: {RUNTIMES[0]})")
-    add("--threads", type=stages.positive, metavar="N", help="of the CPU (without: all cores)")
-    add("--latency-table", metavar="FILE", help="timings of another machine, by benchmarks/latency_table.py")
+    add("--threads", type=readers.threads, metavar="N", help="of the CPU (without: all cores)")
+    table = "timings of another machine, by latency_table.py"
+    add("--latency-table", type=readers.source, metavar="FILE", help=table)
 
 
 def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
@@ -78,6 +79,8 @@ def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device = options.device.split(",")[0]
     runtime = options.runtime or RUNTIMES[0]
+    if runtime == "onnxruntime":
+        packages.need(packages.ONNX, "--latency-speed-up by onnxruntime")
     if runtime == "onnxruntime" and device != "cpu" and not runs_on_gpus():
         device = "cpu"  # as the line with the result says
     return Latency(options.latency_speed_up, Runtime(runtime, options.threads or cores, device), imgsz)
@@ -98,12 +101,12 @@ def add_scoring(parser: argparse.ArgumentParser, criterion: str = "slim") -> Non
     add("--per", choices=PER, help="divide the score by what a channel costs")
     add(
         "--batches",
-        type=stages.positive,
+        type=readers.positive,
         default=DEFAULT_BATCHES,
         metavar="N",
         help=f"training batches that group_taylor and group_hessian look at (without: {DEFAULT_BATCHES})",
     )
-    add("--recalibrate", type=stages.positive, metavar="N", help="estimate batch-norm statistics anew, on N batches")
+    add("--recalibrate", type=readers.positive, metavar="N", help="estimate batch-norm statistics anew, on N batches")
 
 
 def training_images(options: argparse.Namespace, data: str, imgsz: int, batches: int) -> Images:

@@ -12,10 +12,12 @@ from . import checkpoint
 from .criteria import bn_scale
 from .errors import PruningError
 from .limits import DEFAULT_ROUND_TO, Limits
+from .reach import check_reach
 from .selection import choose
-from .sparsity import FADED, Settings
+from .sparsity import FADED, Scales, Settings
 from .sparsity.penalties import PROXIMAL_STEPS
-from .sparsity.settings import NEED_TARGET
+from .sparsity.settings import NEED_TARGET, TARGETS
+from .sparsity.steering import erasable
 from .targets import Target
 from .tracing import trace
 from .zeros import LEAST_SHARE, share_at_zero
@@ -40,6 +42,30 @@ def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
     if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
         raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
     return more
+
+
+def check_target(network: Any, settings: dict[str, Any]) -> None:
+    """Refuses a target that pinned channels, floors and rounding keep out of reach, for images of the training's size.
+
+    Raises:
+        PruningError: If it is; it says what is the most that can be had.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    asked = Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings}))
+    if not asked or not asked.target:
+        return
+    channel_map = trace(network, imgsz=settings["imgsz"])
+    frozen = [parameter.requires_grad for parameter in network.parameters()]
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())  # as in the training, and not in a checkpoint
+    eligible = Scales.of(network, channel_map).whole
+    if asked.mode in NEED_TARGET:
+        eligible = eligible & erasable(channel_map, network)
+    for parameter, was in zip(network.parameters(), frozen, strict=True):
+        parameter.requires_grad_(was)
+    argument = next(name for name, of in TARGETS.items() if of == asked.target.name)
+    check_reach(channel_map, eligible, asked.target, asked.limits, f"--{argument.replace('_', '-')}")
 
 
 def prune_options(folder: Path) -> tuple[tuple[str, ...], str]:

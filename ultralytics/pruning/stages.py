@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import interruption, trust
-from .errors import PruningError
+from . import command_line, interruption, packages, readers, trust
+from .errors import PruningError, counted
 from .files import DiskFullError, naming_the_disk
+from .paths import ROOT, first_there
+from .settings import check_settings as check_settings
+from .settings import training_keys
 
-ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "runs"
 NORMAL, SPARSITY, FINETUNE = "train-norm", "train-sparsity", "finetune"  # run folders, which later stages read
-NOT_YOURS = {
-    "model": "--weights",
-    "project": "--name",
-    "name": "--name",
-    "save_dir": "--name",
-    "exist_ok": "--overwrite",
-    "resume": "--resume",
-    "device": "--device",
-    "task": "--weights",
-    "mode": "another script",
-}
+positive = readers.positive
 
 
 class HelpFormat(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -46,25 +36,46 @@ class Parser(argparse.ArgumentParser):
     Args:
         what: What the stage does, for `--help`.
         example: A command line that runs as it is.
+        keys: The settings of Ultralytics that the stage reads; those of a training if None.
+        device: Where it runs without `--device`: on the first GPU if there is one if empty; None: always on the CPU.
     """
 
-    def __init__(self, what: str, example: str) -> None:
+    def __init__(self, what: str, example: str, *, keys: frozenset[str] | None = None, device: str | None = "") -> None:
         super().__init__(
             description=what,
             allow_abbrev=False,
             epilog=f"example:\n  {example}",
             formatter_class=HelpFormat,
         )
-        self.add_argument(
-            "settings", nargs="*", metavar="key=value", help="settings of Ultralytics, passed on as they are"
-        )
+        self.keys = training_keys() if keys is None else keys
+        if self.keys:
+            self.add_argument(
+                "settings", nargs="*", metavar="key=value", help="settings of Ultralytics, passed on as they are"
+            )
+        else:
+            self.set_defaults(settings=[])
+        if device is None:
+            self.set_defaults(device="cpu")
+        else:
+            what = "cpu, 0, or 0,1 for several GPUs" + ("" if device else "; the first GPU if there is one")
+            self.add_argument("--device", type=readers.device, default=device, help=what)
         self.set_defaults(command=f"python {self.prog}")  # `run` says what was typed
-        self.add_argument("--device", default="", help="cpu, 0, or 0,1 for several GPUs; the first GPU if there is one")
         trust.add_option(self)
+
+    def parse_intermixed_args(self, args=None, namespace=None):
+        """Parses; nothing may be empty, as an empty shell variable would leave it."""
+        words = sys.argv[1:] if args is None else list(args)
+        if (empty := command_line.first_empty(words)) is not None:
+            self.error(f"{empty} is empty: give it a value, or leave it out")
+        options, unknown = self.parse_known_intermixed_args(words, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{command_line.meant(unknown, self._actions)}")
+        options.words = words
+        return options
 
     def error(self, message: str):
         """Ends with one line on standard error and exit code 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {command_line.in_one_line(message)} (see {self.prog} --help)\n")
 
 
 def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequence[str] | None = None) -> None:
@@ -75,77 +86,34 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
         stage: What to do with them; `options.settings` is a dict, `options.device` is decided.
         words: The command line; the process's own by default.
     """
+    command_line.let_output_pass()
     options = argparse.Namespace()
     try:
         with interruption.orderly(), naming_the_disk(Path.cwd()):
             options = parser.parse_intermixed_args(words)
-            options.command = interruption.again(parser.prog, sys.argv[1:] if words is None else words)
+            options.command = interruption.again(parser.prog, options.words)
             options.saved = lambda: f"nothing is left half-written; again with: {options.command}"
-            options.settings = parse_settings(options.settings)
+            command_line.settle(options, parser._actions, options.words, parser.keys)
             options.device = choose_device(options.device)
             with trust.given(options.trust):
                 stage(options)
     except DiskFullError as error:
-        parser.exit(2, f"{parser.prog}: error: {one_line(error)}; make room there ({options.saved()})\n")
+        parser.exit(
+            2, f"{parser.prog}: error: {command_line.in_one_line(str(error))}; make room there ({options.saved()})\n"
+        )
     except PruningError as error:
-        parser.exit(2, f"{parser.prog}: error: {one_line(error)}\n")
+        parser.exit(2, f"{parser.prog}: error: {command_line.in_one_line(str(error))}\n")
+    except ModuleNotFoundError as error:
+        if missing := packages.missing_by(error):
+            parser.exit(2, f"{parser.prog}: error: {missing}\n")
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        parser.exit(2, f"{parser.prog}: error: {where}{error.strerror or error}\n")
+        parser.exit(2, f"{parser.prog}: error: {command_line.in_one_line(f'{where}{error.strerror or error}')}\n")
     except KeyboardInterrupt as error:
         saved = options.saved() if hasattr(options, "saved") else "nothing was begun"
         echo = "" if isinstance(error, interruption.Terminated) else "\n"  # the terminal has written ^C
         parser.exit(interruption.exit_code(error), f"{echo}{parser.prog}: stopped: {saved}\n")
-
-
-def one_line(error: BaseException) -> str:
-    """Returns what an error says in one line, without the colours of the release."""
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
-
-
-def parse_settings(words: Sequence[str]) -> dict[str, Any]:
-    """Reads `key=value` words as the release's command line does, and checks them by its rules.
-
-    Raises:
-        PruningError: If a word has no `=`, a key is unknown or belongs to an option, or a value is refused.
-    """
-    from ultralytics.cfg import parse_key_value_pair
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
-    settings: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not value:
-            raise PruningError(f"'{word}' is no key=value setting of Ultralytics")
-        if key in NOT_YOURS:
-            raise PruningError(f"'{word}': use {NOT_YOURS[key]} instead, so that the next stage finds the run")
-        if key not in DEFAULT_CFG_DICT:
-            close = difflib.get_close_matches(key, DEFAULT_CFG_DICT, 1)
-            raise PruningError(f"unknown setting '{key}'" + (f"; did you mean '{close[0]}'?" if close else ""))
-        settings[key] = parse_key_value_pair(word)[1]
-    check_settings(settings)
-    return settings
-
-
-def check_settings(settings: dict[str, Any]) -> None:
-    """Checks settings by the release's own rules for their types and ranges.
-
-    Raises:
-        PruningError: If one is refused.
-    """
-    from ultralytics.cfg import get_cfg
-
-    try:
-        get_cfg(overrides=dict(settings))
-    except (TypeError, ValueError) as error:
-        raise PruningError(str(error)) from error
-
-
-def positive(text: str) -> int:
-    """Reads a whole number of at least 1, for an option."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)
 
 
 def choose_device(wanted: str) -> str:
@@ -154,14 +122,20 @@ def choose_device(wanted: str) -> str:
 
     from ultralytics.utils import LOGGER, torch_utils
 
-    wanted = wanted.removeprefix("cuda:").replace("cuda", "0")
-    if wanted and wanted != "cpu":
-        indices = wanted.split(",")
-        if wanted not in {"mps"} and not all(i.isdigit() and int(i) < torch.cuda.device_count() for i in indices):
+    try:
+        wanted = readers.device(wanted)
+    except argparse.ArgumentTypeError as error:
+        raise PruningError(f"--device {error}") from error
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise PruningError("--device mps: this machine has none; use --device cpu")
+    if wanted and wanted not in {"cpu", "mps"}:
+        count = torch.cuda.device_count()
+        if not all(int(index) < count for index in wanted.split(",")):
             raise PruningError(
-                f"--device {wanted}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu, or "
-                f"numbers such as 0 or 0,1"
+                f"--device {wanted}: this machine has {counted(count, 'CUDA device')}; use --device cpu, or numbers "
+                f"such as 0 or 0,1"
             )
+    if wanted and wanted != "cpu":
         return wanted
     if not wanted and torch.cuda.is_available():
         return "0"
@@ -176,14 +150,31 @@ def choose_device(wanted: str) -> str:
 
 
 def located(name: str | Path) -> Path:
-    """Returns a file's path as given, or, where it is not there and relative, in the repository."""
-    path = Path(name)
-    return path if path.is_file() or path.is_absolute() else ROOT / path
+    """Returns a file's path from the root: where the user stands, or, where it is not there, in the repository."""
+    return first_there(name, Path.is_file) or ROOT / name
 
 
 def shown(path: Path) -> str:
     """Returns a path for a person: relative to the repository where it lies in it."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def check_side(imgsz: int | Sequence[int], model: Any) -> None:
+    """Refuses a size of images that a network does not take as it is.
+
+    Raises:
+        PruningError: If a side is no multiple of the network's stride; classifiers take any.
+    """
+    import torch
+
+    if model.task == "classify":
+        return
+    stride = max(int(torch.as_tensor(getattr(model, "stride", 32)).max()), 32)
+    for side in [imgsz] if isinstance(imgsz, int) else imgsz:
+        if side % stride:
+            raise PruningError(
+                f"imgsz {side}: this network takes multiples of {stride}, e.g. {side + stride - side % stride}"
+            )
 
 
 def run_folder(name: str) -> Path:
@@ -192,9 +183,10 @@ def run_folder(name: str) -> Path:
     Raises:
         PruningError: If the name would lead elsewhere.
     """
-    if not name or name in {".", ".."} or Path(name).name != name:
-        raise PruningError(f"--name {name}: the name of a folder under runs/, without slashes")
-    return RUNS / name
+    try:
+        return RUNS / readers.run_name(name)
+    except argparse.ArgumentTypeError as error:
+        raise PruningError(f"--name {error}") from error
 
 
 def write_folder(folder: Path) -> Path:

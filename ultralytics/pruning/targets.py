@@ -13,6 +13,7 @@ from .cost import CostModel
 from .errors import NothingToRemoveError, PruningError
 
 Latency = Callable[[np.ndarray], float]  # from a choice, bool of shape (G,), to milliseconds
+LONG = 1e5  # a factor from which on powers of ten are easier to read
 TOLERANCE = 0.02  # a target counts as met up to this relative difference
 
 
@@ -55,6 +56,8 @@ class Target:
 
     def said(self, value: float) -> str:
         """Returns a value of this kind in words."""
+        if self.name in ("speed_up", "latency_speed_up") and value >= LONG:
+            return f"{value:.3g}"
         forms = {"prune_ratio": ".1%", "speed_up": ".2f", "latency_speed_up": ".2f", "target_params": ",.0f"}
         return format(value, forms[self.name])
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint
+from . import checkpoint, packages, readers
 from .accuracy import accuracy, titles_of, what_counts
 from .cost import cost_of
 from .data_sets import look_at, names_in, resolve_data
@@ -35,13 +35,13 @@ from .run_folders import (
     recover,
     set_aside,
 )
-from .sparsity_stage import prune_options, sparsity_settings
+from .sparsity_stage import check_target, prune_options, sparsity_settings
 from .stages import (
     RUNS,
     Parser,
     check_settings,
+    check_side,
     located,
-    positive,
     run_folder,
     say,
     shown,
@@ -50,7 +50,9 @@ from .stages import (
 from .stale import older_products
 from .tracing import trace
 
+SAID_OF_SETTINGS = (ValueError, RuntimeError, TypeError, AssertionError, LookupError, ImportError)  # by the release
 REFUSALS = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
+CHANGED_BY_RELEASE = ("batch", "optimizer", "workers", "device", "amp")  # in the arguments of a run
 OWN_OPTIONS = ("sparsity", "sr", "target_speed_up", "target_sparsity", "classes_from")
 
 
@@ -78,14 +80,17 @@ class Stage:
 def training_parser(what: str, example: str, *, name: str, weights: str, epochs: int, batch: int = 48) -> Parser:
     """Returns the options that all training stages have."""
     parser = Parser(what, example)
-    parser.add_argument("--weights", default=weights, help="checkpoint to start from")
-    parser.add_argument("--data", default="coco.yaml", help="data set: a yaml, or 'digits', which is made on first use")
-    parser.add_argument("--epochs", type=positive, default=epochs, help="passes over the training images")
-    parser.add_argument("--batch", type=positive, default=batch, help="images per step")
-    parser.add_argument("--imgsz", type=positive, default=640, help="side of the training images in pixels")
-    parser.add_argument("--name", default=name, help="run folder under runs/; the next stage reads the default")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run of that name")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run of that name")
+    add = parser.add_argument
+    data_sets = "data set: a yaml, or 'digits', which is made on first use"
+    folder = "run folder under runs/; the next stage reads the default"
+    add("--weights", type=readers.network, default=weights, help="checkpoint to start from")
+    add("--data", type=readers.data_set, default="coco.yaml", help=data_sets)
+    add("--epochs", type=readers.positive, default=epochs, help="passes over the training images")
+    add("--batch", type=readers.positive, default=batch, help="images per step")
+    add("--imgsz", type=readers.side, default=640, help="side of the training images in pixels")
+    add("--name", type=readers.run_name, default=name, help=folder)
+    add("--overwrite", action="store_true", help="replace the run of that name")
+    add("--resume", action="store_true", help="go on with an interrupted run of that name")
     return parser
 
 
@@ -105,7 +110,10 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         begun = time.time()
         options.saved = lambda: saved_training(folder, 0 if options.resume else begun, options.command, resume)
         if options.resume:
+            if options.overwrite:
+                raise PruningError("--resume goes on with a run, --overwrite replaces it: leave out one of both")
             last = interrupted_run(folder)
+            check_resumed(options, checkpoint.load(last)[1]["train_args"])
             say(f"Going on with {shown(last)}, at the settings of that run")
             YOLO(last).train(resume=True, device=options.device)
         else:
@@ -128,12 +136,33 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
     say_next(stage.next_scripts, Origin.of(best, used, name=options.name), more)
 
 
+def check_resumed(options: argparse.Namespace, earlier: dict[str, Any]) -> None:
+    """Refuses what contradicts the run that goes on: it would be ignored.
+
+    Args:
+        options: The options.
+        earlier: The training arguments of that run.
+
+    Raises:
+        PruningError: If an option or a setting says otherwise.
+    """
+    names = ("epochs", "imgsz", *OWN_OPTIONS)  # the release may have made the batch smaller
+    asked = {name: getattr(options, name, None) for name in names if name in getattr(options, "said", ())}
+    asked |= {name: value for name, value in options.settings.items() if name not in CHANGED_BY_RELEASE}
+    for name, value in asked.items():
+        if name in earlier and str(earlier[name]).strip("[]()") != str(value).strip("[]()"):
+            raise PruningError(
+                f"{name}={value}, but the run was begun with {earlier[name]}: --resume goes on with that"
+            )
+
+
 def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """Returns the checkpoint to start from and the training arguments.
 
     Raises:
         PruningError: If one contradicts the other, or the stage.
     """
+    from ultralytics.cfg import QUANTIZE_ALIASES
     from ultralytics.nn.tasks import guess_model_task
 
     settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
@@ -143,13 +172,21 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     if stage.sparsity:
         settings |= sparsity_settings(settings)
     checkpoint.check_others(settings)
+    if QUANTIZE_ALIASES.get(str(settings.get("quantize")).lower()) == 8:
+        packages.need(packages.QUANTIZED_TRAINING, "quantize=8")
+    if "," in str(settings["device"]):
+        packages.need(("cloudpickle",), f"--device {settings['device']}")
     weights = find_weights(options.weights, stage)
     classes, kept, network = None, None, None
     if is_model_yaml(weights.name):
         task = guess_model_task(model_yaml(str(weights), "--weights"))
+        check_side(
+            settings["imgsz"], argparse.Namespace(task=task, stride=[32])
+        )  # or more, which the release rounds to
     else:
         network, content = checkpoint.load(weights)
         task = network.task
+        check_side(settings["imgsz"], network)
         if stage.keeps_network:
             kept = network.yaml
             if checkpoint.counts_as_one(settings, content):
@@ -160,6 +197,8 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
                 settings["finetune"] = True
         elif is_pruned(network) and not settings.get("finetune"):
             raise PruningError(f"'{weights}' {refusal(network)}; train it with finetune=True")
+        if stage.sparsity:
+            check_target(network, settings)
     settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, to_train=True, task=task)
     look_at(settings["data"], ("train", "val"), task, kept)
     if network is not None and settings.get("finetune") and not settings.get("single_cls"):
@@ -188,9 +227,10 @@ def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Pa
         in_one_line = isinstance(error, REFUSALS)
         if not (folder / "weights" / "last.pt").is_file():  # refused before the first epoch was done
             put_back(folder, replaced)
-            in_one_line |= isinstance(error, (ValueError, RuntimeError))  # what the release says of settings
+            in_one_line |= isinstance(error, SAID_OF_SETTINGS)
         if in_one_line and not isinstance(error, PruningError):
-            raise PruningError(first_line(error)) from error
+            missing = packages.missing_by(error) if isinstance(error, ModuleNotFoundError) else None
+            raise PruningError(missing or first_line(error)) from error
         raise
 
 
@@ -216,11 +256,13 @@ def find_weights(weights: str, stage: Stage) -> Path:
         except Exception as error:  # whatever the download raises
             path.unlink(missing_ok=True)
             raise PruningError(
-                f"'{weights}' is not there and could not be downloaded; put it there, "
+                f"'{shown(path)}' is not there and could not be downloaded; put it there, "
                 f"or start from random weights with --weights {path.stem}.yaml"
             ) from error
     if not path.is_file():
-        raise PruningError(f"'{weights}' is not there; run the stage before this one, or name another with --weights")
+        raise PruningError(
+            f"'{shown(path)}' is not there; run the stage before this one, or name another with --weights"
+        )
     return path
 
 

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, readers
+from .. import checkpoint, packages, paths, readers
 from .. import options as shared
+from ..criteria import CRITERIA
 from ..data_sets import digest, look_at, names_in, resolve_data
 from ..errors import PruningError
 from ..keeping import check_order
 from ..latency import Latency
 from ..limits import DEFAULT_ROUND_TO
 from ..options import DEFAULT_BATCHES
+from ..reach import check_reach
 from ..rebuild import is_pruned
 from ..run_folders import visible
 from ..scoring import Scoring
-from ..selection import choose
 from ..sparsity.steering import erasable
-from ..stages import Parser, located, positive, run_folder, say, shown
+from ..stages import Parser, check_side, located, run_folder, say, shown, training_keys
 from ..targets import Target
 from ..tracing import trace
 from .recipe import SCHEMES, STEERED, Recipe
@@ -34,15 +34,22 @@ OURS = ("data", "epochs", "batch", "imgsz", "sparsity", "finetune", "distill_mod
 TARGETS = ("speed_up", "latency_speed_up", "target_params", "prune_ratio")
 
 
+def decided(key: str) -> bool:
+    """Whether a setting of a training is not the user's: a compression decides it, or has an option for it."""
+    return key in OURS or key.startswith(("sr", "target_"))
+
+
 def parser() -> Parser:
     """Returns the options of `compress.py`."""
     found = Parser(
         "Compresses a trained network to a target and fine-tunes it. Stopped at any point, the same command goes on.",
         "python compress.py --data digits --imgsz 160 --batch 16 --speed-up 2 --epochs-per-step 5 --epochs 20",
+        keys=frozenset(key for key in training_keys() if not decided(key)),
     )
     add = found.add_argument
-    add("--weights", default="runs/train-norm/weights/best.pt", help="trained checkpoint")
-    add("--data", default="coco.yaml", help="data set: a yaml, or 'digits', which is made on first use")
+    add("--weights", type=readers.source, default="runs/train-norm/weights/best.pt", help="trained checkpoint")
+    data = "data set: a yaml, or 'digits', which is made on first use"
+    add("--data", type=readers.data_set, default="coco.yaml", help=data)
     target = found.add_mutually_exclusive_group().add_argument
     target("--speed-up", type=readers.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
     target("--latency-speed-up", type=readers.factor, metavar="X", help="X times fewer milliseconds, as timed")
@@ -51,17 +58,19 @@ def parser() -> Parser:
     schemes = "; ".join(f"{name}: {about}" for name, about in SCHEMES.items())
     add("--scheme", choices=list(SCHEMES), help=f"{schemes} (without: steered, where it knows all options)")
     add("--max-map-drop", type=readers.share, metavar="D", help="keep nothing that is more than D below the original")
-    add("--steps", type=positive, default=4, help="cuts of the stepwise scheme")
-    add("--epochs-per-step", type=positive, default=10, help="epochs after each; steered: steps x these in one")
-    add("--epochs", type=positive, default=100, help="epochs of the fine-tuning at the end")
-    add("--batch", type=positive, default=48, help="images per step")
-    add("--imgsz", type=positive, default=640, help="side of the training images in pixels")
+    add("--steps", type=readers.positive, default=4, help="cuts of the stepwise scheme")
+    add("--epochs-per-step", type=readers.positive, default=10, help="epochs after each; steered: steps x these in one")
+    add("--epochs", type=readers.positive, default=100, help="epochs of the fine-tuning at the end")
+    add("--batch", type=readers.positive, default=48, help="images per step")
+    add("--imgsz", type=readers.side, default=640, help="side of the training images in pixels")
     add("--no-distill", dest="teacher", action="store_false", help="train without the original as a teacher")
-    add("--name", default="compress", help="run folder under runs/")
+    add("--name", type=readers.run_name, default="compress", help="run folder under runs/")
     add("--overwrite", action="store_true", help="replace the run of that name; leave it out to go on")
     several = "all combinations, e.g. ratio=0.2,0.4 criterion=slim,lamp: a compression for each"
     add("--sweep", nargs="+", metavar="KEY=A,B", help=several)
-    add("--workers", type=positive, default=1, help="compressions of a sweep at once, through Ray; a GPU each")
+    # Not `workers`, which as a setting, `workers=`, is the release's: of the data loader.
+    at_once = "compressions of a sweep at once, through Ray; a GPU each"
+    add("--workers", dest="at_once", metavar="N", type=readers.threads, default=1, help=at_once)
     shared.add_scoring(found, f"{DEFAULT_CRITERION}, for --scheme stepwise")
     shared.add_limits(found)
     shared.add_latency(found)
@@ -75,7 +84,7 @@ def compress_stage(options: argparse.Namespace) -> None:
         PruningError: If something that the user gave is wrong; nothing is written then.
     """
     if not options.sweep:
-        if options.workers > 1:
+        if options.at_once > 1:
             raise PruningError("--workers is of --sweep: one compression is one process")
         recipe, folder = prepared(options)
         compress(recipe, folder, overwrite=options.overwrite)
@@ -83,15 +92,29 @@ def compress_stage(options: argparse.Namespace) -> None:
     folder = run_folder(options.name)
     if any(not (name.endswith(".log") or name.startswith("sweep.")) for name in visible(folder)):
         raise PruningError(f"'{shown(folder)}' holds something else than a sweep; choose another --name")
-    trials = trials_of(
-        read_grid(options.sweep), sys.argv[1:], folder, on_gpus=options.workers > 1 and options.device != "cpu"
-    )
+    if options.at_once > 1:
+        packages.need(("ray",), f"--workers {options.at_once}")
+    on_gpus = options.at_once > 1 and options.device != "cpu"
+    trials = trials_of(read_grid(options.sweep), options.words, folder, on_gpus=on_gpus, paths=leading(options))
     for trial in trials:  # all of them, before the first one begins
         own = parser().parse_intermixed_args(list(trial.words))
         assert not own.sweep
         own.settings, own.device, own.overwrite = options.settings, options.device, False
         recipe_of(own)
-    sweep(trials, folder, options.workers)
+    sweep(trials, folder, options.at_once)
+
+
+def leading(options: argparse.Namespace) -> dict[str, str]:
+    """Returns where the options and settings lead that name files, as words of a command line."""
+    found = {"--weights": paths.source(options.weights), "--data": paths.data_set(options.data)}
+    if options.latency_table:
+        found["--latency-table"] = paths.source(options.latency_table)
+    for word in options.words:
+        if word.startswith("cfg="):
+            found["cfg="] = paths.source(word.removeprefix("cfg="))
+    if "pretrained" in options.settings:
+        found["pretrained="] = str(options.settings["pretrained"])
+    return found
 
 
 def prepared(options: argparse.Namespace) -> tuple[Recipe, Path]:
@@ -125,6 +148,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     checkpoint.check_others(options.settings)
     if checkpoint.counts_as_one(options.settings, content):
         options.settings["single_cls"] = True
+    check_side(options.imgsz, model)
     classes = None if options.settings.get("single_cls") else len(model.names)
     latency = shared.latency(options, options.imgsz)
     target = Target.one_of(**{name: getattr(options, name) for name in TARGETS})
@@ -138,12 +162,15 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         raise PruningError(
             f"--{unread[0].replace('_', '-')} is of --scheme stepwise; the steered one scores by gradients"
         )
+    looks = scheme == "stepwise" and CRITERIA[options.criterion or DEFAULT_CRITERION].needs == "images"
+    if "batches" in getattr(options, "said", ()) and not looks:
+        raise PruningError("--batches is read for criteria that look at images only, by --scheme stepwise")
     if is_pruned(model) and scheme == "steered":
         say("The network is pruned already: its widths are kept, and less is left to remove")
     teacher = options.teacher and any(isinstance(module, Detect) for module in model.modules())
     if options.teacher and not teacher:
         say("The release teaches networks with a Detect head only: training without a teacher")
-    if swallowed := [key for key in options.settings if key in OURS or key.startswith(("sr", "target_"))]:
+    if swallowed := [key for key in options.settings if decided(key)]:
         raise PruningError(f"{swallowed[0]}= is not yours to set here: compress.py decides it, or has an option for it")
     Scoring(options.criterion or DEFAULT_CRITERION, options.normalize, options.per, lambda network: ())
     recipe = Recipe(
@@ -192,14 +219,10 @@ def check_target(recipe: Recipe, model: Any) -> None:
     channel_map = trace(model, imgsz=imgsz)
     latency = Latency(recipe.target.value, None, imgsz, Path(recipe.table)) if recipe.table else None
     cost = latency.model(model, channel_map, recipe.limits.round_to) if latency else None
-    scores = np.random.default_rng(0).random(len(channel_map.channels))
+    eligible = np.ones(len(channel_map.channels), dtype=bool)
     if recipe.scheme == "steered":
         for parameter in model.parameters():
             parameter.requires_grad_(True)  # as in the training, and not in a checkpoint
-        scores[~erasable(channel_map, model)] = np.nan
-    _, lines = choose(channel_map, scores, recipe.target, recipe.limits, cost)
-    for line in lines:
-        if " instead of " in line:
-            raise PruningError(
-                f"--{recipe.target.name.replace('_', '-')} {recipe.target.value:g} is out of reach: {line}"
-            )
+        eligible = erasable(channel_map, model)
+    option = f"--{recipe.target.name.replace('_', '-')}"
+    check_reach(channel_map, eligible, recipe.target, recipe.limits, option, cost)

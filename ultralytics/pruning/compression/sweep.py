@@ -5,25 +5,30 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from ..checkpoint import whole_file
+from ..command_line import NEVER_FAIL
 from ..documents import read_text
 from ..errors import PruningError, first_line, hint
 from ..files import naming_the_disk, whole_file
 from ..locks import alone_in
+from ..readers import quoted
 from ..report import table
 from ..stages import ROOT, say, shown, write_folder
 from ..workers import end_with_parent
 
 SIZES = ("ratio", "speed-up", "latency-speed-up", "target-params")  # keys that say how small
 OTHERS = ("criterion", "normalize", "per", "scheme", "steps", "epochs-per-step", "epochs", "recalibrate", "round-to")
+VALUE = re.compile(r"[\w.+-]{1,32}", re.ASCII)  # a number or a name: it becomes part of a folder's name
 OPTIONS = {"ratio": "prune-ratio"}  # where the option has another name
 
 
@@ -59,13 +64,24 @@ def read_grid(words: Sequence[str]) -> dict[str, list[str]]:
         if key not in (*SIZES, *OTHERS):
             meant = hint(key, (*SIZES, *OTHERS))
             raise PruningError(f"--sweep knows no '{key}'; {meant} (settings of Ultralytics go before --sweep)")
-        if not equals or not all(values.split(",")):
+        if not equals or not all(value.strip() for value in values.split(",")):
             raise PruningError(f"--sweep {word}: values are missing, e.g. criterion=slim,lamp")
+        if odd := [value for value in values.split(",") if not VALUE.fullmatch(value)]:
+            raise PruningError(f"--sweep {key}=: {quoted(odd[0])} is no value of --{OPTIONS.get(key, key)}")
+        if key in grid:
+            raise PruningError(f"--sweep: {key} stands there twice; join its values by commas")
         grid[key] = list(dict.fromkeys(values.split(",")))
     return grid
 
 
-def trials_of(grid: dict[str, list[str]], line: Sequence[str], folder: Path, *, on_gpus: bool = False) -> list[Trial]:
+def trials_of(
+    grid: dict[str, list[str]],
+    line: Sequence[str],
+    folder: Path,
+    *,
+    on_gpus: bool = False,
+    paths: Mapping[str, str] | None = None,
+) -> list[Trial]:
     """Returns the combinations.
 
     Args:
@@ -73,10 +89,17 @@ def trials_of(grid: dict[str, list[str]], line: Sequence[str], folder: Path, *, 
         line: The command line with `--sweep`, behind the script's name.
         folder: Of the sweep; those of the trials lie beside it.
         on_gpus: Whether each trial gets a GPU of its own.
+        paths: Where options and settings lead that name files, e.g. `--weights` or `pretrained=`: the trials may run in
+            another folder.
     """
     base = without(line, "--sweep", many=True)
     for option in ("--name", "--workers", *(["--device"] if on_gpus else [])):  # Ray shows a trial its GPU alone
         base = without(base, option)
+    for name, path in (paths or {}).items():
+        if name.startswith("--"):
+            base = [*without(base, name), name, path]
+        else:
+            base = [name + path if word.startswith(name) else word for word in base]
     found = []
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
@@ -106,11 +129,12 @@ def without(line: Sequence[str], option: str, *, many: bool = False) -> list[str
 
 
 def run_trial(words: Sequence[str], log: str) -> int:
-    """Runs a compression in a process of its own; returns its exit code."""
+    """Runs a compression in a process of its own, where this one runs; returns its exit code."""
+    environment = {**os.environ, "PYTHONIOENCODING": f"utf-8:{NEVER_FAIL}"}  # as the log is read
     line = [sys.executable, str(ROOT / "compress.py"), *words]
     with open(log, "w", encoding="utf-8") as file:
         return subprocess.run(
-            line, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
+            line, env=environment, stdout=file, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
         ).returncode
 
 
@@ -134,7 +158,7 @@ def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, not
         while waiting or left:
             while left and len(waiting) < workers:
                 number, (trial, log) = left.pop(0)
-                waiting[task.remote(str(ROOT), list(trial.words), str(log))] = number
+                waiting[task.remote(str(ROOT), os.getcwd(), list(trial.words), str(log))] = number
             (ready, *_), _ = ray.wait(list(waiting))
             note(waiting.pop(ready), ray.get(ready))
     except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
@@ -143,9 +167,9 @@ def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, not
         ray.shutdown()
 
 
-def _remote(root: str, words: list[str], log: str) -> int:
-    """Runs a trial on a worker, which begins without this repository on its path."""
-    os.chdir(root)
+def _remote(root: str, folder: str, words: list[str], log: str) -> int:
+    """Runs a trial on a worker, which begins elsewhere and without this repository on its path."""
+    os.chdir(folder if os.path.isdir(folder) else root)  # another machine may have the repository alone
     sys.path.insert(0, root)
     from ultralytics.pruning.compression.sweep import run_trial
 

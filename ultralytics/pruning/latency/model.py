@@ -44,7 +44,7 @@ class LatencyModel:
         if lacking:
             raise PruningError(
                 f"the table of latencies lacks {len(lacking)} layers of this network, e.g. '{lacking[0]}'; write it by "
-                f"benchmarks/latency_table.py with these weights, this --imgsz and this --round-to"
+                f"latency_table.py with these weights, this --imgsz and this --round-to"
             )
         self._calls = [[table.layers[key] for key in wanted[layer.name]] for layer in layers]
         self._counts = KeptCounts([layer.inputs for layer in layers] + [layer.outputs for layer in layers])

@@ -136,7 +136,7 @@ class LatencyTable:
             PruningError: If the file is not there, or no such table.
         """
         if not path.exists():
-            raise PruningError(f"'{path}' is not there; benchmarks/latency_table.py writes one on that machine")
+            raise PruningError(f"'{path}' is not there; latency_table.py writes one on that machine")
         with found_in(f"'{path}'", "no table of latencies"):
             content = read_json(path, "it")
             mapping(content, "it", needs=("format", "about", "fit", "layers"))

@@ -58,9 +58,11 @@ class Runtime:
 
     def about(self) -> dict[str, str]:
         """Returns in words what timings depend on, besides the layer."""
-        import onnxruntime
+        own = torch.__version__
+        if self.name == "onnxruntime":
+            import onnxruntime
 
-        own = onnxruntime.__version__ if self.name == "onnxruntime" else torch.__version__
+            own = onnxruntime.__version__
         on_cpu = self.device == "cpu"
         machine = processor() if on_cpu else torch.cuda.get_device_name(int(self.device))
         return {"machine": machine, "runtime": f"{self.name} {own}", "threads": str(self.threads) if on_cpu else "-"}

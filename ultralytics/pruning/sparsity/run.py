@@ -192,7 +192,7 @@ class SparsityRun:
                 return None
             return (
                 f"the decay was too weak: the least important groups could lose {1 - math.exp(-self.travel):.0%} of "
-                f"their size in all; use an sr of {7 / max(self.travel, 1e-9):.0f} times as much, or more epochs"
+                f"their size in all; use {_larger(7 / max(self.travel, 1e-9))}, or more epochs"
             )
         if target:
             asked = target.value if target.name == "prune_ratio" else 1 - target.value**-0.5
@@ -200,7 +200,7 @@ class SparsityRun:
             asked = float((self._at_start < self.travel).float().mean())
         if not target and asked < 0.1 and not self.divides:
             typical = float(self._at_start.median())
-            larger = f"an sr {typical / self.travel:.0f} times as large" if self.travel else "a larger sr"
+            larger = _larger(typical / self.travel) if self.travel else "a larger sr"
             return (
                 f"the pull was too weak for anything to fade: an idle gamma moved by {self.travel:.2g} in all, and "
                 f"half of them began above {typical:.2g}; {got:.1%} have faded. Use {larger}, more epochs, or "
@@ -213,6 +213,11 @@ class SparsityRun:
             f"or an optimizer that divides by its gradients' size swallowed it. Try optimizer=SGD, a larger sr, more "
             f"epochs, or sparsity=steered with a target"
         )
+
+
+def _larger(times: float) -> str:
+    """Returns the strength to try instead of one that was so many times too weak, in words."""
+    return f"an sr {max(2, round(times)):,} times as large"
 
 
 def _skipped(optimizer: Optimizer) -> bool:

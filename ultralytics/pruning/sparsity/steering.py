@@ -134,7 +134,7 @@ class Steering:
         """Returns the target on the way, at a progress in 0..1: the cost falls evenly from 1 to that of the target."""
         value = self._target.value
         if self._target.name == "speed_up":
-            return replace(self._target, value=1 / (1 - progress * (1 - 1 / value)))
+            return replace(self._target, value=1 / max(1 - progress * (1 - 1 / value), 1 / value))
         return replace(self._target, value=progress * value)
 
     def _hold(self, *, gone: np.ndarray, fading: np.ndarray) -> None:

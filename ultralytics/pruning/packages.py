@@ -1,0 +1,95 @@
+"""Packages that only some work needs: looked for before it begins, and named with the line that installs them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+
+from .errors import PruningError
+
+# Module -> what pip calls it, where that is another name.
+PIP = {
+    "sklearn": "scikit-learn",
+    "modelopt": "nvidia-modelopt",
+    "litert_torch": "litert-torch",
+    "ai_edge_litert": "ai-edge-litert",
+    "ai_edge_quantizer": "ai-edge-quantizer",
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "paddle": "paddlepaddle",
+    "coreai_torch": "coreai-torch",
+    "model_compression_toolkit": "model-compression-toolkit",
+    "edgemdt_cl": "edge-mdt-cl",
+    "edgemdt_tpc": "edge-mdt-tpc",
+    "rknn": "rknn-toolkit2",
+    "onnxruntime_qnn": "onnxruntime-qnn",
+    "quark": "amd-quark",
+}
+ONNX = ("onnx", "onnxruntime", "onnxslim")
+# What each format of the release is made by, beside what its ONNX needs where it goes by way of one.
+FORMATS: dict[str, tuple[str, ...]] = {
+    "onnx": ONNX,
+    "openvino": ("openvino",),
+    "engine": (*ONNX, "tensorrt"),
+    "coreml": ("coremltools",),
+    "coreai": ("coreai_torch",),
+    "saved_model": (*ONNX, "tensorflow", "tf_keras", "onnx2tf"),
+    "pb": (*ONNX, "tensorflow", "tf_keras", "onnx2tf"),
+    "edgetpu": (*ONNX, "tensorflow", "tf_keras", "onnx2tf"),
+    "litert": ("litert_torch", "ai_edge_litert"),
+    "paddle": ("paddle", "x2paddle"),
+    "mnn": (*ONNX, "MNN"),
+    "ncnn": ("ncnn", "pnnx"),
+    "imx": ("onnx", "model_compression_toolkit", "edgemdt_tpc", "edgemdt_cl"),
+    "rknn": (*ONNX, "rknn"),
+    "executorch": ("executorch",),
+    "axelera": (*ONNX, "axelera"),
+    "deepx": (*ONNX, "dx_com"),
+    "qnn": (*ONNX, "onnxruntime_qnn"),
+    "xilinx": (*ONNX, "quark"),
+}
+INTEGERS: dict[str, tuple[str, ...]] = {  # and for quantize=8
+    "openvino": ("nncf",),
+    "engine": ("modelopt",),
+    "coreml": ("sklearn",),
+    "litert": ("ai_edge_quantizer",),
+}
+QUANTIZED_TRAINING = ("modelopt", "huggingface_hub")
+
+
+def is_there(module: str) -> bool:
+    """Whether a module can be imported, as far as that can be told without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a module that was put in by hand has no spec
+        return False
+
+
+def need(modules: Iterable[str], what: str) -> None:
+    """Looks for the modules that some work needs.
+
+    Args:
+        modules: Their names.
+        what: What needs them, as the user said it.
+
+    Raises:
+        PruningError: If one is not installed.
+    """
+    missing = [module for module in dict.fromkeys(modules) if not is_there(module)]
+    if missing:
+        raise PruningError(_sentence(what, missing))
+
+
+def missing_by(error: ModuleNotFoundError) -> str | None:
+    """Returns the sentence for a package that is missing all the same; None if what is missing is our own."""
+    module = (error.name or "").split(".")[0]
+    return _sentence("this", [module]) if module and module != "ultralytics" else None
+
+
+def _sentence(what: str, modules: list[str]) -> str:
+    """Says what is missing and how to get it."""
+    names = [PIP.get(module, module) for module in modules]
+    quoted = " and ".join(f"'{name}'" for name in names)
+    packages, are = ("package", "is") if len(names) == 1 else ("packages", "are")
+    return f"{what} needs the {packages} {quoted}, which {are} not installed; run: pip install {' '.join(names)}"
