@@ -1,7 +1,7 @@
-"""Runs scripts of this repository with a fault in them, each in a forked child of one process, which saves the imports.
+"""Runs scripts of this repository with a fault in them, each in a forked child of one process that has all imports.
 
-Reads a request a line, as JSON: `script`, `words`, `runs` (the folder in the place of `runs/`), `fault`, and `locked`, a
-folder that this process works in meanwhile. Answers with the exit code (negative: the signal) and what was written to
+Reads a request a line, as JSON: `script`, `words`, `runs` (the folder in the place of `runs/`), `fault`, and `locked`,
+a folder that this process works in meanwhile. Answers with the exit code (negative: the signal) and what was written to
 standard error and output.
 
 Faults: `signal` at the n-th call of a function, `limit` on the size of files in bytes, `read_only` folder.

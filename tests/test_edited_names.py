@@ -57,7 +57,7 @@ def test_every_module_sees_the_edit(home, name, modules):
 
 
 def test_nothing_else_is_bound_anew(modules):
-    """Names that our files and the release's both have, with two values: each is edited on purpose, and listed above."""
+    """Names that our files and the release's both have, with two values: each is listed above."""
     ours = {name for name in vars(trainer) | vars(model) | vars(torch_utils) if not name.startswith("_")}
     listed = {name for names in EDITED.values() for name in names} | LOCAL
     for home in (trainer, model, torch_utils):

@@ -289,7 +289,8 @@ def test_workers_and_what_they_start_end_with_their_parent(tmp_path):
     )
     (tmp_path / "parent.py").write_text(
         "import subprocess, sys\nsys.path.insert(0, sys.argv[2])\nfrom ultralytics.pruning import workers\n"
-        "line = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_port', sys.argv[3]]\n"
+        "line = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2']\n"
+        "line += ['--master_port', sys.argv[3]]\n"
         "subprocess.run(workers.ending_with_this([*line, 'worker.py', sys.argv[1], sys.argv[2]]))\n"
     )
     from ultralytics.utils.dist import find_free_network_port

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint, data_sets, files, packages, readers, stages
+from . import checkpoint, data_sets, packages, readers, stages
 from .accuracy import accuracies, titles_of, what_counts
-from .belongings import MEASURING, check_own
 from .command_line import NEVER_FAIL
 from .cost import cost_of
 from .errors import PruningError, counted, first_line
 from .keeping import check_order, known_names
-from .locks import alone_in
 from .onnx_files import read_onnx, try_out
 from .report import table
-from .run_folders import forget_replaced, put_aside, recover, visible
+from .run_folders import room_for
 from .settings import VALIDATION
 from .stale import older_products
 from .tracing import trace
@@ -232,59 +229,6 @@ def shapes_of(path: Path) -> dict[str, Any]:
         file = read_onnx(path, path.name)
         return {"channels": file.channels, "kpt_shape": file.keypoints}
     return dict(checkpoint.load(path, trained_with_bn=False)[0].yaml)
-
-
-@contextlib.contextmanager
-def room_for(name: str, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
-    """Keeps a run folder for a measurement; an old one is replaced when the block has ended without an error.
-
-    Yields:
-        Where finished results belong, and where those of the release are made.
-
-    Raises:
-        PruningError: If the name is no plain one, another process works in the folder, or what it holds is not to be
-            replaced.
-    """
-    folder = stages.run_folder(name)
-    with alone_in(folder):
-        recover(folder, begun=has_table, ended=has_table)
-        check_room(folder, overwrite=overwrite)
-        stages.write_folder(folder.parent)
-        replaces = bool(visible(folder))
-        try:
-            with files.naming_the_disk(folder), files.temporary_folder(folder.parent, name) as work:
-                results = work / "results" if replaces else stages.write_folder(folder)
-                results.mkdir(exist_ok=True)
-                yield results, work
-                if replaces:
-                    put_aside(folder)
-                    results.rename(folder)
-                    forget_replaced(folder)
-        finally:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()  # nothing came out of it
-
-
-def has_table(folder: Path) -> bool:
-    """Whether a measurement has written its table."""
-    return (folder / "val.csv").is_file()
-
-
-def check_room(folder: Path, *, overwrite: bool) -> None:
-    """Refuses a folder that holds what must not be replaced.
-
-    Raises:
-        PruningError: If it does.
-    """
-    if (folder / "weights").exists():
-        raise PruningError(f"'{stages.shown(folder)}' holds a training; choose another --name")
-    if not visible(folder):
-        return
-    if not overwrite:
-        raise PruningError(f"'{stages.shown(folder)}' is there already; --overwrite replaces it, --name OTHER keeps it")
-    if not has_table(folder):
-        raise PruningError(f"'{stages.shown(folder)}' holds something else than a measurement; choose another --name")
-    check_own(folder, MEASURING, "val.py")
 
 
 def folder_names(paths: Sequence[Path]) -> list[str]:

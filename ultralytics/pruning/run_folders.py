@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import checkpoint, resuming
 from .belongings import COMPRESSION, MEASURING, TRAINING, check_own, foreign
 from .data_sets import resolve_data
 from .errors import PruningError
-from .locks import LOCK
+from .files import naming_the_disk, temporary_folder
+from .locks import LOCK, alone_in
 from .moved import relocated
 from .resuming import check_results
-from .stages import say, shown
+from .stages import run_folder, say, shown, write_folder
 
 
 def interrupted_run(folder: Path) -> Path:
@@ -85,20 +86,24 @@ def forget_replaced(folder: Path) -> None:
         shutil.rmtree(kept, ignore_errors=True)
 
 
-def recover(folder: Path, *, begun: Callable[[Path], bool], ended: Callable[[Path], bool]) -> None:
+def recover(folder: Path, *, ended: Callable[[Path], bool]) -> None:
     """Tidies up behind a killed process that had set a run aside. The folder's lock must be held.
 
     Args:
         folder: Of the run.
-        begun: Whether a folder holds something of the new run that is worth keeping.
-        ended: Whether it holds a whole run.
+        ended: Whether a folder holds a whole run.
     """
     kept = kept_runs(folder)
     if not kept:
         return
     if ended(folder):
         forget_replaced(folder)
-    elif begun(folder) or foreign(folder, (*TRAINING, *MEASURING, *COMPRESSION)):
+    elif (
+        has_epoch(folder)
+        or has_table(folder)
+        or has_state(folder)
+        or foreign(folder, (*TRAINING, *MEASURING, *COMPRESSION))
+    ):
         say(f"The run that '{shown(folder)}' replaces is kept in '{shown(kept[-1])}' until the new one has ended")
     else:
         put_back(folder, kept[-1])
@@ -108,6 +113,11 @@ def recover(folder: Path, *, begun: Callable[[Path], bool], ended: Callable[[Pat
 def has_epoch(folder: Path) -> bool:
     """Whether a training has finished an epoch."""
     return (folder / "weights" / "last.pt").is_file()
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a folder holds a compression, which the same command continues."""
+    return (folder / "state.json").is_file()
 
 
 def is_whole(folder: Path) -> bool:
@@ -144,3 +154,56 @@ def set_aside(folder: Path, *, overwrite: bool) -> Path:
 
 def _entries(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def room_for(name: str, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """Keeps a run folder for a measurement; an old one is replaced when the block has ended without an error.
+
+    Yields:
+        Where finished results belong, and where those of the release are made.
+
+    Raises:
+        PruningError: If the name is no plain one, another process works in the folder, or what it holds is not to be
+            replaced.
+    """
+    folder = run_folder(name)
+    with alone_in(folder):
+        recover(folder, ended=has_table)
+        check_room(folder, overwrite=overwrite)
+        write_folder(folder.parent)
+        replaces = bool(visible(folder))
+        try:
+            with naming_the_disk(folder), temporary_folder(folder.parent, name) as work:
+                results = work / "results" if replaces else write_folder(folder)
+                results.mkdir(exist_ok=True)
+                yield results, work
+                if replaces:
+                    put_aside(folder)
+                    results.rename(folder)
+                    forget_replaced(folder)
+        finally:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()  # nothing came out of it
+
+
+def has_table(folder: Path) -> bool:
+    """Whether a measurement has written its table."""
+    return (folder / "val.csv").is_file()
+
+
+def check_room(folder: Path, *, overwrite: bool) -> None:
+    """Refuses a folder that holds what must not be replaced.
+
+    Raises:
+        PruningError: If it does.
+    """
+    if (folder / "weights").exists():
+        raise PruningError(f"'{shown(folder)}' holds a training; choose another --name")
+    if not visible(folder):
+        return
+    if not overwrite:
+        raise PruningError(f"'{shown(folder)}' is there already; --overwrite replaces it, --name OTHER keeps it")
+    if not has_table(folder):
+        raise PruningError(f"'{shown(folder)}' holds something else than a measurement; choose another --name")
+    check_own(folder, MEASURING, "val.py")

@@ -88,6 +88,10 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
     """
     command_line.let_output_pass()
     options = argparse.Namespace()
+
+    def end(code: int, said: str, before: str = "") -> None:
+        parser.exit(code, f"{before}{parser.prog}: {command_line.in_one_line(said)}\n")
+
     try:
         with interruption.orderly(), naming_the_disk(Path.cwd()):
             options = parser.parse_intermixed_args(words)
@@ -98,22 +102,22 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
             with trust.given(options.trust):
                 stage(options)
     except DiskFullError as error:
-        parser.exit(
-            2, f"{parser.prog}: error: {command_line.in_one_line(str(error))}; make room there ({options.saved()})\n"
-        )
-    except PruningError as error:
-        parser.exit(2, f"{parser.prog}: error: {command_line.in_one_line(str(error))}\n")
+        end(2, f"error: {error}; make room there ({_saved(options)})")
+    except (PruningError, OSError) as error:
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        end(2, f"error: {where}{getattr(error, 'strerror', None) or error}")
     except ModuleNotFoundError as error:
-        if missing := packages.missing_by(error):
-            parser.exit(2, f"{parser.prog}: error: {missing}\n")
-        raise
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        parser.exit(2, f"{parser.prog}: error: {command_line.in_one_line(f'{where}{error.strerror or error}')}\n")
+        if not (missing := packages.missing_by(error)):
+            raise
+        end(2, f"error: {missing}")
     except KeyboardInterrupt as error:
-        saved = options.saved() if hasattr(options, "saved") else "nothing was begun"
         echo = "" if isinstance(error, interruption.Terminated) else "\n"  # the terminal has written ^C
-        parser.exit(interruption.exit_code(error), f"{echo}{parser.prog}: stopped: {saved}\n")
+        end(interruption.exit_code(error), f"stopped: {_saved(options)}", echo)
+
+
+def _saved(options: argparse.Namespace) -> str:
+    """Returns what a stage that ended early has left, and how to go on, in words."""
+    return options.saved() if hasattr(options, "saved") else "nothing was begun"
 
 
 def choose_device(wanted: str) -> str:

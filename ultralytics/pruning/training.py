@@ -27,7 +27,6 @@ from .rebuild import is_pruned, refusal
 from .report import table
 from .run_folders import (
     forget_replaced,
-    has_epoch,
     interrupted_run,
     is_whole,
     kept_runs,
@@ -104,7 +103,7 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
 
     folder = run_folder(options.name)
     with alone_in(folder):
-        recover(folder, begun=has_epoch, ended=is_whole)
+        recover(folder, ended=is_whole)
         resume = f"{shlex.join(options.command.split()[:2])} --name {shlex.quote(options.name)} --resume"
         resume += f" --device {options.device}" if "--device" in options.command.split() else ""
         begun = time.time()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoint
-from ..belongings import COMPRESSION, check_own
 from ..errors import NothingToRemoveError, PruningError
 from ..files import DiskFullError, naming_the_disk
 from ..following import Origin, say_next
@@ -19,13 +18,13 @@ from ..latency.search import MET
 from ..latency.shapes import Shapes
 from ..limits import Limits
 from ..locks import alone_in
-from ..run_folders import kept_runs, put_aside, put_back, recover, replaced_by, visible
+from ..run_folders import kept_runs, put_back, recover, visible
 from ..stages import say, shown, write_folder
 from ..targets import TOLERANCE
 from . import units
 from .recipe import Recipe
 from .report import draw, steps_table
-from .state import State, Step, clear
+from .state import State, Step, clear, has_result, make_room
 
 
 @dataclass(frozen=True)
@@ -243,30 +242,6 @@ class Compression:
         return row
 
 
-def has_state(folder: Path) -> bool:
-    """Whether a folder holds a compression, which the same command continues."""
-    return (folder / "state.json").is_file()
-
-
-def has_result(folder: Path) -> bool:
-    """Whether a compression has ended with a network."""
-    return (folder / "compressed.pt").is_file()
-
-
-def make_room(folder: Path, *, overwrite: bool) -> Path:
-    """Sets an old compression aside where it is to be replaced; returns where one is kept.
-
-    Raises:
-        PruningError: If the folder holds what no compression made.
-    """
-    if not overwrite or not visible(folder):
-        return replaced_by(folder)
-    if not has_state(folder):
-        raise PruningError(f"'{shown(folder)}' holds something else than a compression; choose another --name")
-    check_own(folder, COMPRESSION, "a compression")
-    return put_aside(folder)
-
-
 def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
     """Compresses a checkpoint in a folder, or goes on where an earlier process was stopped.
 
@@ -280,7 +255,7 @@ def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
             honours the limits.
     """
     with alone_in(folder):
-        recover(folder, begun=has_state, ended=has_result)
+        recover(folder, ended=has_result)
         kept = make_room(folder, overwrite=overwrite)
         write_folder(folder)
         begins = not visible(folder)

@@ -12,12 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..belongings import COMPRESSION, check_own
 from ..checks import listing, mapping, number, optional, text, whole
 from ..documents import brief, found_in, read_json
 from ..errors import PruningError
 from ..files import sha256, whole_file
 from ..locks import LOCK, alone_in  # noqa: F401  (the second for others, which look for it here)
-from ..run_folders import visible  # noqa: F401
+from ..run_folders import has_state, put_aside, replaced_by, visible
 from ..stages import shown
 from .recipe import Recipe
 
@@ -229,3 +230,22 @@ def clear(folder: Path) -> None:
             shutil.rmtree(entry)
         elif entry.name != LOCK:
             entry.unlink()
+
+
+def has_result(folder: Path) -> bool:
+    """Whether a compression has ended with a network."""
+    return (folder / "compressed.pt").is_file()
+
+
+def make_room(folder: Path, *, overwrite: bool) -> Path:
+    """Sets an old compression aside where it is to be replaced; returns where one is kept.
+
+    Raises:
+        PruningError: If the folder holds what no compression made.
+    """
+    if not overwrite or not visible(folder):
+        return replaced_by(folder)
+    if not has_state(folder):
+        raise PruningError(f"'{shown(folder)}' holds something else than a compression; choose another --name")
+    check_own(folder, COMPRESSION, "a compression")
+    return put_aside(folder)

@@ -15,7 +15,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..checkpoint import whole_file
 from ..command_line import NEVER_FAIL
 from ..documents import read_text
 from ..errors import PruningError, first_line, hint
