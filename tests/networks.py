@@ -212,8 +212,14 @@ def difference(expected: list[torch.Tensor], found: list[torch.Tensor]) -> float
 # What a network costs, counted while it runs
 
 
-def layers_run(model: nn.Module, x: torch.Tensor) -> dict[str, int]:
-    """Multiply-adds for one image of each layer that runs, by name; 0 for a batch norm."""
+def layers_run(model: nn.Module, x: torch.Tensor, *, deployed: bool = False) -> dict[str, int]:
+    """Multiply-adds for one image of each layer that runs, by name; 0 for a batch norm.
+
+    Args:
+        model: The network, as it is trained.
+        x: Images (B, C, H, W).
+        deployed: Whether it is fused first and runs as it does behind an export.
+    """
     counts: dict[str, int] = {}
 
     def count(name: str) -> Callable:
@@ -230,10 +236,16 @@ def layers_run(model: nn.Module, x: torch.Tensor) -> dict[str, int]:
         return hook
 
     model = copy.deepcopy(model)
+    if deployed:
+        model.eval().fuse(verbose=False)
     for name, module in model.named_modules():
-        if isinstance(module, LAYERS):
+        if isinstance(module, LAYERS) and not name.endswith("dfl.conv"):  # fixed numbers of the decoder
             module.register_forward_hook(count(name))
-    raw_outputs(model, x)
+    if deployed:
+        with torch.no_grad():
+            model(x)
+    else:
+        raw_outputs(model, x)
     return counts
 
 

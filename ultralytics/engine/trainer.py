@@ -109,7 +109,7 @@ def _start_sparsity(self, release):
         return
     if self.args.time and settings.target:
         raise PruningError(f"time={self.args.time} and a target: it is met in a number of epochs; leave out time")
-    self.sparsity = SparsityRun(_network(self.model), settings)
+    self.sparsity = SparsityRun(_network(self.model), settings, self.args.imgsz)
     self.sparsity.attach(self.optimizer)
     if not self.resume:
         self.sparsity.check(self.optimizer, len(self.train_loader) / self.accumulate, self.epochs)

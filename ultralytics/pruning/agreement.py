@@ -12,11 +12,11 @@ import numpy as np
 from . import stages
 from .errors import PruningError
 from .isolation import isolated
+from .outputs import RAW_TOLERANCE, chosen_difference, random_images, raw_difference, share_that_differs
 from .report import table
 
 BOX_TOLERANCE = 0.5  # pixels of the image
 SCORE_TOLERANCE = 0.01
-RAW_TOLERANCE = 1e-3  # of the largest value of an output's channel; of the pixels of a map of classes
 SAME_OBJECT = 0.5  # IoU from which on two boxes can be the same detection
 CONFIDENCES = (0.25, 0.05, 0.001)  # the next one where the one before finds nothing
 TASKS_WITH_BOXES = {"detect", "segment", "pose"}
@@ -143,19 +143,6 @@ def same_outputs(ours: np.ndarray, theirs: np.ndarray, classes: int, gain: float
     return bool((gap[:4] <= BOX_TOLERANCE / 2 * gain).all() and (gap[4 : 4 + classes] <= SCORE_TOLERANCE).all())
 
 
-def raw_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Returns the largest difference of two network outputs, of shape (B, C, ...), relative to its channel's values."""
-    if ours.shape != theirs.shape:
-        return float("inf")
-    others = tuple(axis for axis in range(ours.ndim) if axis != 1)
-    return float((np.abs(ours - theirs).max(others) / np.abs(theirs).max(others).clip(1e-9)).max())
-
-
-def share_that_differs(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Returns the share of the pixels in which two maps of classes, of shape (B, H, W), differ."""
-    return float((ours != theirs).mean()) if ours.shape == theirs.shape else float("inf")
-
-
 @isolated()
 def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings: dict[str, Any]) -> None:
     """Compares ONNX Runtime with PyTorch in float32, both on the CPU and on the same square images.
@@ -169,6 +156,24 @@ def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings:
     Raises:
         PruningError: If the two do not agree.
     """
+    models, run = opened(onnx, weights, settings)
+    confidences: tuple[float, ...] = CONFIDENCES
+    if settings.get("nms"):  # a part of the file then, with its threshold
+        confidences = (settings.get("conf") or CONFIDENCES[0],)
+    for confidence in confidences if models[1].task in TASKS_WITH_BOXES else ():
+        found = sum((compare_on(models, image, {**run, "conf": confidence}) for image in images), Agreement())
+        if found.pairs or found.alone:
+            stages.say(agreement_table(found, confidence))
+            if not found.holds:
+                raise PruningError(f"the ONNX file finds something else than '{weights.name}'; it was not kept")
+            return
+    if settings.get("nms"):
+        raise PruningError(f"no detection to compare, from {confidences[0]} on; use other --data or a smaller conf=")
+    check_raw(models, weights.name, images, run)
+
+
+def opened(onnx: Path, weights: Path, settings: dict[str, Any]) -> tuple[tuple[Any, Any], dict[str, Any]]:
+    """Returns two models of the release, the exported one first, and with which settings both run alike."""
     from ultralytics.models import YOLO
     from ultralytics.nn.modules import Depth, SemanticSegment
 
@@ -179,30 +184,55 @@ def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings:
         head.export, head.format = True, "onnx"  # maps as in the file: of the image's size, of classes
     run: dict[str, Any] = {"device": "cpu", "rect": False, "verbose": False}
     run |= {key: settings[key] for key in ("imgsz", "iou", "max_det", "agnostic_nms") if key in settings}
-    confidences: tuple[float, ...] = CONFIDENCES
-    if settings.get("nms"):  # a part of the file then, with its threshold
-        confidences = (settings.get("conf") or CONFIDENCES[0],)
-    elif settings.get("nms") is False:  # the head that needs none, where the network has one
+    if settings.get("nms") is False:  # the head that needs none, where the network has one
         run["nms"] = False
-    for confidence in confidences if models[1].task in TASKS_WITH_BOXES else ():
-        found = sum((compare_on(models, image, {**run, "conf": confidence}) for image in images), Agreement())
-        if found.pairs or found.alone:
-            stages.say(agreement_table(found, confidence))
-            if not found.holds:
-                raise PruningError(f"the ONNX file finds something else than '{weights.name}'; it was not kept")
-            return
-    if settings.get("nms"):
-        raise PruningError(f"no detection to compare, from {confidences[0]} on; use other --data or a smaller conf=")
+    return models, run
+
+
+def check_raw(models: Sequence[Any], name: str, images: Sequence[Path | np.ndarray], run: dict[str, Any]) -> None:
+    """Compares what two models return before any detection is chosen.
+
+    Args:
+        models: The exported one and that of the checkpoint.
+        name: Name of the checkpoint.
+        images: Image files, or images of shape (H, W, 3).
+        run: The settings of both.
+
+    Raises:
+        PruningError: If the two do not agree.
+    """
     compared, what = raw_difference, "without detections to compare): largest relative difference"
     if models[1].task == "semantic":
         compared, what = share_that_differs, "maps of classes): largest share of pixels that differ"
+    elif type(models[1].model.model[-1]).__name__ == "RTDETRDecoder" or run.get("nms") is False:
+        compared, what = chosen_difference, "the best places): largest relative difference"
     difference = max(compared(*raw_outputs(models, image, run)[0]) for image in images)
     stages.say(
         f"\nRaw outputs of ONNX Runtime and PyTorch on {len(images)} images ({what} {difference:.1e}, up to "
         f"{RAW_TOLERANCE:g} is allowed.\n"
     )
     if not difference <= RAW_TOLERANCE:
-        raise PruningError(f"the ONNX file computes something else than '{weights.name}'; it was not kept")
+        raise PruningError(f"the ONNX file computes something else than '{name}'; it was not kept")
+
+
+def check_written(onnx: Path, weights: Path, images: Sequence[Path], settings: dict[str, Any]) -> None:
+    """Compares an ONNX file with its checkpoint, on images if there are any, and on random numbers in any case.
+
+    An untrained network finds nothing on any image, and a trained one nothing that depends on all of its channels.
+
+    Args:
+        onnx: The exported file.
+        weights: The checkpoint.
+        images: Image files, if there are any.
+        settings: The settings of the export.
+
+    Raises:
+        PruningError: If the two do not agree.
+    """
+    if images:
+        check_agreement(onnx, weights, images, settings)
+    models, run = opened(onnx, weights, settings)
+    check_raw(models, weights.name, random_images(settings["imgsz"]), run)
 
 
 def compare_on(models: Sequence[Any], image: Path, run: dict[str, Any]) -> Agreement:
@@ -216,19 +246,19 @@ def compare_on(models: Sequence[Any], image: Path, run: dict[str, Any]) -> Agree
     return compare(ours, theirs, run["conf"], computes_the_same)
 
 
-def predict(model: Any, image: Path, run: dict[str, Any]) -> Any:
+def predict(model: Any, image: Path | np.ndarray, run: dict[str, Any]) -> Any:
     """Returns the release's result for one image.
 
     Raises:
         PruningError: If the image cannot be read.
     """
-    results = model.predict(str(image), **run)
+    results = model.predict(image if isinstance(image, np.ndarray) else str(image), **run)
     if not results:
         raise PruningError(f"'{image}' cannot be read as an image; compare on other data with --data")
     return results[0]
 
 
-def raw_outputs(models: Sequence[Any], image: Path, run: dict[str, Any]) -> tuple[list[np.ndarray], float]:
+def raw_outputs(models: Sequence[Any], image: Path | np.ndarray, run: dict[str, Any]) -> tuple[list[np.ndarray], float]:
     """Returns the first output of both networks for one image, and the gain of the image's preparation."""
     outputs, gain = [], 1.0
     for model in models:

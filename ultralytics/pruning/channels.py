@@ -32,6 +32,7 @@ class Layer:
             (H_out * W_out), for a transposed convolution input cells.
         bias: Whether the layer adds a bias.
         norm: Name of the batch norm that alone reads this layer's output, or None.
+        deployed: Whether it is a part of the deployed network (see `deployed.py`).
     """
 
     name: str
@@ -43,6 +44,7 @@ class Layer:
     cells: int = 1
     bias: bool = False
     norm: str | None = None
+    deployed: bool = True
 
     @property
     def is_norm(self) -> bool:
@@ -100,6 +102,7 @@ class ChannelMap:
         unknown: How often each operation without a rule met labelled channels; these are pinned.
         other_parameters: Parameters of the network outside of `layers`.
         blocks: Residual blocks that go when all of their inner groups go, outer ones before those inside of them.
+        training_only: Those among `other_parameters` that are not deployed.
         parts: Group of each channel of the tensors that are neither the input nor the output of a layer, such as the
             parts of a split. None may end empty: a product of matrices, a softmax or a runtime that reads it would have
             nothing to read.
@@ -113,6 +116,7 @@ class ChannelMap:
     unknown: dict[str, int]
     other_parameters: int
     blocks: tuple[Block, ...] = ()
+    training_only: int = 0
     parts: tuple[np.ndarray, ...] = ()
 
     @property

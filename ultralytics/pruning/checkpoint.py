@@ -188,6 +188,11 @@ def counts_as_one(settings: dict[str, Any], content: dict[str, Any]) -> bool:
     return bool(settings.get("single_cls", (content.get("train_args") or {}).get("single_cls")))
 
 
+def image_size(content: dict[str, Any]) -> int | list[int]:
+    """Returns the image size in pixels that a checkpoint was trained with, for which its costs count; 640 if none."""
+    return (content.get("train_args") or {}).get("imgsz") or 640
+
+
 def is_finished(content: dict[str, Any]) -> bool:
     """Whether a checkpoint's content is that of a finished run, which cannot be resumed.
 

@@ -16,11 +16,23 @@ class Cost:
 
     Attributes:
         params: Number of parameters, batch norms included (running statistics are buffers, not parameters).
-        macs: Multiply-adds of all convolutions and linear layers for one image.
+        macs: Multiply-adds of all convolutions and linear layers of the deployed network for one image.
+        training_only: Those of the parameters that are not deployed, such as a second head that trains the first.
     """
 
     params: int
     macs: int
+    training_only: int = 0
+
+    @property
+    def deployed(self) -> int:
+        """Number of parameters of the deployed network, before batch norms are folded."""
+        return self.params - self.training_only
+
+    def to_dict(self) -> dict[str, int]:
+        """Returns it as plain data, for a plan."""
+        own = {"params": self.params, "macs": self.macs}
+        return {**own, "training_only": self.training_only} if self.training_only else own
 
     @property
     def gflops(self) -> float:
@@ -59,7 +71,9 @@ class CostModel:
         self._groups = np.array([layer.conv_groups for layer in layers])
         self._depthwise = np.array([layer.conv_groups == len(layer.inputs) for layer in layers], dtype=bool)
         self._per_channel = np.array([_vectors(layer) for layer in layers])
-        self._uses = np.array([layer.cells for layer in layers])
+        self._deployed = np.array([layer.deployed for layer in layers], dtype=bool)
+        self._uses = np.array([layer.cells for layer in layers]) * self._deployed
+        self._training_only = channel_map.training_only
 
     def __call__(self, kept: np.ndarray) -> Cost:
         """Returns the cost of the network that keeps the given groups, bool of shape (G,)."""
@@ -68,8 +82,12 @@ class CostModel:
             width_in[self._inside[block]] = width_out[self._inside[block]] = 0
         groups = np.where(self._depthwise, np.maximum(width_in, 1), self._groups)
         weights = np.where(self._filters, width_in * width_out * self._kernel // groups, 0)
-        params = self._other + int(weights.sum()) + int((width_out * self._per_channel).sum())
-        return Cost(params=params, macs=int((weights * self._uses).sum()))
+        own = weights + width_out * self._per_channel
+        return Cost(
+            params=self._other + int(own.sum()),
+            macs=int((weights * self._uses).sum()),
+            training_only=self._training_only + int(own[~self._deployed].sum()),
+        )
 
 
 def _vectors(layer: Layer) -> int:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .records import tensors_in
 from .rules.elementwise import ACTIVATIONS, variants
 from .rules.layers import ZEROS, cells_of
 from .rules.reductions import POOLING
@@ -29,17 +30,24 @@ OF_EACH_CHANNEL = set(variants(*POOLING.split()))
 TAKES_NAMES = JOINS | OF_EACH_CHANNEL  # whose arguments by name are understood
 
 
-class _Cells(TorchFunctionMode):
-    """Adds up the cells that each weight is used on."""
+class Uses(TorchFunctionMode):
+    """Adds up the cells that each weight is used on, and notes which tensors are read at all.
+
+    Args:
+        names: Names of the tensors to look for, by their ids.
+    """
 
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
         self.cells: Counter[str] = Counter()
+        self.read: set[str] = set()
         self._names = names
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Runs a function, or returns zeros of its result's shape (see `torch.overrides.TorchFunctionMode`)."""
         result = _shaped(function, args, kwargs or {})
+        if getattr(function, "__name__", "") != "__get__":  # a shape or a type says nothing of the values
+            self.read.update(self._names.get(id(tensor), "") for tensor in tensors_in([args, kwargs]))
         if function in (F.conv2d, F.conv_transpose2d, F.linear):
             image, weight = (*args, *(kwargs or {}).values())[:2]
             if name := self._names.get(id(weight)):
@@ -49,6 +57,8 @@ class _Cells(TorchFunctionMode):
 
 def _shaped(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Returns what a function returns, with zeros for values wherever that is cheaper."""
+    if function is Tensor.__setitem__ and 0 in args[0].stride():  # no memory to write to
+        return None
     if function in KEEP_SHAPE:
         return args[0]
     if kwargs and function not in TAKES_NAMES:
@@ -84,7 +94,7 @@ def cells_at(model: nn.Module, names: Collection[str], image: Tensor) -> Counter
         The uses by layer, or None where the network's code does not run on zeros.
     """
     modules = dict(model.named_modules())
-    counter = _Cells({id(modules[name].weight): name for name in names})
+    counter = Uses({id(modules[name].weight): name for name in names})
     try:
         with counter:
             model(image)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import checkpoint, packages
 from . import options as shared
+from .agreement import check_written
 from .belongings import check_pruned
 from .criteria import CRITERIA
 from .data_sets import look_at, names_in, resolve_data
 from .documents import found_in, read_json
 from .errors import PruningError
-from .exporting import run_release
+from .exporting import comparison_images, run_release
 from .files import naming_the_disk, temporary_folder
 from .following import Origin, run_of, say_next
 from .keeping import check_order
@@ -24,7 +26,7 @@ from .locks import alone_in
 from .model_yamls import build, is_model_yaml, model_yaml
 from .pipeline import Pruned, prune_network, repeat_plan, traced
 from .plan import PruningPlan
-from .report import cost_table, layer_table, table
+from .report import cost_table, layer_table, pixels, table
 from .settings import IMAGES, VALIDATION
 from .stages import check_side, located, quiet_release, say, shown, write_folder
 from .stale import is_export, older_products
@@ -33,6 +35,7 @@ from .zeros import LEAST_SHARE, share_at_zero
 
 DEFAULT_RATIO = 0.7
 KEYS = VALIDATION | IMAGES | {"cfg", "round_to"}  # settings of Ultralytics that may be read
+COMPARED = 2  # images of a data set on which the ONNX is compared; export.py takes more
 TARGETS = ("prune_ratio", "speed_up", "target_params", "zeros")
 
 
@@ -92,7 +95,9 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     else:
         before_mb = weights.stat().st_size / 1e6 if source["sha256"] else None
         repeated = located(options.plan) if options.plan else None
-        files = write(result, folder, onnx=options.onnx, train_args=train_args, repeated=repeated)
+        images = images_for(data, train_args, model.task) if options.onnx else []
+        written = {"onnx": options.onnx, "repeated": repeated, "images": images}
+        files = write(result, folder, train_args=train_args, **written)
         after_mb = (folder / "pruned.pt").stat().st_size / 1e6
         say(cost_table(result.plan, (before_mb, after_mb) if before_mb else None))
         if before_mb:
@@ -216,8 +221,28 @@ def check_family(model: Any, cfg: str | None, size: str | None) -> None:
         raise PruningError(f"--cfg {cfg} is of size {other['scale']}, the weights are of size {scale}; leave it out")
 
 
+def images_for(data: str | None, train_args: dict[str, Any], task: str) -> list[Path]:
+    """Returns images to compare the ONNX on: of `--data`, else of the checkpoint's own training, if they are here."""
+    trained_on = train_args.get("data")
+    if data is None and not (isinstance(trained_on, (str, Path)) and Path(trained_on).exists()):
+        return []
+    try:
+        return comparison_images(data, data or str(trained_on), COMPARED, task)
+    except PruningError as error:
+        if data:
+            raise
+        say(f"Comparing on random images; the data of the training is not here ({error})")
+        return []
+
+
 def write(
-    result: Pruned, folder: Path, *, onnx: bool, train_args: dict[str, Any], repeated: Path | None = None
+    result: Pruned,
+    folder: Path,
+    *,
+    onnx: bool,
+    train_args: dict[str, Any],
+    repeated: Path | None = None,
+    images: Sequence[Path] = (),
 ) -> list[Path]:
     """Writes `pruned.pt`, `pruned.json` and `pruned.onnx`: made in a temporary folder, moved when all are there.
 
@@ -227,9 +252,17 @@ def write(
         onnx: Whether to export it.
         train_args: What the network was trained with.
         repeated: The plan that was read; if that is `pruned.json` itself, it stays as it is.
+        result: The pruned network.
+        folder: Where they go.
+        onnx: Whether an ONNX is wanted.
+        train_args: The arguments of the training that the network comes from.
+        images: Images to compare the ONNX on, beside random ones.
 
     Returns:
         The files written.
+
+    Raises:
+        PruningError: If the ONNX finds or computes something else than the checkpoint; nothing is written then.
     """
     own_plan = folder / "pruned.json"
     with naming_the_disk(folder), temporary_folder(folder, "pruning") as temporary:
@@ -237,10 +270,11 @@ def write(
         if not (repeated and own_plan.exists() and own_plan.samefile(repeated)):
             (temporary / "pruned.json").write_text(result.plan.to_json(), encoding="utf-8")
         if onnx:
-            say(f"Exporting to ONNX at {result.plan.settings['imgsz']} pixels ...")
+            say(f"Exporting to ONNX at {pixels(result.plan.settings['imgsz'])} pixels ...")
             with quiet_release():
                 settings = {"format": "onnx", "imgsz": result.plan.settings["imgsz"], "device": "cpu"}
-                run_release(temporary / "pruned.pt", settings)
+                product = run_release(temporary / "pruned.pt", settings)
+                check_written(product, temporary / "pruned.pt", images, settings)
         made = sorted(temporary.iterdir(), key=lambda file: file.suffix == ".pt")  # the .pt, which is read on, last
         if not onnx:
             _drop_onnx(folder / "pruned.onnx")
@@ -278,7 +312,7 @@ def say_findings(result: Pruned) -> None:
         ms = measured.get("ms")
         words = f"{ms['before']} ms before, {ms['after']} ms after: {measured['speed_up']}x" if ms else "not timed"
         words += " by the table, not timed here" if measured.get("predicted") and ms else ""
-        say(f"Latency at {plan.settings['imgsz']} px: {words} ({about})")
+        say(f"Latency at {pixels(plan.settings['imgsz'])} px: {words} ({about})")
     if plan.blocks:
         say(f"Taken out whole, as no inner channel is left: {', '.join(plan.blocks)}")
     for limit in plan.limits:

@@ -158,7 +158,7 @@ def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
             f"imgsz {imgsz}: '{name}' takes multiples of {stride}, e.g. {imgsz + stride - imgsz % stride}"
         )
     cost = cost_of(trace(model, imgsz=imgsz))
-    return replace(row, task=model.task, classes=len(model.names), parameters=cost.params, gflops=cost.gflops)
+    return replace(row, task=model.task, classes=len(model.names), parameters=cost.deployed, gflops=cost.gflops)
 
 
 def look_at_onnx(path: Path, row: Measurement) -> Measurement:
@@ -293,6 +293,8 @@ def comparison(rows: Sequence[Measurement]) -> str:
     runs = dict.fromkeys((Path(row.checkpoint).suffix, row.device.replace("0", "GPU 0"), row.batch) for row in rows)
     places = ", ".join(f"{kind} on {place} in batches of {batch}" for kind, place, batch in runs)
     notes = f"ms/image is the network alone: {places}."
+    if any(row.gflops is not None for row in rows):
+        notes += "\nParameters and GFLOPs are those of the deployed network."
     if any(row.gflops is None for row in rows):
         notes += "\nAn .onnx has its batch norms inside the convolutions: fewer parameters for the same network."
     return table(("checkpoint", *sizes, *titles.values(), "change", "ms/image"), cells) + "\n\n" + notes

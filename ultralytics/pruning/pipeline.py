@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,7 +78,7 @@ def prune_network(
     latency: Latency | None = None,
     scoring: Scoring | None = None,
     limits: Limits | None = None,
-    imgsz: int = 640,
+    imgsz: int | Sequence[int] = 640,
     fold: bool = True,
     statistics: Images | None = None,
     source: dict[str, str] | None = None,
@@ -196,7 +197,7 @@ def _carried_out(
     return Pruned(pruned, plan, difference, unfolded)
 
 
-def traced(model: nn.Module, imgsz: int) -> ChannelMap:
+def traced(model: nn.Module, imgsz: int | Sequence[int]) -> ChannelMap:
     """Traces a network; one that does not take an image alone is an error in one line.
 
     Raises:

@@ -6,7 +6,7 @@ Whoever has the plan and the original network can repeat and check the cut.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ class PruningPlan:
             "format": FORMAT,
             "source": dict(self.source),
             "settings": dict(self.settings),
-            "cost": {"before": asdict(self.before), "after": asdict(self.after)},
+            "cost": {"before": self.before.to_dict(), "after": self.after.to_dict()},
             "seconds": dict(self.seconds),
             "pinned": dict(self.pinned),
             "limits": list(self.limits),

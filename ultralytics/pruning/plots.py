@@ -57,8 +57,8 @@ def network_gammas(path: Path, title: str) -> NetworkGammas:
     Raises:
         PruningError: If it is no checkpoint, or none of its scales can be pruned.
     """
-    model, _ = checkpoint.load(path)
-    channel_map = trace(model)
+    model, content = checkpoint.load(path)
+    channel_map = trace(model, imgsz=checkpoint.image_size(content))
     gammas = gammas_of(channel_map, model)
     layers = {name: gamma.prunable() for name, gamma in gammas.items()}
     return NetworkGammas(title, layers, ratio_cuts(channel_map, model))

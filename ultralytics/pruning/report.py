@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .cost import Cost
 from .plan import PruningPlan
 
 
@@ -36,8 +37,19 @@ def layer_table(plan: PruningPlan) -> str:
     return table(("layer", "type", "channels", "kept", "share"), rows)
 
 
+def pixels(imgsz: Any) -> str:
+    """Returns an image size in words: 640, or 480x640."""
+    return "x".join(map(str, imgsz)) if isinstance(imgsz, (list, tuple)) else str(imgsz)
+
+
+def deployed_note(*costs: Cost) -> str:
+    """Returns a line that says of which network the costs are, where more is trained than deployed, else nothing."""
+    left_out = [f"{cost.training_only:,}" for cost in costs if cost.training_only]
+    return f"\n(deployed: without the {' and '.join(left_out)} parameters that only training needs)" if left_out else ""
+
+
 def cost_table(plan: PruningPlan, megabytes: tuple[float, float] | None = None) -> str:
-    """Returns what a plan saves: parameters, GFLOPs (2 x multiply-adds), and file size if given, before and after.
+    """Returns what a plan saves of the deployed network: parameters, GFLOPs (2 x multiply-adds), file size if given.
 
     Args:
         plan: The plan.
@@ -45,9 +57,9 @@ def cost_table(plan: PruningPlan, megabytes: tuple[float, float] | None = None) 
     """
     before, after = plan.before, plan.after
     rows: list[tuple[str, Any, Any, float]] = [
-        ("parameters", f"{before.params:,}", f"{after.params:,}", after.params / before.params),
+        ("parameters", f"{before.deployed:,}", f"{after.deployed:,}", after.deployed / before.deployed),
         (
-            f"GFLOPs at {plan.settings.get('imgsz', 640)} px",
+            f"GFLOPs at {pixels(plan.settings.get('imgsz', 640))} px",
             f"{before.gflops:.2f}",
             f"{after.gflops:.2f}",
             after.macs / before.macs,
@@ -55,4 +67,5 @@ def cost_table(plan: PruningPlan, megabytes: tuple[float, float] | None = None) 
     ]
     if megabytes:
         rows.append(("file in MB", f"{megabytes[0]:.2f}", f"{megabytes[1]:.2f}", megabytes[1] / megabytes[0]))
-    return table(("", "before", "after", "left"), [(*row[:3], f"{row[3]:.1%}") for row in rows])
+    rows_in_words = [(*row[:3], f"{row[3]:.1%}") for row in rows]
+    return table(("", "before", "after", "left"), rows_in_words) + deployed_note(before, after)

@@ -76,7 +76,7 @@ def prune_options(folder: Path) -> tuple[tuple[str, ...], str]:
     """
     model, content = checkpoint.load(folder / "weights" / "last.pt")
     mode = (content.get("train_args") or {}).get("sparsity")
-    channel_map = trace(model)
+    channel_map = trace(model, imgsz=checkpoint.image_size(content))
     if share_at_zero(channel_map, model) >= LEAST_SHARE:
         return (), "prune.py will cut just the channels that are at exactly zero."
     if mode == "group_sl":

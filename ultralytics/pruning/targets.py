@@ -94,9 +94,9 @@ class Budget:
             self.limit = self._ms / target.value
         else:
             self.limit = target.value
-            if whole.params <= target.value:
+            if whole.deployed <= target.value:
                 raise NothingToRemoveError(
-                    f"{target.value:,.0f} parameters are wanted, but the network has only {whole.params:,}"
+                    f"{target.value:,.0f} parameters are wanted, but the network has only {whole.deployed:,}"
                 )
 
     def spent(self, kept: np.ndarray) -> float:
@@ -106,7 +106,7 @@ class Budget:
         if self._latency is not None:
             return self._latency(kept)
         cost = self._cost(kept)
-        return cost.macs if self.target.name == "speed_up" else cost.params
+        return cost.macs if self.target.name == "speed_up" else cost.deployed
 
     def outcome(self, kept: np.ndarray) -> str | None:
         """Says in words how a choice misses the target, or goes beyond it by more than `TOLERANCE`, else None."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import nn
 
 from .blocks import residual_blocks
 from .channels import Balance, ChannelMap, Layer
 from .counting import cells_at
+from .deployed import deployed
 from .dormant import read_by_dormant
 from .records import LAYER_TYPES, Record, stored_in, tensors_in
 from .sizes import Attribute, attributes_as_sizes
@@ -76,14 +76,15 @@ def _stride(model: nn.Module) -> int:
     return max(int(max(torch.as_tensor(getattr(model, "stride", 32)).flatten().tolist())), 32)
 
 
-def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 640) -> ChannelMap:
+def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int | Sequence[int] = 640) -> ChannelMap:
     """Finds the channels of a network, the groups that they form, and which of them can be removed.
 
     Args:
         model: A network that takes images, alone or inside of DistributedDataParallel or `torch.compile`; it is left
             as it was.
         image: An image batch (N, C, H, W) to run it on. By default zeros, as small as the network's stride allows.
-        imgsz: Side of the square image, in pixels, for which costs will be given; that of `image` if there is one.
+        imgsz: Side of the square image, or height and width, in pixels, for which costs will be given; that of `image`
+            if there is one.
 
     Returns:
         The channels and what ties them.
@@ -92,8 +93,8 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 6
     parameter = next(model.parameters())
     wanted: tuple[int, ...] = image_shape(model, 1) if image is None else tuple(image.shape)
     if image is None:
-        side = math.ceil(imgsz / wanted[-1]) * wanted[-1]
-        wanted = (*wanted[:2], side, side)
+        given = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
+        wanted = (*wanted[:2], *(math.ceil(side / wanted[-1]) * wanted[-1] for side in given))
         image = torch.zeros(image_shape(model, 2), device=parameter.device, dtype=parameter.dtype)
     with quiet(model):
         tracer = _follow(model, image)
@@ -103,7 +104,28 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int = 6
             at_wanted = cells_at(model, cells, image.new_zeros(()).expand(1, *wanted[1:]))
             cells = at_wanted or {name: round(own * growth) if own > 1 else 1 for name, own in cells.items()}
         channel_map = _channel_map(model, tracer, cells)
-        return replace(channel_map, blocks=residual_blocks(model, tracer, channel_map))
+        channel_map = replace(channel_map, blocks=residual_blocks(model, tracer, channel_map))
+    return _as_deployed(model, channel_map, image.new_zeros(()).expand(1, *wanted[1:]))
+
+
+def _as_deployed(model: nn.Module, channel_map: ChannelMap, image: torch.Tensor) -> ChannelMap:
+    """Notes which layers and other parameters are deployed, and how often these are used for an image."""
+    found = deployed(model, image)
+    if found is None:
+        return channel_map
+    layers = {
+        name: replace(layer, deployed=name in found.names, cells=found.cells.get(name) or layer.cells)
+        if layer.kind != "Buffer"
+        else layer
+        for name, layer in channel_map.layers.items()
+    }
+    others = {name: tensor.numel() for name, tensor in model.named_parameters()}
+    gone = [
+        count
+        for name, count in others.items()
+        if name not in found.names and name not in layers and name.rpartition(".")[0] not in layers
+    ]
+    return replace(channel_map, layers=layers, training_only=sum(gone))
 
 
 def _follow(model: nn.Module, image: torch.Tensor) -> Tracer:
@@ -177,13 +199,10 @@ def _channel_map(model: nn.Module, tracer: Tracer, cells: dict[str, int]) -> Cha
         widths={(key.module, key.place): group_of[labels] for key, labels in tracer.widths.items()},
         unknown=dict(tracer.unknown),
         other_parameters=sum(parameter.numel() for parameter in model.parameters()) - counted,
-        parts=tuple(part for key, part in parts.items() if key not in known and not _always_there(part, pinned)),
+        parts=tuple(  # a pinned channel is there in any case
+            part for key, part in parts.items() if key not in known and pinned.keys().isdisjoint(part.tolist())
+        ),
     )
-
-
-def _always_there(part: np.ndarray, pinned: dict[int, str]) -> bool:
-    """Whether any of these groups is kept whatever is cut."""
-    return not pinned.keys().isdisjoint(part.tolist())
 
 
 def _parameters(model: nn.Module, name: str) -> list[nn.Parameter]:

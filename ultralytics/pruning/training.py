@@ -24,7 +24,7 @@ from .keeping import check_classes
 from .locks import alone_in
 from .model_yamls import build, is_model_yaml, model_yaml
 from .rebuild import is_pruned, refusal
-from .report import table
+from .report import deployed_note, pixels, table
 from .run_folders import (
     forget_replaced,
     interrupted_run,
@@ -267,13 +267,14 @@ def find_weights(weights: str, stage: Stage) -> Path:
 
 def summary(folder: Path) -> str:
     """Returns the table at the end of a training stage: both checkpoints' size, accuracy and gammas."""
-    rows = []
+    rows, notes = [], set()
     for file in ("best.pt", "last.pt"):
         path = folder / "weights" / file
         if not path.is_file():
             continue
         model, content = checkpoint.load(path)
-        channel_map = trace(model)
+        imgsz = checkpoint.image_size(content)
+        channel_map = trace(model, imgsz=imgsz)
         cost = cost_of(channel_map)
         score = accuracy(content.get("train_metrics") or {}, model.task)
         what = titles_of(model.task)[what_counts(model.task)]
@@ -281,13 +282,13 @@ def summary(folder: Path) -> str:
         rows.append(
             (
                 shown(path),
-                f"{cost.params:,}",
+                f"{cost.deployed:,}",
                 f"{cost.gflops:.2f}",
                 "-" if score is None else f"{score:.4f}",
                 f"{np.mean(gammas < 1e-2):.1%}",
                 f"{np.mean(gammas < 1e-3):.1%}",
             )
         )
-    return "\n" + table(
-        ("checkpoint", "parameters", "GFLOPs at 640 px", what, "|gamma| < 1e-2", "|gamma| < 1e-3"), rows
-    )
+        notes.add(deployed_note(cost))
+    titles = ("checkpoint", "parameters", f"GFLOPs at {pixels(imgsz)} px", what, "|gamma| < 1e-2", "|gamma| < 1e-3")
+    return "\n" + table(titles, rows) + "".join(sorted(notes))

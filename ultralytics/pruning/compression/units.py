@@ -43,10 +43,10 @@ def on_one_device(recipe: Recipe) -> dict[str, Any]:
 
 
 def size(file: Path, recipe: Recipe) -> tuple[int, int]:
-    """Returns parameters and multiply-adds of a checkpoint."""
+    """Returns parameters and multiply-adds of a checkpoint, as it is deployed."""
     model, _ = checkpoint.load(file)
     cost = cost_of(trace(model, imgsz=recipe.training["imgsz"]))
-    return cost.params, cost.macs
+    return cost.deployed, cost.macs
 
 
 def widths(file: Path) -> dict[str, int]:

@@ -56,7 +56,7 @@ Shapes = Mapping[str, tuple[Shape, ...]]  # the calls of each layer
 
 
 def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> Shapes:
-    """Runs a network once and notes the shape of each call of each layer that has filters.
+    """Runs a network once and notes the shape of each call of each deployed layer that has filters.
 
     Args:
         model: The network; it is left as it is.
@@ -70,7 +70,7 @@ def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> Shapes:
     found: dict[str, list[Shape]] = {}
     handles = []
     for layer in channel_map.layers.values():
-        if layer.has_filters:
+        if layer.has_filters and layer.deployed:
 
             def note(module: Any, inputs: tuple, layer: Layer = layer) -> None:
                 found.setdefault(layer.name, []).append(_shape(layer, module, inputs[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ class SparsityRun:
     Args:
         model: The network, without wrappers.
         settings: What is asked for.
+        imgsz: Side of the training images in pixels, or height and width: a target is met at this size.
 
     Attributes:
         settings: What is asked for.
@@ -38,8 +40,8 @@ class SparsityRun:
         PruningError: If the network has nothing that can fade.
     """
 
-    def __init__(self, model: nn.Module, settings: Settings) -> None:
-        channel_map = trace(model)
+    def __init__(self, model: nn.Module, settings: Settings, imgsz: int | Sequence[int] = 640) -> None:
+        channel_map = trace(model, imgsz=imgsz)
         self.settings = settings
         self.scales = Scales.of(model, channel_map)
         self.history = History()
