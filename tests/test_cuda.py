@@ -1,7 +1,7 @@
 """The engine on an emulated GPU (see `emulated_cuda.py` for what that can and cannot show).
 
-Whatever reads weights, cuts, checks, fades or times runs here on `cuda:0`, where an operation that mixes devices raises,
-and has to give what it gives on the CPU, bit for bit: both compute with the same kernels. Trainings and stages are in
+Whatever reads weights, cuts, checks, fades or times runs here on `cuda:0`, where an operation that mixes devices
+raises, and has to give what it gives on the CPU, bit for bit: both compute with the same kernels. Trainings and stages are in
 `test_cuda_training.py`.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from emulated_cuda import emulated_cuda
-from networks import Net, block, conv, csp_net, image, letters, set_weights, yolo
+from networks import Net, block, chain, conv, csp_net, image, letters, set_weights, yolo
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -135,7 +135,10 @@ def test_zeros_ratios_and_gammas_are_read(cuda):
     assert np.array_equal(zero_groups(there, gpu), zero_groups(here, cpu)) and share_at_zero(there, gpu) > 0
     assert ratio_cuts(there, gpu) == ratio_cuts(here, cpu)
     assert np.array_equal(prunable_values(there, gpu), prunable_values(here, cpu))
-    assert same_weights(prune_network(gpu, zeros=True).model, prune_network(cpu, zeros=True).model)
+    cpu = chain(8, 8)
+    cpu.body[0][1].weight.data[:3] = 0
+    found = prune_network(on_gpu(cpu, cuda), zeros=True)
+    assert found.model.body[0][0].out_channels == 5 and same_weights(found.model, prune_network(cpu, zeros=True).model)
 
 
 def test_a_network_of_the_gpu_is_saved_for_anybody(cuda, tmp_path):
@@ -265,10 +268,8 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function._schema.name
-        by_mask = name.startswith("aten::index") and any(
-            own is not None and own.dtype is torch.bool
-            for own in (args[1] if isinstance(args[1], (list, tuple)) else [])
-        )
+        indices = args[1] if name.startswith("aten::index") and isinstance(args[1], (list, tuple)) else ()
+        by_mask = any(own is not None and own.dtype is torch.bool for own in indices)
         if by_mask or name in {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal"}:
             self.seen += (name,)
         return function(*args, **(kwargs or {}))
