@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 from conftest import REPOSITORY
 from test_bad_input import one_thread, run  # noqa: F401
@@ -141,7 +142,8 @@ def test_what_a_stage_has_begun_is_not_taken_for_a_stub_by_another_stage(file, t
 
 def test_an_export_replaces_only_exports(tmp_path):
     made, place = tmp_path / "made.onnx", tmp_path / "best.onnx"
-    made.write_bytes(b"Ultralytics YOLOv8n")
+    model = onnx.ModelProto(metadata_props=[onnx.StringStringEntryProto(key="author", value="Ultralytics")])
+    made.write_bytes(model.SerializeToString())
     check_replaceable(made, place)
     place.write_bytes(b"somebody's")
     assert is_export(made) and not is_export(place)

@@ -1,8 +1,8 @@
 """The engine on an emulated GPU (see `emulated_cuda.py` for what that can and cannot show).
 
 Whatever reads weights, cuts, checks, fades or times runs here on `cuda:0`, where an operation that mixes devices
-raises, and has to give what it gives on the CPU, bit for bit: both compute with the same kernels. Trainings and stages are in
-`test_cuda_training.py`.
+raises, and has to give what it gives on the CPU, bit for bit: both compute with the same kernels. Trainings and stages
+are in `test_cuda_training.py`.
 """
 
 import copy

@@ -65,6 +65,6 @@ def test_a_wrong_cut_on_the_device_is_seen(runs, monkeypatch):
 
     cut = gpu_engine.cut
     monkeypatch.setattr(gpu_engine, "cut", cut_wrong)
+    scale = gpu.Scale.of("cpu", tiny=True)
     with pytest.raises(PruningError, match="differs"):
-        scale = gpu.Scale.of("cpu", tiny=True)
         gpu_engine.exactness(scale, scale.networks[0])

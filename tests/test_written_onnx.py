@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from networks import set_weights
 
 from benchmarks.zoo_models import named
-from ultralytics.pruning import agreement, cutting, exporting, save, stages
+from ultralytics.pruning import agreement, cutting, exporting, pruned_files, save, stages
 from ultralytics.pruning.outputs import RAW_TOLERANCE, chosen_difference, random_images, raw_difference
 
 
@@ -79,7 +79,7 @@ def test_an_onnx_that_computes_something_else_is_not_written(images, digits, tmp
         onnx.save(model, product)
         return product
 
-    monkeypatch.setattr(cutting, "run_release", wrong)
+    monkeypatch.setattr(pruned_files, "run_release", wrong)
     more = {"data": str(digits)} if images else {}
     file = checkpoint(tmp_path, "yolov8n", trained=True, **more)
     folder = tmp_path / "out"
@@ -96,10 +96,10 @@ def test_an_onnx_that_computes_something_else_is_not_written(images, digits, tmp
 
 
 def test_images_of_the_data_or_of_the_training_are_compared_if_they_are_here(digits, tmp_path) -> None:
-    assert len(cutting.images_for(str(digits), {}, "detect")) == cutting.COMPARED
-    assert len(cutting.images_for(None, {"data": str(digits)}, "detect")) == cutting.COMPARED
-    assert cutting.images_for(None, {"data": str(tmp_path / "gone.yaml")}, "detect") == []
-    assert cutting.images_for(None, {}, "detect") == []
+    assert len(pruned_files.images_for(str(digits), {}, "detect")) == pruned_files.COMPARED
+    assert len(pruned_files.images_for(None, {"data": str(digits)}, "detect")) == pruned_files.COMPARED
+    assert pruned_files.images_for(None, {"data": str(tmp_path / "gone.yaml")}, "detect") == []
+    assert pruned_files.images_for(None, {}, "detect") == []
 
 
 # How raw outputs are compared

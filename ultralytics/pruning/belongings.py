@@ -38,7 +38,6 @@ COMPRESSION = (
     *(rf"val/{picture}" for picture in PICTURES),
     *(rf"(steered|step-\d+|fine-tuned)/{file}" for file in TRAINING),
 )
-EXPORTED = b"ultralytics"  # the release signs the ONNX files that it writes
 
 
 def foreign(folder: Path, patterns: Sequence[str]) -> list[str]:
@@ -122,8 +121,11 @@ def is_plan(file: Path) -> bool:
 
 
 def is_export(file: Path) -> bool:
-    """Whether a file is an ONNX that the release wrote."""
+    """Whether a file is an ONNX that the release exported, by its metadata."""
+    import onnx
+
     try:
-        return EXPORTED in file.read_bytes().lower()
-    except OSError:
+        model = onnx.load(file, load_external_data=False)
+    except Exception:  # whatever its parser raises
         return False
+    return any(entry.key == "author" and entry.value == "Ultralytics" for entry in model.metadata_props)

@@ -14,14 +14,3 @@ def older_products(checkpoint: Path) -> list[Path]:
     stem, time = checkpoint.stem, checkpoint.stat().st_mtime_ns
     beside = [entry for entry in checkpoint.parent.iterdir() if entry.name.startswith((f"{stem}.", f"{stem}_"))]
     return sorted(e for e in beside if e.suffix not in OF_THE_CHECKPOINT and e.stat().st_mtime_ns < time)
-
-
-def is_export(file: Path) -> bool:
-    """Whether a file is an ONNX that the release exported, by its metadata."""
-    import onnx
-
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except Exception:  # whatever its parser raises
-        return False
-    return any(entry.key == "author" and entry.value == "Ultralytics" for entry in model.metadata_props)
