@@ -114,8 +114,8 @@ def look(scale: Scale) -> str:
 
 def prune(scale: Scale) -> str:
     """Cuts what the steered training left at zero."""
-    data = ("--data", scale.data, "--imgsz", str(scale.imgsz), "--device", scale.device)
-    run(scale, "prune.py", "--weights", weights("steered", "last.pt"), "--save-dir", folder(), "--val", *data)
+    own = ("--weights", weights("steered", "last.pt"), "--save-dir", folder(), "--imgsz", str(scale.imgsz))
+    run(scale, "prune.py", *own, "--device", scale.device)  # without --val, whose folder is not ours alone
     plan = plans_of(load(folder() / "pruned.pt")[0])[-1]
     if plan.after.params >= plan.before.params:
         raise PruningError("nothing was cut")

@@ -13,7 +13,7 @@ import yaml
 from conftest import REPOSITORY
 
 from ultralytics.pruning import load, stages, training
-from ultralytics.pruning.following import Origin, _name, run_of, seen
+from ultralytics.pruning.following import Origin, _name, run_of, say_next, seen
 
 QUICK = {"--epochs": "1", "workers=0": None, "plots=False": None, "nbs=8": None, "val=False": None}
 COMPRESS = ("--speed-up", "1.5", "--scheme", "stepwise", "--steps", "1", "--epochs-per-step", "1", "--no-distill",
@@ -118,3 +118,11 @@ def test_paths_are_seen_from_where_the_user_stands(repository, monkeypatch):
     assert seen(file) == f"{repository.parent.name}/my repository/runs/a/weights/best.pt"
     monkeypatch.chdir(REPOSITORY)
     assert seen(file) == str(file) and run_of(repository / "weights" / "pruned.pt") == ""
+
+
+@pytest.mark.parametrize(("data", "word"), [("./data/gone.yaml", "my.yaml"), ("coco8.yaml", "coco8.yaml")])
+def test_data_of_another_machine_is_not_printed_as_if_it_were_here(repository, capfd, data, word):
+    say_next(("finetune.py",), Origin(repository / "best.pt", data=data))
+    said = capfd.readouterr().out
+    assert f"--data {word}" in said.splitlines()[-1]
+    assert ("is not on this machine" in said) == (word == "my.yaml")

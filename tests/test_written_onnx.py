@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from networks import set_weights
 
 from benchmarks.zoo_models import named
-from ultralytics.pruning import agreement, cutting, exporting, pruned_files, save, stages
+from ultralytics.pruning import agreement, exporting, pruned_files, save, stages
 from ultralytics.pruning.outputs import RAW_TOLERANCE, chosen_difference, random_images, raw_difference
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -250,13 +251,11 @@ def say_findings(result: Pruned) -> None:
 
 def accuracy_table(before: Path, after: Path, data: str, imgsz: int, options: argparse.Namespace) -> str:
     """Returns precision, recall and mAP of two checkpoints on a data set."""
-    from .stages import RUNS
-
     rows = []
     for path in (before, after):
         settings = {"data": data, "imgsz": imgsz, "device": options.device, **options.settings}
-        own = {"project": str(RUNS), "name": "prune-val", "exist_ok": True, "plots": False}
-        metrics, _, _ = validate(path, {**own, **settings})
+        with tempfile.TemporaryDirectory(prefix="prune-val-") as folder:  # the release makes a run folder in any case
+            metrics, _, _ = validate(path, {"project": folder, "name": "val", "plots": False, **settings})
         rows.append((shown(path), *(f"{value:.4f}" for key, value in metrics.results_dict.items() if key != "fitness")))
         titles = [key.removeprefix("metrics/").removesuffix("(B)") for key in metrics.results_dict if key != "fitness"]
     return "\n" + table(("checkpoint", *titles), rows)

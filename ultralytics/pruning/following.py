@@ -60,6 +60,9 @@ def run_of(weights: Path) -> str:
     return folder.parent.name if folder.name == "weights" and folder.parent.parent == stages.RUNS.resolve() else ""
 
 
+PLACEHOLDER = "my.yaml"  # in the place of a data set that is not on this machine
+
+
 def say_next(scripts: Sequence[str], origin: Origin, more: Sequence[str] = ()) -> None:
     """Prints a line with a command for each script.
 
@@ -68,6 +71,9 @@ def say_next(scripts: Sequence[str], origin: Origin, more: Sequence[str] = ()) -
         origin: What they go on with.
         more: Further words of the last one.
     """
+    if origin.data and not _is_known(origin.data):
+        where = "is not on this machine: name your data set in the place of"
+        stages.say(f"The data of its training, {origin.data}, {where} {PLACEHOLDER}")
     for script in scripts:
         words = [*_WORDS[script](origin), *(more if script == scripts[-1] else ())]
         stages.say(f"Next: python {shlex.join([seen(stages.ROOT / script), *words])}")
@@ -88,9 +94,19 @@ def _data(origin: Origin) -> list[str]:
         default = checks.check_file(DEFAULT_DATA, hard=False)
         if not default or Path(origin.data).resolve() != Path(default).resolve():
             words += ["--data", seen(Path(origin.data))]
-    elif origin.data and origin.data != DEFAULT_DATA:  # a name that the release knows, or that is elsewhere
+    elif origin.data and not _is_known(origin.data):
+        words += ["--data", PLACEHOLDER]
+    elif origin.data and origin.data != DEFAULT_DATA:
         words += ["--data", origin.data]
     return words + (["--imgsz", str(origin.imgsz)] if origin.imgsz != DEFAULT_IMGSZ else [])
+
+
+def _is_known(data: str) -> bool:
+    """Whether a data set is here, or its name is one that the release knows."""
+    from ultralytics.utils import checks
+
+    named = Path(data).name == data and (data == "digits" or bool(checks.check_file(data, hard=False)))
+    return Path(data).exists() or named
 
 
 def _name(origin: Origin, default: str) -> list[str]:
