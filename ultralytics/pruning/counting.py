@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,9 +73,9 @@ def _shaped(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         tensors = [value for value in args if isinstance(value, Tensor) and value.dtype.is_floating_point]
         if tensors:
             like = next((tensor for tensor in tensors if tensor.ndim), tensors[0])  # a number may be on the CPU
-            return like.new_zeros(()).expand(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
+            return like.new_zeros(()).expand(np.broadcast_shapes(*(tensor.shape for tensor in tensors)))
     if function in PRODUCTS and min(args[0].ndim, args[1].ndim) > 1:
-        shape = (*torch.broadcast_shapes(args[0].shape[:-2], args[1].shape[:-2]), args[0].shape[-2], args[1].shape[-1])
+        shape = (*np.broadcast_shapes(args[0].shape[:-2], args[1].shape[:-2]), args[0].shape[-2], args[1].shape[-1])
         return args[0].new_zeros(()).expand(shape)
     if function in JOINS:
         tensors, dim = args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0)

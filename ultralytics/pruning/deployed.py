@@ -8,8 +8,10 @@ as it is exported by default. What is gone by then, or is not read, is not deplo
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from .counting import Uses
+
+SMALL = 100_000  # numbers of a tensor that may take memory
 
 
 @dataclass(frozen=True)
@@ -69,25 +73,44 @@ def deployed(model: nn.Module, image: Tensor) -> Deployed | None:
 
 def _fused(model: nn.Module, image: Tensor) -> Any:
     """Returns a copy of a network as it is exported by default, with weights of zeros that take no memory."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    statistics = [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var) if tensor is not None]
-    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), False) for p in model.parameters()}
-    memo |= {id(tensor): tensor.to("meta") for tensor in statistics}
+    memo: dict[int, Any] = {id(p): nn.Parameter(_zeros(p, image.device), False) for p in model.parameters()}
     fused: Any = copy.deepcopy(model, memo).eval()
     if callable(getattr(fused, "fuse", None)):
         if getattr(fused, "end2end", False) and not fused.is_fused():
             fused.end2end = False  # as the release exports without nms=False
-        with torch.device("meta"):
+        with _without_arithmetic():
             fused.fuse(verbose=False)
     for module in fused.modules():
         if isinstance(getattr(module, "export", None), bool):
             module.export = True  # as the release's exporter tells its heads
-        for tensors in (module._parameters, module._buffers):
-            for key, tensor in tensors.items():
-                if tensor is not None and tensor.is_meta:
-                    zeros = torch.zeros((), dtype=tensor.dtype, device=image.device).expand(tensor.shape)
-                    tensors[key] = nn.Parameter(zeros, False) if tensors is module._parameters else zeros
     return fused
+
+
+def _zeros(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns zeros of a tensor's shape: of one number if it is large, as the release writes into small ones only."""
+    if tensor.numel() <= SMALL:
+        return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
+    return torch.zeros((), dtype=tensor.dtype, device=device).expand(tensor.shape)
+
+
+@contextlib.contextmanager
+def _without_arithmetic() -> Iterator[None]:
+    """Lets the release fold a batch norm into its convolution without computing any weight: they are zeros here."""
+    from ultralytics.nn import tasks
+
+    def folded(convolution: Any, _: nn.Module) -> Any:
+        if convolution.bias is None:
+            outputs, weight = convolution.out_channels, convolution.weight
+            convolution.bias = nn.Parameter(weight.new_zeros(outputs), False)
+        return convolution
+
+    names = ("fuse_conv_and_bn", "fuse_deconv_and_bn")
+    release = {name: getattr(tasks, name) for name in names}
+    try:
+        vars(tasks).update(dict.fromkeys(names, folded))
+        yield
+    finally:
+        vars(tasks).update(release)
 
 
 def _owner(name: str) -> str:

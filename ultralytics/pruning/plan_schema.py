@@ -45,8 +45,8 @@ def check_plan(data: Any) -> None:
     mapping(data["cost"], "cost", needs=("before", "after"))
     for when in ("before", "after"):
         cost = mapping(data["cost"][when], f"cost {when}", needs=("params", "macs"))
-        if len(cost) > 2:
-            raise ValueError(f"cost {when} is {brief(cost)}, more than params and macs")
+        if set(cost) - {"params", "macs", "training_only"}:
+            raise ValueError(f"cost {when} is {brief(cost)}, more than params, macs and training_only")
         for name in cost:
             whole(cost[name], f"{name} {when}", 0, 2**63 - 1 if name == "macs" else MOST_PARAMETERS)
     listing(data.get("limits", []), "limits", text)

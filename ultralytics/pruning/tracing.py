@@ -13,7 +13,7 @@ from torch import nn
 from .blocks import residual_blocks
 from .channels import Balance, ChannelMap, Layer
 from .counting import cells_at
-from .deployed import deployed
+from .deployed import Deployed, deployed
 from .dormant import read_by_dormant
 from .records import LAYER_TYPES, Record, stored_in, tensors_in
 from .sizes import Attribute, attributes_as_sizes
@@ -96,23 +96,23 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int | S
         given = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
         wanted = (*wanted[:2], *(math.ceil(side / wanted[-1]) * wanted[-1] for side in given))
         image = torch.zeros(image_shape(model, 2), device=parameter.device, dtype=parameter.dtype)
+    one = image.new_zeros(()).expand(1, *wanted[1:])
+    found = deployed(model, one)
     with quiet(model):
         tracer = _follow(model, image)
         cells = {name: record.cells // len(image) for name, record in tracer.records.items() if record.cells}
         growth = math.prod(wanted[2:]) / math.prod(image.shape[2:])
         if growth != 1:
-            at_wanted = cells_at(model, cells, image.new_zeros(()).expand(1, *wanted[1:]))
+            known = found is not None and all(found.cells[name] for name in cells if name in found.names)
+            at_wanted = None if known else cells_at(model, cells, one)
             cells = at_wanted or {name: round(own * growth) if own > 1 else 1 for name, own in cells.items()}
         channel_map = _channel_map(model, tracer, cells)
         channel_map = replace(channel_map, blocks=residual_blocks(model, tracer, channel_map))
-    return _as_deployed(model, channel_map, image.new_zeros(()).expand(1, *wanted[1:]))
+    return _as_deployed(model, channel_map, found) if found else channel_map
 
 
-def _as_deployed(model: nn.Module, channel_map: ChannelMap, image: torch.Tensor) -> ChannelMap:
+def _as_deployed(model: nn.Module, channel_map: ChannelMap, found: Deployed) -> ChannelMap:
     """Notes which layers and other parameters are deployed, and how often these are used for an image."""
-    found = deployed(model, image)
-    if found is None:
-        return channel_map
     layers = {
         name: replace(layer, deployed=name in found.names, cells=found.cells.get(name) or layer.cells)
         if layer.kind != "Buffer"
