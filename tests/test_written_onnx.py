@@ -47,7 +47,7 @@ def prune(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize(
     ("name", "trained"),
-    [("yolo11n", False), ("yolo26n-seg", True), ("yolov10n", True), ("yolov8n-rtdetr", True), ("yolo11n-obb", False)],
+    [("yolo11n", False), ("yolo26n-seg", True), ("yolov8n-rtdetr", True), ("yolo11n-obb", False)],
 )
 def test_the_onnx_is_compared_and_written(name: str, trained: bool, tmp_path, monkeypatch, capsys) -> None:
     file = checkpoint(tmp_path, name, trained=trained)
@@ -84,15 +84,14 @@ def test_an_onnx_that_computes_something_else_is_not_written(images, digits, tmp
     file = checkpoint(tmp_path, "yolov8n", trained=True, **more)
     folder = tmp_path / "out"
     folder.mkdir()
-    for name in ("pruned.pt", "pruned.json", "pruned.onnx"):
-        (folder / name).write_text("of an earlier cut")
+    before = dict.fromkeys(("pruned.pt", "pruned.json", "pruned.onnx"), "of an earlier cut")
+    for name, text in before.items():
+        (folder / name).write_text(text)
     how = ("--prune-ratio", 0.5, "--imgsz", 64)
     code, _, err = prune(monkeypatch, capsys, "--weights", file, "--save-dir", folder, *how)
     assert code == 2
     assert len(err.strip().splitlines()) == 1 and "ONNX" in err
-    assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(
-        ("pruned.pt", "pruned.json", "pruned.onnx"), "of an earlier cut"
-    )
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
 
 
 def test_images_of_the_data_or_of_the_training_are_compared_if_they_are_here(digits, tmp_path) -> None:

@@ -26,7 +26,7 @@ class Cost:
 
     @property
     def deployed(self) -> int:
-        """Number of parameters of the deployed network, before batch norms are folded."""
+        """Number of parameters of the deployed network, before batch norms and branches are folded."""
         return self.params - self.training_only
 
     def to_dict(self) -> dict[str, int]:

@@ -1,9 +1,10 @@
 """Which weights of a network are deployed: what is left when the release has fused it, and is read for an image.
 
-A network holds more than it is deployed with: the second head of v10 and 26, branches that are merged into one
-convolution (RepConv, RepVGGDW), and what only losses read (a semantic branch, the sigmas of a pose, the inner heads of
-a decoder). None of it is listed here: a copy without memory is fused by the release's own code and runs
-as it is exported by default. What is gone by then, or is not read, is not deployed.
+A network holds more than it is deployed with: the second head of v10 and 26, and what only losses read (a semantic
+branch, the sigmas of a pose, the inner heads of a decoder). None of it is listed here: a copy without memory is fused by
+the release's own code and runs as it is exported by default. What is gone by then, or is not read, is not deployed.
+Branches that are merged into one convolution (RepConv, RepVGGDW) are parameters of the deployed network as folded batch
+norms are, but multiply nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Deployed:
 
     Attributes:
         names: The parameters and the modules that own them, by their names in the whole network.
-        cells: How often each weight of a layer with filters is used for one image, by the layer's name.
+        cells: How often each weight of a layer with filters is used for one image, by the layer's name; 0 for a branch
+            that is merged into another.
     """
 
     names: frozenset[str]
@@ -57,12 +59,15 @@ def deployed(model: nn.Module, image: Tensor) -> Deployed | None:
     whole = dict(model.named_parameters())
     read = {name for name in uses.read if name in whole}
     cells = Counter({_owner(name): count for name, count in uses.cells.items()})
-    for name in sorted(uses.read - {""} - whole.keys()):  # of a convolution into which others were merged
+    gone = whole.keys() - dict(fused.named_parameters()).keys()
+    for name in sorted(uses.read - {""} - whole.keys()):  # of a convolution that branches were merged into
         shape, place = fused.get_parameter(name).shape, f"{_owner(_owner(name))}."
-        alike = [key for key in whole if key.startswith(place) and key not in read and whole[key].shape == shape]
-        if name.endswith(".weight") and alike:
-            cells[_owner(alike[0])] = cells.pop(_owner(name), 0)
-            read.update(_of(model, _owner(alike[0])))
+        branches = [key for key in whole if key in gone and key.startswith(place)]
+        like = [_owner(key) for key in branches if whole[key].shape == shape and key.endswith(".weight")]
+        if name.endswith(".weight") and like:
+            read.update(branches)
+            cells.update(dict.fromkeys((_owner(key) for key in branches), 0))
+            cells[like[0]] = cells.pop(_owner(name), 0)
     left = dict(fused.named_modules())
     beside = {_owner(_owner(name)) for name in read}
     for name, module in model.named_modules():

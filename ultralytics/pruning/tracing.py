@@ -103,7 +103,7 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int | S
         cells = {name: record.cells // len(image) for name, record in tracer.records.items() if record.cells}
         growth = math.prod(wanted[2:]) / math.prod(image.shape[2:])
         if growth != 1:
-            known = found is not None and all(found.cells[name] for name in cells if name in found.names)
+            known = found is not None and found.cells.keys() >= cells.keys() & found.names
             at_wanted = None if known else cells_at(model, cells, one)
             cells = at_wanted or {name: round(own * growth) if own > 1 else 1 for name, own in cells.items()}
         channel_map = _channel_map(model, tracer, cells)
@@ -114,7 +114,7 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int | S
 def _as_deployed(model: nn.Module, channel_map: ChannelMap, found: Deployed) -> ChannelMap:
     """Notes which layers and other parameters are deployed, and how often these are used for an image."""
     layers = {
-        name: replace(layer, deployed=name in found.names, cells=found.cells.get(name) or layer.cells)
+        name: replace(layer, deployed=name in found.names, cells=found.cells.get(name, layer.cells))
         if layer.kind != "Buffer"
         else layer
         for name, layer in channel_map.layers.items()

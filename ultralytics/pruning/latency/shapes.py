@@ -70,7 +70,7 @@ def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> Shapes:
     found: dict[str, list[Shape]] = {}
     handles = []
     for layer in channel_map.layers.values():
-        if layer.has_filters and layer.deployed:
+        if layer.has_filters and layer.deployed and layer.cells:
 
             def note(module: Any, inputs: tuple, layer: Layer = layer) -> None:
                 found.setdefault(layer.name, []).append(_shape(layer, module, inputs[0]))
