@@ -116,7 +116,7 @@ def test_a_good_model_yaml_is_built(tmp_path):
     model = build(str(file), "--weights")
     assert model.model[1].conv.out_channels == 32 and isinstance(model.model[1].act, nn.ReLU)
     file.write_text(yaml.safe_dump({**TINY, "activation": "nn.Softmax(1, 2, 3)"}))
-    with pytest.raises(PruningError, match="takes from 1 to 2"):
+    with pytest.raises(PruningError, match=r"nn\.Softmax\(1, 2, 3\)"):
         build(str(file), "--weights")
     assert Conv.default_act is activation
 
@@ -178,7 +178,7 @@ def test_data_yamls_of_stages_that_do_not_train(script, name, tiny, tmp_path, re
 @pytest.mark.parametrize("script", [*DATA_WORDS, "val.py"])
 def test_data_that_is_elsewhere_or_none(script, word, tiny, tmp_path, refused):
     words = (tiny,) if script == "val.py" else words_for(script, tiny, tmp_path / "out")
-    refused(script, *words, "--data", word, named=f"--data {word}")
+    refused(script, *words, "--data", word, named=f"--data {word if '://' in word else Path(word).resolve()}")
 
 
 def test_good_data_is_read(tmp_path):
@@ -344,7 +344,7 @@ def test_latency_tables(name, tiny, table, digits, tmp_path, refused):
     file.write_bytes(spoil(table, {**TABLES, **OWN_LAYERS}[name], json.dumps))
     words = ("--latency-speed-up", "1.5", "--imgsz", 64, "--latency-table", file, "--save-dir", tmp_path / "out")
     line = refused("prune.py", "--weights", tiny, *words, named="table")
-    assert "benchmarks" in line or "table.json" in line or "fit is wrong" in line
+    assert "latency_table.py" in line or "table.json" in line or "fit is wrong" in line
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -394,7 +394,7 @@ def test_a_good_onnx_file_is_described(tmp_path, refused):
 
     (tmp_path / "model.onnx").write_bytes(onnx_bytes())
     file = read_onnx(tmp_path / "model.onnx", "model.onnx")
-    assert (file.task, file.classes, file.parameters, file.sides, file.batch) == ("detect", 2, 18, (64, 64), 1)
+    assert (file.task, len(file.names), file.parameters, file.sides, file.batch) == ("detect", 2, 18, (64, 64), 1)
     try_out(tmp_path / "model.onnx", "model.onnx", file, 1, (64, 64))
     refused("val.py", tmp_path / "model.onnx", "--imgsz", 64, "--data", "gone.yaml", named="--data gone.yaml")
 
@@ -431,7 +431,9 @@ def test_a_run_with_damaged_results_is_not_resumed(name, tiny, digits, runs, ref
     weights = runs / "finetune" / "weights"
     weights.mkdir(parents=True)
     content = torch.load(tiny, weights_only=False)
-    content.update(epoch=0, optimizer={}, train_args={"epochs": 3, "data": str(digits), "imgsz": 64})
+    content.update(
+        epoch=0, optimizer={"state": {}, "param_groups": []}, train_args={"epochs": 3, "data": str(digits), "imgsz": 64}
+    )
     torch.save(content, weights / "last.pt")
     (runs / "finetune" / "results.csv").write_bytes(RESULTS[name])
     refused("finetune.py", "--resume", named="results.csv")

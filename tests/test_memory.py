@@ -1,6 +1,7 @@
 """When memory ends, passes over images go on with fewer at once and find the same. Memory is emulated by a limit."""
 
 import contextlib
+import pathlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -346,6 +347,7 @@ def test_the_parent_of_workers_leaves_the_gpus(monkeypatch) -> None:
     )
     trainer = BaseTrainer.__new__(BaseTrainer)
     trainer.ddp, trainer.model, trainer.callbacks = True, Network(), {}
+    trainer.save_dir, trainer.leave_folder = pathlib.Path(), lambda: None
     trainer.args = SimpleNamespace(rect=False, batch=16)
     trainer.train()
     assert happened == ["emptied", (["workers"], True)]

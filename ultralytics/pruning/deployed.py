@@ -1,8 +1,8 @@
 """Which weights of a network are deployed: what is left when the release has fused it, and is read for an image.
 
 A network holds more than it is deployed with: the second head of v10 and 26, and what only losses read (a semantic
-branch, the sigmas of a pose, the inner heads of a decoder). None of it is listed here: a copy without memory is fused by
-the release's own code and runs as it is exported by default. What is gone by then, or is not read, is not deployed.
+branch, the sigmas of a pose, the inner heads of a decoder). None of it is listed here: a copy without memory is fused
+by the release's own code and runs as it is exported by default. What is gone by then, or is not read, is not deployed.
 Branches that are merged into one convolution (RepConv, RepVGGDW) are parameters of the deployed network as folded batch
 norms are, but multiply nothing.
 """
