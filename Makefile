@@ -34,7 +34,7 @@ zoo: install  ## every model file of the release, and Torch-Pruning beside it: m
 	$(PYTHON) benchmarks/zoo.py
 
 test: install
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(PYTHON) -m ruff check .

@@ -28,6 +28,14 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
 torch.set_num_threads(1)  # the same sums in the same order, whatever the machine
 
 
+LONGEST = ("test_zoo.py", "test_grammar.py", "test_faults.py", "test_compress.py", "test_bad_input.py", "test_parts.py")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """The longest files come first, so that no process is left with one of them at the end (`make test` runs two)."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """The yaml of a small digits data set: 16 images to train on, 8 to validate."""

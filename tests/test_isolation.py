@@ -152,7 +152,7 @@ def passes(digits, tmp_path, onnx) -> dict:
         "recalibrate": lambda: recalibrate(load(WEIGHTS)[0], images),
         "accuracy": lambda: units.accuracy(WEIGHTS, recipe, tmp_path),
         "val.py": lambda: run_one(WEIGHTS, row, validation),
-        "prune.py --val": lambda: accuracy_table(str(WEIGHTS), WEIGHTS, str(digits), 64, options),
+        "prune.py --val": lambda: accuracy_table(WEIGHTS, WEIGHTS, str(digits), 64, options),
         "export": export,
         "agreement": lambda: check_agreement(onnx, WEIGHTS, [picture], {"imgsz": 64}),
         "timing": timing,

@@ -216,6 +216,7 @@ def test_a_ddp_worker_has_the_edits_and_the_network(pruned, quick, tmp_path):
     trainer = DetectionTrainer(overrides=overrides)
     trainer.model = trainer.get_model(weights=load(pruned)[0], cfg=None)
     file = generate_ddp_file(trainer)
+    trainer.leave_folder()  # the worker is not started from this process's training, which would let it in
     try:
         done = run_python(file, cwd=tmp_path, YOLO_CONFIG_DIR=str(REPOSITORY / ".ultralytics"))
     finally:

@@ -79,19 +79,18 @@ def test_an_onnx_that_computes_something_else_is_not_written(images, digits, tmp
         onnx.save(model, product)
         return product
 
-    monkeypatch.setattr(pruned_files, "run_release", wrong)
     more = {"data": str(digits)} if images else {}
     file = checkpoint(tmp_path, "yolov8n", trained=True, **more)
     folder = tmp_path / "out"
-    folder.mkdir()
-    before = dict.fromkeys(("pruned.pt", "pruned.json", "pruned.onnx"), "of an earlier cut")
-    for name, text in before.items():
-        (folder / name).write_text(text)
-    how = ("--prune-ratio", 0.5, "--imgsz", 64)
-    code, _, err = prune(monkeypatch, capsys, "--weights", file, "--save-dir", folder, *how)
+    words = ("--weights", file, "--save-dir", folder, "--imgsz", 64, "--prune-ratio")
+    assert prune(monkeypatch, capsys, *words, 0.3)[0] == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert before.keys() == {"pruned.pt", "pruned.json", "pruned.onnx"}
+    monkeypatch.setattr(pruned_files, "run_release", wrong)
+    code, _, err = prune(monkeypatch, capsys, *words, 0.5)
     assert code == 2
     assert len(err.strip().splitlines()) == 1 and "ONNX" in err
-    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_images_of_the_data_or_of_the_training_are_compared_if_they_are_here(digits, tmp_path) -> None:

@@ -95,7 +95,7 @@ def largest_difference(
         for ours, theirs, other in zip(tensors, found[name], nudged[name], strict=True):
             differences.append(_relative(ours, theirs, largest, other))
     differences += _differences_of_weights(reference, pruned, plan) if plan else []
-    return float(torch.tensor(differences).max())  # NaN if any is
+    return float(torch.tensor(differences, device="cpu").max())  # NaN if any is
 
 
 ROUNDINGS = 1e11  # with a difference of 1e-10 allowed: 10 times what rounding does
@@ -191,8 +191,8 @@ def _numbers_for(module: Any, layer: LayerPlan) -> Tensor:
     cells: list[int] = [] if layer.type == "Linear" else [2, 2]
     if hasattr(module, "kernel_size"):
         cells = [d * (k - 1) + 2 for k, d in zip(module.kernel_size, module.dilation, strict=True)]
-    mask = torch.zeros(layer.in_before)
+    mask = torch.zeros(layer.in_before, device="cpu")
     mask[list(layer.kept_in)] = 1
     generator = torch.Generator().manual_seed(0)
-    numbers = torch.randn(2, layer.in_before, *cells, generator=generator)
+    numbers = torch.randn(2, layer.in_before, *cells, generator=generator, device="cpu")
     return (numbers * mask.view(-1, *[1] * len(cells))).to(like)
