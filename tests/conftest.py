@@ -36,6 +36,14 @@ def pytest_collection_modifyitems(items) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
+@pytest.fixture(autouse=True)
+def plain_arithmetic():
+    """Undoes what a stage that runs in this process does to it: with denormals at zero, Hypothesis draws no floats."""
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> Path:
     """The yaml of a small digits data set: 16 images to train on, 8 to validate."""

@@ -75,7 +75,8 @@ def test_a_compression_strips_a_checkpoint_whole(tmp_path, monkeypatch):
     last = tmp_path / "one" / "weights" / "last.pt"
     last.parent.mkdir(parents=True)
     content = torch.load(WEIGHTS, weights_only=False)
-    torch.save({**content, "epoch": 1, "optimizer": {"state": {}}, "train_args": {"epochs": 2}}, last)
+    arguments = {"epochs": 2, "data": "data.yaml", "imgsz": 64}
+    torch.save({**content, "epoch": 1, "optimizer": {"state": {}, "param_groups": []}, "train_args": arguments}, last)
     shutil.copy(last, last.with_name("best.pt"))
     before = last.read_bytes()
 

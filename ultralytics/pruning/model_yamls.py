@@ -47,10 +47,10 @@ def model_yaml(name: str, option: str) -> dict[str, Any]:
     what = f"{option} {name}"
     file = _file_of(name, what)
     content = read_yaml(file, what)
+    if restricted() and isinstance(content, dict):  # first: the line says how to trust it
+        check_layers(content, f"{what}: ")
     with found_in(what, "no model yaml"):
         check_rows(content)
-    if restricted():
-        check_layers(content, f"{what}: ")
     try:
         config = yaml_model_load(name)
     except Exception as error:  # a file that changed meanwhile, or another one of that name
