@@ -173,19 +173,29 @@ def _matplotlib() -> Restore:
     return lambda: dict.update(library.rcParams, before)
 
 
+def _callback_lists() -> list[dict[str, Any]]:
+    """Returns the release's tables of default callbacks: a training leaves a copy of it under the public name."""
+    from ultralytics.utils import callbacks
+    from ultralytics.utils.callbacks import base
+
+    tables: list[dict[str, Any]] = [base.default_callbacks, callbacks.default_callbacks]
+    return tables[:1] if tables[0] is tables[1] else tables
+
+
 def _settings_and_callbacks() -> Restore:
     from ultralytics import utils
     from ultralytics.utils import callbacks
 
-    settings, lists = dict(utils.SETTINGS), dict(callbacks.default_callbacks)
+    settings, before = dict(utils.SETTINGS), [(own, dict(own)) for own in _callback_lists()]
     integrations = callbacks.add_integration_callbacks
 
     def restore() -> None:
         if dict(utils.SETTINGS) != settings:  # in memory: the file is the user's
             dict.clear(utils.SETTINGS)
             dict.update(utils.SETTINGS, settings)
-        callbacks.default_callbacks.clear()
-        callbacks.default_callbacks.update(lists)
+        for own, lists in before:
+            own.clear()
+            own.update(lists)
         callbacks.add_integration_callbacks = integrations
 
     return restore
@@ -194,8 +204,8 @@ def _settings_and_callbacks() -> Restore:
 def _silence_callbacks() -> None:
     from ultralytics.utils import callbacks
 
-    for event in callbacks.default_callbacks:
-        callbacks.default_callbacks[event] = []
+    for own in _callback_lists():
+        own.update({event: [] for event in own})
     callbacks.add_integration_callbacks = lambda instance: None
 
 
