@@ -11,11 +11,10 @@ import weakref
 
 from ultralytics.pruning import files, loading, locks, resuming, workers
 from ultralytics.pruning.errors import PruningError
-from ultralytics.pruning.moved import go_on_in_place
-from ultralytics.pruning.rebuild import is_pruned
 from ultralytics.pruning.keeping import kept_network
-from ultralytics.pruning.rebuild import refusal
 from ultralytics.pruning.memory import leave_gpus
+from ultralytics.pruning.moved import go_on_in_place
+from ultralytics.pruning.rebuild import is_pruned, refusal
 from ultralytics.pruning.sparsity import Settings, SparsityRun
 
 

@@ -51,9 +51,9 @@ def prune_stage(options: argparse.Namespace) -> None:
 
 def _prune(options: argparse.Namespace, folder: Path) -> None:
     """Prunes, in a folder in which no other process works."""
+    weights = located(options.weights)
     if not options.dry_run:
-        source_file = None if options.weights.endswith((".yaml", ".yml")) else located(options.weights)
-        check_pruned(folder, source_file if source_file and source_file.exists() else None)
+        check_pruned(folder, weights if weights.exists() and not is_model_yaml(options.weights) else None)
     model, train_args, source = load_source(options.weights)
     if options.imgsz:
         check_side(options.imgsz, model)
@@ -81,7 +81,6 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "scoring": scoring}
         latency = shared.latency(options, imgsz)
         result = prune_network(model, source=source, latency=latency, **how, **choice(options, model))
-    weights = located(options.weights)
     if not options.dry_run:
         write_folder(folder)
     say(layer_table(result.plan))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .errors import UntrustedError
+from .errors import UntrustedError, first_line
 from .trust import HOW, trusted
 
 
@@ -26,9 +26,8 @@ def check_images(release: Callable, dataset: str | Path, autodownload: bool = Tr
         wanted = None if allowed or not autodownload else _download_of(dataset)
         if not wanted:
             raise
-        missing = str(error).strip().splitlines()[0].strip()
         raise UntrustedError(
-            f"{missing}; its 'download: {wanted}' is not run unasked: put the images there, or, {HOW}"
+            f"{first_line(error).strip()}; its 'download: {wanted}' is not run unasked: put the images there, or, {HOW}"
         ) from error
 
 

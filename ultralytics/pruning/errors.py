@@ -24,6 +24,11 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def typed_line(error: BaseException) -> str:
+    """Returns the type of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {first_line(error) if str(error).strip() else 'no message'}"
+
+
 def hint(word: str, known: Iterable[str]) -> str:
     """Returns what somebody may have meant by an unknown word, or all that is known."""
     known = list(known)

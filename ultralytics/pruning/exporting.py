@@ -177,8 +177,7 @@ def run_release(weights: Path, settings: dict[str, Any]) -> Path:
     except Exception as error:  # each format raises what its converter raises
         if files.full_disk(error):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PruningError(f"{name}: {reason.removeprefix('ERROR ❌️ ')}") from error
+        raise PruningError(f"{name}: {first_line(error).removeprefix('ERROR ❌️ ')}") from error
     if product.suffix == ".onnx":
         bins_last(product)
     return product

@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from .documents import brief, found_in, read_yaml
-from .errors import PruningError, first_line
+from .errors import PruningError, first_line, typed_line
 from .layer_names import check_layers
 from .model_rows import check_rows
+from .paths import YAML
 from .trust import restricted
 
-SUFFIXES = (".yaml", ".yml")
 MOST_MODULES = 100_000
 MOST_PARAMETERS = 10**9  # seven times the release's largest
 MOST_VALUES = 2**29  # of one tensor on the way of an image of 256 pixels, 2 GB
@@ -29,7 +29,7 @@ SIDE = 256  # what the release builds a network with
 
 def is_model_yaml(name: str) -> bool:
     """Whether a name is that of a yaml, not of a checkpoint."""
-    return name.endswith(SUFFIXES)
+    return name.endswith(YAML)
 
 
 def model_yaml(name: str, option: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def build(name: str, option: str) -> Any:
     except OSError as error:  # e.g. weights of a torchvision backbone
         raise PruningError(f"{option} {name} cannot be built: {error}; give a checkpoint instead") from error
     except Exception as error:  # whatever the release raises
-        raise PruningError(f"{option} {name} cannot be built: {_said(error)}") from error
+        raise PruningError(f"{option} {name} cannot be built: {typed_line(error)}") from error
 
 
 def _file_of(name: str, what: str) -> Path:
@@ -121,11 +121,6 @@ def _activation_kept() -> Iterator[None]:
             yield
     finally:
         Conv.default_act = before
-
-
-def _said(error: Exception) -> str:
-    """Returns an error's type and the first line of what it says."""
-    return f"{type(error).__name__}: {first_line(error)}"
 
 
 class _TooLargeError(Exception):
@@ -191,7 +186,7 @@ def _build_without_memory(config: dict[str, Any], what: str) -> None:
     except _TooLargeError as error:
         raise PruningError(f"{what} describes a network that is too large to be built here: {error}") from error
     except Exception as error:  # whatever modules raise over their arguments
-        raise PruningError(f"{what} describes no network that can be built: {_said(error)}") from error
+        raise PruningError(f"{what} describes no network that can be built: {typed_line(error)}") from error
     finally:
         LOGGER.setLevel(level)
 

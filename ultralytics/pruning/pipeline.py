@@ -13,7 +13,7 @@ from torch import nn
 
 from . import checkpoint
 from .channels import ChannelMap
-from .errors import NothingToRemoveError, PruningError
+from .errors import NothingToRemoveError, PruningError, typed_line
 from .folding import fold_constants
 from .images import Images, recalibrate
 from .latency import Latency, LatencyModel
@@ -160,7 +160,7 @@ def repeat_plan(
     except PruningError:
         raise
     except Exception as error:  # whatever layers of unfitting widths raise
-        raise PlanMismatchError(f"a network cut by this plan does not run ({_first_line(error)})") from error
+        raise PlanMismatchError(f"a network cut by this plan does not run ({typed_line(error)})") from error
     left = sum(p.numel() for p in result.model.parameters())
     if left != plan.after.params:
         raise PlanMismatchError(f"the plan leaves {left:,} parameters, but says that it leaves {plan.after.params:,}")
@@ -216,14 +216,9 @@ def traced(model: nn.Module, imgsz: int | Sequence[int]) -> ChannelMap:
         except Exception as error:  # whatever the model's own code raises
             raise PruningError(
                 f"the network does not run on an image (1, {', '.join(map(str, image.shape[1:]))}) alone, as it has to "
-                f"for its channels to be followed: {_first_line(error)}"
+                f"for its channels to be followed: {typed_line(error)}"
             ) from error
         raise
-
-
-def _first_line(error: Exception) -> str:
-    """Returns an error's type and the first line of what it says."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
 
 
 def check(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> float:
