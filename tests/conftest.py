@@ -18,6 +18,8 @@ import torch
 
 import ultralytics
 from ultralytics.data.digits import Recipe, build
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.pruning import save
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 assert Path(ultralytics.__file__).parent == REPOSITORY / "ultralytics", "the tests need the overlay, not the release"
@@ -66,6 +68,36 @@ def quick(digits) -> dict:
     }
 
 
+SMALL = {  # a detector of a quarter of yolov8n's layers: what takes time in a training of seconds are its files
+    "nc": 10,
+    "backbone": [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "C2f", [32, True]]]
+    + [[-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C2f", [64, True]]],
+    "head": [[[2, 4], 1, "Detect", ["nc"]]],
+}
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """The model yaml of a small detector, for tests of files and processes rather than of networks."""
+    file = tmp_path_factory.mktemp("small") / "small.yaml"
+    file.write_text(json.dumps(SMALL))  # which is YAML, too
+    return file
+
+
+@pytest.fixture(scope="session")
+def small_weights(small) -> Path:
+    """A checkpoint of the small detector, whose gammas differ."""
+    torch.manual_seed(0)
+    model = DetectionModel(small, nc=10, verbose=False)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.2, 1)
+    model.task, model.names = "detect", {number: str(number) for number in range(10)}
+    file = small.with_name("weights.pt")
+    save(model, file)
+    return file
+
+
 @pytest.fixture(scope="session")
 def tau() -> Path:
     """A trained checkpoint that nobody here made: a YOLOv8n-obb of the package `tau-fibrils-yolo`."""
@@ -111,8 +143,9 @@ def run_python(*words: str | Path, cwd: Path = REPOSITORY, timeout: float = 300,
     everything = {**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **settings}
     line = [str(word) for word in words]
     script = Path(cwd, line[0])
-    if not environment and script.suffix == ".py" and (script.parent / "ultralytics" / "pruning").is_dir():
-        return zygote_of(script.parent).run([str(script), *line[1:]], cwd, everything, timeout)
+    root = Path(environment.get("PYTHONPATH", script.parent))  # what the script imports is of this folder
+    if not {*environment} - {"PYTHONPATH"} and script.suffix == ".py" and (root / "ultralytics" / "pruning").is_dir():
+        return zygote_of(root).run([str(script), *line[1:]], cwd, everything, timeout)
     return subprocess.run(
         [sys.executable, *line], cwd=cwd, env=everything, capture_output=True, text=True, timeout=timeout
     )

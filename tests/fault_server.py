@@ -23,6 +23,8 @@ import torch
 
 torch.set_num_threads(1)
 
+import zygote  # noqa: E402
+
 from ultralytics import YOLO  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator  # noqa: E402, F401
 from ultralytics.pruning import cutting, exporting, locks, measuring, stages, training  # noqa: E402
@@ -128,6 +130,7 @@ def serve(request: dict) -> dict:
 
 
 if __name__ == "__main__":
+    zygote.import_everything()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:

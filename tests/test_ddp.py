@@ -7,8 +7,7 @@ import torch
 from conftest import REPOSITORY, run_python
 
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import load, save, trace
+from ultralytics.pruning import load, trace
 from ultralytics.pruning.sparsity import FADED
 from ultralytics.pruning.zeros import share_at_zero
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
@@ -21,20 +20,6 @@ ASKED = {
     "steered": {"target_speed_up": 1.5},
     "group_reg": {"target_sparsity": 0.4},
 }
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory) -> Path:
-    """A network of ten classes whose gammas differ."""
-    torch.manual_seed(0)
-    model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.2, 1)
-    model.task = "detect"
-    file = tmp_path_factory.mktemp("start") / "start.pt"
-    save(model, file)
-    return file
 
 
 def settings(quick: dict, start: Path, folder: Path, mode: str, name: str) -> dict:
@@ -51,14 +36,14 @@ def settings(quick: dict, start: Path, folder: Path, mode: str, name: str) -> di
 
 
 @pytest.fixture(scope="module")
-def two_processes(start, quick, tmp_path_factory) -> Path:
+def two_processes(small_weights, small, quick, tmp_path_factory) -> Path:
     """The folder with a run of each mode: the worker files that the release writes, in two processes."""
     folder = tmp_path_factory.mktemp("two")
     files = []
     try:
         for mode in ASKED:
-            trainer = DetectionTrainer(overrides=settings(quick, start, folder, mode, mode))
-            trainer.model = trainer.get_model(weights=load(start)[0], cfg="yolov8n.yaml")
+            trainer = DetectionTrainer(overrides=settings(quick, small_weights, folder, mode, mode))
+            trainer.model = trainer.get_model(weights=load(small_weights)[0], cfg=str(small))
             files.append((trainer, generate_ddp_file(trainer)))
         done = run_python(
             *("-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv_backend", "c10d"),
@@ -76,10 +61,12 @@ def two_processes(start, quick, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("mode", ASKED)
-def test_two_processes_end_with_equal_gammas_and_the_sparsity_of_one(mode, start, quick, two_processes, tmp_path):
+def test_two_processes_end_with_equal_gammas_and_the_sparsity_of_one(
+    mode, small_weights, quick, two_processes, tmp_path
+):
     ranks = [torch.load(two_processes / mode / f"gammas-{rank}.pt") for rank in (0, 1)]
     assert torch.equal(*ranks)
-    alone = DetectionTrainer(overrides=settings(quick, start, tmp_path, mode, "one"))
+    alone = DetectionTrainer(overrides=settings(quick, small_weights, tmp_path, mode, "one"))
     alone.train()
     small = FADED if mode != "subgradient" else 0.1  # in 8 steps: it only swings around zero
     shares = [float((gammas.abs() < small).float().mean()) for gammas in (ranks[0], alone.sparsity.scales.values())]

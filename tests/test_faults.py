@@ -17,7 +17,6 @@ from conftest import REPOSITORY
 from ultralytics.pruning import files, load
 from ultralytics.pruning.checkpoint import is_finished, sha256
 
-WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
 EPOCH = "ultralytics.engine.trainer:BaseTrainer.optimizer_step"
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
@@ -66,23 +65,23 @@ def run(server, tmp_path) -> Run:
 
 
 @pytest.fixture
-def words(digits, tmp_path) -> dict[str, list[object]]:
+def words(digits, small_weights, tmp_path) -> dict[str, list[object]]:
     """A command line of seconds for each stage; a checkpoint of the test's own is exported, beside itself."""
     weights = tmp_path / "own" / "net.pt"
     weights.parent.mkdir()
-    shutil.copy(WEIGHTS, weights)
+    shutil.copy(small_weights, weights)
     data = ["--data", digits, "--imgsz", 64, "--device", "cpu"]
-    train = ["--weights", WEIGHTS, *data, "--batch", 8, "--name", "run", "plots=False", "nbs=8"]
+    train = ["--weights", small_weights, *data, "--batch", 8, "--name", "run", "plots=False", "nbs=8"]
     compress = [*train, "--speed-up", 1.3, "--scheme", "stepwise", "--steps", 1, "--epochs-per-step", 1]
     return {
         "train-normal.py": [*train, "--epochs", 3, "finetune=True"],
         "train_sparsity.py": [*train, "--epochs", 3, "--sr", 0.01],
         "finetune.py": [*train, "--epochs", 3],
-        "val.py": [WEIGHTS, *data, "--name", "run", "plots=False"],
-        "prune.py": ["--weights", WEIGHTS, "--save-dir", tmp_path / "out", "--prune-ratio", 0.2, "--no-onnx"],
+        "val.py": [small_weights, *data, "--name", "run", "plots=False"],
+        "prune.py": ["--weights", small_weights, "--save-dir", tmp_path / "out", "--prune-ratio", 0.2, "--no-onnx"],
         "export.py": ["--weights", weights, *data, "--images", 2],
         "compress.py": [*compress, "--epochs", 1, "--criterion", "l1", "--round-to", 1, "--recalibrate", 1],
-        "vis-bn-weight.py": [WEIGHTS, "--save", tmp_path / "out" / "bn.png"],
+        "vis-bn-weight.py": [small_weights, "--save", tmp_path / "out" / "bn.png"],
     }
 
 
@@ -191,12 +190,12 @@ def test_ctrl_c_has_its_own_code(run, words):
 
 
 @pytest.fixture
-def finished(tmp_path) -> dict[str, str]:
+def finished(small_weights, tmp_path) -> dict[str, str]:
     """A finished run under the name that the stages use."""
     folder = tmp_path / "runs" / "run"
     (folder / "weights").mkdir(parents=True)
     for name in ("best.pt", "last.pt"):
-        shutil.copy(WEIGHTS, folder / "weights" / name)
+        shutil.copy(small_weights, folder / "weights" / name)
     (folder / "args.yaml").write_text("epochs: 3\n")
     (folder / "results.csv").write_text("epoch\n")
     return contents(folder)

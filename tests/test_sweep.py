@@ -64,10 +64,10 @@ def name():
         shutil.rmtree(folder)
 
 
-def test_a_grid_runs_in_turns_and_by_ray(digits, name) -> None:
+def test_a_grid_runs_in_turns_and_by_ray(digits, small_weights, name) -> None:
     """Both are done in turns; two workers of Ray find them done."""
     pytest.importorskip("ray")
-    line = ["compress.py", "--weights", str(WEIGHTS), "--data", str(digits), "--imgsz", "64", "--batch", "8"]
+    line = ["compress.py", "--weights", str(small_weights), "--data", str(digits), "--imgsz", "64", "--batch", "8"]
     line += ["--device", "cpu", "--epochs", "1", "--steps", "1", "--epochs-per-step", "1", "--round-to", "1"]
     line += ["nbs=8", "plots=False", "--name", name, "--max-map-drop", "0.99"]
     grid = ("--sweep", "ratio=0.2", "criterion=slim,random")

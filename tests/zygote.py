@@ -5,6 +5,7 @@ a line: the child's process id, then its exit code. A child is what `python scri
 imports; what the tests have patched is not in it.
 """
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -14,12 +15,25 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+IMPORTED = (  # what stages import while they run
+    *("onnx", "onnxruntime", "torch.utils.tensorboard", "ultralytics.engine.exporter", "torch.onnx", "onnxslim"),
+    *(
+        "ultralytics.pruning.downloads",
+        "ultralytics.pruning.label_caches",
+        "matplotlib.pyplot",
+        "polars",
+        "ray",
+        "thop",
+    ),
+    *(f"ultralytics.utils.callbacks.{name}" for name in ("platform", "clearml", "comet", "dvc", "mlflow", "raytune")),
+)
 
 
 def import_everything() -> None:
     """Imports what scripts import, without starting a thread: a fork would lose it."""
-    for name in ("onnx", "onnxruntime", "torch.utils.tensorboard", "ultralytics.engine.exporter"):
-        importlib.import_module(name)
+    for name in IMPORTED:
+        with contextlib.suppress(ImportError):  # some are optional
+            importlib.import_module(name)
     import torch
 
     from ultralytics.models import YOLO
