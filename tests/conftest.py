@@ -117,6 +117,11 @@ def runs(tmp_path, monkeypatch) -> Path:
     return tmp_path / "runs"
 
 
+def entries(folder: Path = REPOSITORY) -> set[Path]:
+    """What lies in a folder, but for what pytest itself writes there, another one's included."""
+    return {path for path in folder.iterdir() if path.name != ".pytest_cache"}
+
+
 def copied_repository(root: Path) -> Path:
     """Copies what a person runs, so that stages write their runs elsewhere; returns the copy."""
     shutil.copytree(REPOSITORY / "ultralytics", root / "ultralytics", ignore=shutil.ignore_patterns("__pycache__"))

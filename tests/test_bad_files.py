@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from bad_files import DATA_YAMLS, LABELS, MODEL_YAMLS, ONNX_FILES, PLANS, STATE, STATES, TABLES, TINY, onnx_bytes, spoil
-from conftest import REPOSITORY
+from conftest import entries
 from PIL import Image
 from test_bad_input import run
 from torch import nn
@@ -64,12 +64,12 @@ def refused(monkeypatch, capsys, runs, tmp_path):
     """Runs a script that has to refuse its words; returns its line."""
 
     def check(script: str, *words: object, named: object) -> str:
-        before, top = everything(tmp_path), set(REPOSITORY.iterdir())
+        before, top = everything(tmp_path), entries()
         begin = time.perf_counter()
         code, line = run(monkeypatch, capsys, script, *words)
         assert code == 2 and str(named) in line, line
         assert "Error:" not in line.split(str(named))[0] and len(line) < 1500
-        assert everything(tmp_path) == before and set(REPOSITORY.iterdir()) == top
+        assert everything(tmp_path) == before and entries() == top
         assert time.perf_counter() - begin < 20, "a hand-made file cost minutes"
         return line
 

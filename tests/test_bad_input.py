@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, entries
 from torch import nn
 
 from ultralytics import YOLO
@@ -225,12 +225,12 @@ def test_bad_data(kind, script, good, tmp_path, runs, monkeypatch, capsys):
     ],
 )
 def test_bad_words(script, words, said, runs, tmp_path, monkeypatch, capsys):
-    before = set(REPOSITORY.iterdir())
+    before = entries()
     code, line = run(monkeypatch, capsys, script, *words)
     assert code == 2
     assert said in line
     assert not runs.exists()
-    assert set(REPOSITORY.iterdir()) == before
+    assert entries() == before
 
 
 def test_a_device_that_is_not_there(monkeypatch):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, entries
 from networks import yolo
 from test_sparsity import run_of
 
@@ -193,12 +193,12 @@ CASES = [(script, words, said) for scripts, words, said in OPTIONS for script in
 
 @pytest.mark.parametrize(("script", "words", "said"), CASES)
 def test_options_that_no_stage_can_obey(script, words, said, good, digits, runs, tmp_path, monkeypatch, capsys):
-    before = {*REPOSITORY.iterdir(), *good.parent.iterdir()}
+    before = entries() | entries(good.parent)
     own = base(script, good, digits, tmp_path / "out")
     own = own[: own.index("--speed-up")] if "--sweep" in words else own
     assert said in refused(monkeypatch, capsys, script, *own, *words)
     assert not runs.exists() and not (tmp_path / "out").exists()
-    assert {*REPOSITORY.iterdir(), *good.parent.iterdir()} == before
+    assert entries() | entries(good.parent) == before
 
 
 SWEEPS = [
