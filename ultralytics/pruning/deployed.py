@@ -102,6 +102,8 @@ def _light_copy(model: nn.Module, device: torch.device) -> nn.Module:
     copies |= {id(p): nn.Parameter(_zeros(p, device), False) for p in model.parameters()}
     for module in model.modules():
         for key, value in vars(module).items():
+            if key == "_compiled_call_impl":  # of model.compile(): it would run the original
+                continue
             if type(module) is nn.BatchNorm2d and key == "_buffers":
                 copied: Any = dict(value)  # which eval mode leaves as they are
             elif type(value) in IMMUTABLE:
