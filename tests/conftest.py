@@ -68,7 +68,7 @@ def quick(digits) -> dict:
     }
 
 
-SMALL = {  # a detector of a quarter of yolov8n's layers: what takes time in a training of seconds are its files
+SMALL = {  # a quarter of yolov8n's layers, and wide enough to be cut to a target within 5 %
     "nc": 10,
     "backbone": [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "C2f", [32, True]]]
     + [[-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C2f", [64, True]]],
@@ -86,7 +86,7 @@ def small(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_weights(small) -> Path:
-    """A checkpoint of the small detector, whose gammas differ."""
+    """A checkpoint of the small detector for ten classes, whose gammas differ."""
     torch.manual_seed(0)
     model = DetectionModel(small, nc=10, verbose=False)
     for module in model.modules():
@@ -149,7 +149,7 @@ def run_python(*words: str | Path, cwd: Path = REPOSITORY, timeout: float = 300,
     line = [str(word) for word in words]
     script = Path(cwd, line[0])
     root = Path(environment.get("PYTHONPATH", script.parent))  # what the script imports is of this folder
-    if not {*environment} - {"PYTHONPATH"} and script.suffix == ".py" and (root / "ultralytics" / "pruning").is_dir():
+    if environment.keys() <= {"PYTHONPATH"} and script.suffix == ".py" and (root / "ultralytics" / "pruning").is_dir():
         return zygote_of(root).run([str(script), *line[1:]], cwd, everything, timeout)
     return subprocess.run(
         [sys.executable, *line], cwd=cwd, env=everything, capture_output=True, text=True, timeout=timeout

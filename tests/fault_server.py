@@ -19,20 +19,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
+import zygote
 
-torch.set_num_threads(1)
-
-import zygote  # noqa: E402
-
-from ultralytics import YOLO  # noqa: E402
-from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator  # noqa: E402, F401
-from ultralytics.pruning import cutting, exporting, locks, measuring, stages, training  # noqa: E402
-from ultralytics.pruning.compression import command, stage, units  # noqa: E402, F401
-from ultralytics.pruning.latency import search  # noqa: E402
+from ultralytics.pruning import locks, stages, training
+from ultralytics.pruning.latency import search
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-USED = (YOLO, cutting, exporting, measuring)
 
 
 def send(number: int, place: str, call: int) -> None:

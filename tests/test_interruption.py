@@ -55,15 +55,10 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def start(small, tmp_path_factory) -> Path:
+def start(small_weights, tmp_path_factory) -> Path:
     """A pruned network, so that every run here also has to keep its widths."""
-    from ultralytics.nn.tasks import DetectionModel
-
-    torch.manual_seed(0)
-    model = DetectionModel(small, nc=10, verbose=False)
-    model.task = "detect"
     file = tmp_path_factory.mktemp("start") / "pruned.pt"
-    save(prune_network(model, prune_ratio=0.6).model, file)
+    save(prune_network(load(small_weights)[0], prune_ratio=0.6).model, file)
     return file
 
 

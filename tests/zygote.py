@@ -15,24 +15,28 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-IMPORTED = (  # what stages import while they run
-    *("onnx", "onnxruntime", "torch.utils.tensorboard", "ultralytics.engine.exporter", "torch.onnx", "onnxslim"),
-    *(
-        "ultralytics.pruning.downloads",
-        "ultralytics.pruning.label_caches",
-        "matplotlib.pyplot",
-        "polars",
-        "ray",
-        "thop",
-    ),
-    *(f"ultralytics.utils.callbacks.{name}" for name in ("platform", "clearml", "comet", "dvc", "mlflow", "raytune")),
+CALLBACKS = ("platform", "clearml", "comet", "dvc", "mlflow", "raytune")
+IMPORTED = (  # what stages import while they run, as far as it is installed
+    "onnx",
+    "onnxruntime",
+    "onnxslim",
+    "torch.onnx",
+    "torch.utils.tensorboard",
+    "matplotlib.pyplot",
+    "polars",
+    "ray",
+    "thop",
+    "ultralytics.engine.exporter",
+    "ultralytics.pruning.downloads",
+    "ultralytics.pruning.label_caches",
+    *(f"ultralytics.utils.callbacks.{name}" for name in CALLBACKS),
 )
 
 
 def import_everything() -> None:
     """Imports what scripts import, without starting a thread: a fork would lose it."""
     for name in IMPORTED:
-        with contextlib.suppress(ImportError):  # some are optional
+        with contextlib.suppress(ImportError):
             importlib.import_module(name)
     import torch
 
@@ -55,7 +59,8 @@ def become(request: dict) -> None:
     os.environ.update(request["environment"])
     os.chdir(request["cwd"])
     sys.argv = request["words"]
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    folders = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:1] = [os.path.dirname(os.path.abspath(sys.argv[0])), *folders]
     code = 0
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

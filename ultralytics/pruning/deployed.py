@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from .counting import Uses
 
 SMALL = 100_000  # numbers of a tensor that may take memory
-IMMUTABLE = {bool, int, float, str, bytes, type(None), torch.Size, torch.dtype, torch.device}
 
 
 @dataclass(frozen=True)
@@ -94,35 +93,27 @@ def _fused(model: nn.Module, image: Tensor) -> Any:
 
 def _light_copy(model: nn.Module, device: torch.device) -> nn.Module:
     """Copies the modules of a network one by one, many times as fast as `copy.deepcopy`, with zeros for parameters."""
+    copies: dict[int, Any] = {id(p): nn.Parameter(_zeros(p, device), False) for p in model.parameters()}
     if any(_copies_itself(module) for module in model.modules()):
-        memo: dict[int, Any] = {id(p): nn.Parameter(_zeros(p, device), False) for p in model.parameters()}
-        return copy.deepcopy(model, memo)
+        return copy.deepcopy(model, copies)
 
-    copies: dict[int, Any] = {id(module): object.__new__(type(module)) for module in model.modules()}
-    copies |= {id(p): nn.Parameter(_zeros(p, device), False) for p in model.parameters()}
+    copies |= {id(module): object.__new__(type(module)) for module in model.modules()}
     for module in model.modules():
-        for key, value in vars(module).items():
-            if key == "_compiled_call_impl":  # of model.compile(): it would run the original
-                continue
+        for key, value in module.__getstate__().items():
             if type(module) is nn.BatchNorm2d and key == "_buffers":
                 copied: Any = dict(value)  # which eval mode leaves as they are
-            elif type(value) in IMMUTABLE:
-                copied = value
             elif type(value) in (dict, OrderedDict) and not value:
                 copied = type(value)()
             else:
                 copied = copy.deepcopy(value, copies)
-            copies[id(module)].__dict__[key] = copied
+            vars(copies[id(module)])[key] = copied
     return copies[id(model)]
 
 
 def _copies_itself(module: nn.Module) -> bool:
-    """Whether a module says how it is copied, or holds more than its attributes."""
-    kind = type(module)
-    return any(
-        getattr(kind, name, None) is not getattr(nn.Module, name, None)
-        for name in ("__deepcopy__", "__copy__", "__getstate__", "__reduce__", "__reduce_ex__", "__getnewargs_ex__")
-    )
+    """Whether a module says how it is copied: otherwise than PyTorch's modules, whose state is their attributes."""
+    names = ("__deepcopy__", "__reduce_ex__", "__reduce__", "__getstate__")
+    return any(getattr(type(module), name, None) is not getattr(nn.Module, name, None) for name in names)
 
 
 def _zeros(tensor: Tensor, device: torch.device) -> Tensor:
