@@ -30,7 +30,15 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
 torch.set_num_threads(1)  # the same sums in the same order, whatever the machine
 
 
-LONGEST = ("test_zoo.py", "test_grammar.py", "test_faults.py", "test_compress.py", "test_bad_input.py", "test_parts.py")
+LONGEST = (
+    "test_documented_trainings.py",
+    "test_zoo.py",
+    "test_grammar.py",
+    "test_faults.py",
+    "test_compress.py",
+    "test_bad_input.py",
+    "test_parts.py",
+)
 
 
 def pytest_collection_modifyitems(items) -> None:

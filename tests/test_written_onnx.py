@@ -119,9 +119,9 @@ def test_chosen_places_may_swap_and_may_not_differ() -> None:
 
 
 def test_what_a_runtime_rounds_of_a_tiny_score_is_no_difference() -> None:
-    scores = np.full((1, 3, 5), 8e-7)
-    assert raw_difference(scores + 2e-9, scores) < RAW_TOLERANCE
-    assert raw_difference(scores + 2e-7, scores) > RAW_TOLERANCE
+    scores = np.full((1, 3, 5), 7.7e-5)
+    assert raw_difference(scores + 1.1e-7, scores) < RAW_TOLERANCE  # as ONNX Runtime on an AMD EPYC
+    assert raw_difference(scores + 1e-6, scores) > RAW_TOLERANCE
 
 
 @pytest.mark.parametrize(("sides", "shape"), [(96, (96, 96, 3)), ([64, 96], (64, 96, 3))])

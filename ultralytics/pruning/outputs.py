@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 RAW_TOLERANCE = 1e-3  # of the largest value of an output's channel; of the pixels of a map of classes
-LEAST = 1e-5  # what a channel's values count as at least: a runtime's sigmoid errs by 1e-9, however small its value
+LEAST = 3e-4  # what a channel counts as at least: a runtime's sigmoid errs by 1e-7, however small its value
 TIES = 0.1  # share of the rows that equal scores may exchange
 
 
