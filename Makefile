@@ -40,6 +40,7 @@ lint: install
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports --no-logo
 
 clean:
 	rm -rf $(VENV) runs datasets .ultralytics .pytest_cache .mypy_cache .ruff_cache .hypothesis

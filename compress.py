@@ -3,10 +3,10 @@
 import sys
 
 try:
-    from ultralytics.pruning import stages
-    from ultralytics.pruning.compression import command
+    from ultralytics.pruning.command_line import entry
+    from ultralytics.pruning.stages import compressing
 except ImportError as error:
     sys.exit(print(f"compress.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 if __name__ == "__main__":
-    stages.run(command.parser(), command.compress_stage)
+    entry.run(compressing.parser(), compressing.compress_stage)

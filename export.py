@@ -3,21 +3,22 @@
 import sys
 
 try:
-    from ultralytics.pruning import exporting, readers, settings, stages
+    from ultralytics.pruning.command_line import entry, kinds, settings
+    from ultralytics.pruning.deploy import exporting
 except ImportError as error:
     sys.exit(print(f"export.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 if __name__ == "__main__":
-    options = stages.Parser(
+    options = entry.Parser(
         "Exports a checkpoint to a format of Ultralytics. An ONNX file is compared with the checkpoint on real images.",
         "python export.py --weights runs/finetune/weights/best.pt --data digits --imgsz 160",
         keys=settings.EXPORT,
     )
     add = options.add_argument
-    add("--weights", type=readers.source, default="runs/finetune/weights/best.pt", help="checkpoint to export")
-    add("--format", type=readers.word, default="onnx", help="onnx, torchscript, openvino, engine, ...")
-    add("--imgsz", type=readers.sides, default=640, help="side of the images in pixels, or height,width")
+    add("--weights", type=kinds.source, default="runs/finetune/weights/best.pt", help="checkpoint to export")
+    add("--format", type=kinds.word, default="onnx", help="onnx, torchscript, openvino, engine, ...")
+    add("--imgsz", type=kinds.sides, default=640, help="side of the images in pixels, or height,width")
     data = "data set to compare on, a yaml or 'digits'; that of the training if left out"
-    add("--data", type=readers.data_set, help=data)
-    add("--images", type=readers.positive, default=16, help="how many of its val images to compare on")
-    stages.run(options, exporting.export)
+    add("--data", type=kinds.data_set, help=data)
+    add("--images", type=kinds.positive, default=16, help="how many of its val images to compare on")
+    entry.run(options, exporting.export)

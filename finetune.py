@@ -3,12 +3,14 @@
 import sys
 
 try:
-    from ultralytics.pruning import stages, training
+    from ultralytics.pruning.command_line import entry
+    from ultralytics.pruning.files import places
+    from ultralytics.pruning.stages import training
 except ImportError as error:
     sys.exit(print(f"finetune.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 STAGE = training.Stage(
-    name=stages.FINETUNE,
+    name=places.FINETUNE,
     settings={"sr": 0.0, "finetune": True},
     next_scripts=("val.py", "export.py"),
 )
@@ -17,7 +19,7 @@ if __name__ == "__main__":
     options = training.training_parser(
         "Stage 4: trains the pruned network on, at the widths that the checkpoint holds.",
         "python finetune.py --weights weights/pruned.pt --data digits --imgsz 160 --epochs 30 --batch 16",
-        name=stages.FINETUNE,
+        name=places.FINETUNE,
         weights="weights/pruned.pt",
         epochs=200,
     )
@@ -26,4 +28,4 @@ if __name__ == "__main__":
         choices=("network", "data"),
         help="data: take the classes of another data set; the rows of known names are kept, the others begin anew",
     )
-    stages.run(options, lambda chosen: training.train(STAGE, chosen))
+    entry.run(options, lambda chosen: training.train(STAGE, chosen))

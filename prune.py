@@ -3,20 +3,22 @@
 import sys
 
 try:
-    from ultralytics.pruning import cutting, options, readers, stages
+    from ultralytics.pruning.command_line import entry, kinds, options
+    from ultralytics.pruning.files import places
+    from ultralytics.pruning.stages import pruning
 except ImportError as error:
     sys.exit(print(f"prune.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 if __name__ == "__main__":
-    parser = stages.Parser(
+    parser = entry.Parser(
         "Stage 3: removes the least important channels, by one threshold over the whole network.",
         "python prune.py --weights yolov8n.yaml --prune-ratio 0.5 --dry-run",
-        keys=cutting.KEYS,
+        keys=pruning.KEYS,
     )
     add = parser.add_argument
     add(
         "--weights",
-        type=readers.network,
+        type=kinds.network,
         default="runs/train-sparsity/weights/last.pt",
         help="checkpoint, or a model yaml",
     )
@@ -24,30 +26,30 @@ if __name__ == "__main__":
     target.add_argument(
         "--prune-ratio",
         "--percent",
-        type=readers.ratio,
-        help=f"share of the prunable channels to remove (without a target: {cutting.DEFAULT_RATIO})",
+        type=kinds.ratio,
+        help=f"share of the prunable channels to remove (without a target: {pruning.DEFAULT_RATIO})",
     )
-    target.add_argument("--speed-up", type=readers.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
+    target.add_argument("--speed-up", type=kinds.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
     target.add_argument(
-        "--latency-speed-up", type=readers.factor, metavar="X", help="X times fewer milliseconds, as timed"
+        "--latency-speed-up", type=kinds.factor, metavar="X", help="X times fewer milliseconds, as timed"
     )
-    target.add_argument("--target-params", type=readers.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
+    target.add_argument("--target-params", type=kinds.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
     target.add_argument("--zeros", action="store_true", default=None, help="remove what training left at exactly zero")
     target.add_argument(
-        "--plan", type=readers.source, metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint"
+        "--plan", type=kinds.source, metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint"
     )
     options.add_scoring(parser)
     options.add_limits(parser)
     options.add_latency(parser)
     folder = "folder for pruned.pt, pruned.json and pruned.onnx"
-    add("--save-dir", type=readers.product, default=stages.ROOT / "weights", help=folder)
+    add("--save-dir", type=kinds.product, default=places.ROOT / "weights", help=folder)
     data = "data set, for --val (without: coco.yaml), for criteria that need images, for --recalibrate"
-    add("--data", type=readers.data_set, help=data)
+    add("--data", type=kinds.data_set, help=data)
     add("--val", action="store_true", help="measure the accuracy before and after on --data")
-    add("--imgsz", type=readers.side, help="side of the image for GFLOPs and ONNX; that of the training if empty")
-    add("--cfg", type=readers.network, help="model yaml; may be left out, the checkpoint knows")
+    add("--imgsz", type=kinds.side, help="side of the image for GFLOPs and ONNX; that of the training if empty")
+    add("--cfg", type=kinds.network, help="model yaml; may be left out, the checkpoint knows")
     add("--model-size", choices=list("nsmlx"), help="model size; may be left out")
     add("--no-fold", dest="fold", action="store_false", help="drop what removed channels still emit")
     add("--no-onnx", dest="onnx", action="store_false", help="write no ONNX")
     add("--dry-run", action="store_true", help="show the plan and write nothing")
-    stages.run(parser, cutting.prune_stage)
+    entry.run(parser, pruning.prune_stage)

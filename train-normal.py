@@ -3,12 +3,14 @@
 import sys
 
 try:
-    from ultralytics.pruning import stages, training
+    from ultralytics.pruning.command_line import entry
+    from ultralytics.pruning.files import places
+    from ultralytics.pruning.stages import training
 except ImportError as error:
     sys.exit(print(f"train-normal.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 STAGE = training.Stage(
-    name=stages.NORMAL,
+    name=places.NORMAL,
     settings={"sr": 0.0},
     next_scripts=("train_sparsity.py",),
     keeps_network=False,
@@ -19,8 +21,8 @@ if __name__ == "__main__":
     options = training.training_parser(
         "Stage 1: trains a network as usual, from pretrained weights or a model yaml.",
         "python train-normal.py --weights yolov8n.yaml --data digits --imgsz 160 --epochs 40 --batch 16",
-        name=stages.NORMAL,
+        name=places.NORMAL,
         weights="weights/yolov8s.pt",
         epochs=200,
     )
-    stages.run(options, lambda chosen: training.train(STAGE, chosen))
+    entry.run(options, lambda chosen: training.train(STAGE, chosen))

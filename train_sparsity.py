@@ -3,12 +3,16 @@
 import sys
 
 try:
-    from ultralytics.pruning import readers, sparsity, sparsity_stage, stages, training
+    from ultralytics.pruning import sparsity
+    from ultralytics.pruning.command_line import entry, kinds
+    from ultralytics.pruning.files import places
+    from ultralytics.pruning.stages import sparsity as sparsity_stage
+    from ultralytics.pruning.stages import training
 except ImportError as error:
     sys.exit(print(f"train_sparsity.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 STAGE = training.Stage(
-    name=stages.SPARSITY,
+    name=places.SPARSITY,
     settings={"lr0": 1e-3, "optimizer": "SGD"},
     next_scripts=("vis-bn-weight.py", "prune.py"),
     sparsity=True,
@@ -18,7 +22,7 @@ if __name__ == "__main__":
     options = training.training_parser(
         "Stage 2: trains on so that unimportant channels fade: by a pull on the batch-norm scales, or to a target.",
         "python train_sparsity.py --data digits --imgsz 160 --epochs 30 --batch 16 --sr 0.03 lr0=0.01",
-        name=stages.SPARSITY,
+        name=places.SPARSITY,
         weights="runs/train-norm/weights/best.pt",
         epochs=50,
     )
@@ -30,10 +34,15 @@ if __name__ == "__main__":
     )
     add(
         "--sr",
-        type=readers.strength,
+        type=kinds.strength,
         help=f"strength (subgradient: {sparsity_stage.DEFAULT_SR}; all others: 2 / epochs)",
     )
-    add("--target-speed-up", type=readers.above_one, metavar="X", help="X times fewer multiply-adds, instead of --sr")
+    add(
+        "--target-speed-up",
+        type=kinds.above_one,
+        metavar="X",
+        help="X times fewer multiply-adds, instead of --sr",
+    )
     share = "share R of the prunable channels at zero, instead of --sr"
-    add("--target-sparsity", type=readers.part, metavar="R", help=share)
-    stages.run(options, lambda chosen: training.train(STAGE, chosen))
+    add("--target-sparsity", type=kinds.part, metavar="R", help=share)
+    entry.run(options, lambda chosen: training.train(STAGE, chosen))

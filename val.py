@@ -3,7 +3,8 @@
 import sys
 
 try:
-    from ultralytics.pruning import measuring, readers, stages
+    from ultralytics.pruning.command_line import entry, kinds
+    from ultralytics.pruning.stages import measuring
 except ImportError as error:
     sys.exit(print(f"val.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
@@ -14,9 +15,9 @@ if __name__ == "__main__":
     )
     add = options.add_argument
     data = "data set: a yaml, or 'digits', which is made on first use"
-    add("--data", type=readers.data_set, default="coco.yaml", help=data)
-    add("--imgsz", type=readers.side, default=640, help="side of the images in pixels")
-    add("--batch", type=readers.positive, default=16, help="images at once, where the checkpoint leaves the choice")
-    add("--name", type=readers.run_name, default="val", help="folder for the results under runs/")
+    add("--data", type=kinds.data_set, default="coco.yaml", help=data)
+    add("--imgsz", type=kinds.side, default=640, help="side of the images in pixels")
+    add("--batch", type=kinds.positive, default=16, help="images at once, where the checkpoint leaves the choice")
+    add("--name", type=kinds.run_name, default="val", help="folder for the results under runs/")
     add("--overwrite", action="store_true", help="replace the results of that name")
-    stages.run(options, measuring.measure)
+    entry.run(options, measuring.measure)

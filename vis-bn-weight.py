@@ -5,12 +5,16 @@ import sys
 from pathlib import Path
 
 try:
-    from ultralytics.pruning import PruningError, checkpoint, plots, ratios, readers, stages
+    from ultralytics.pruning import PruningError, plots, report
+    from ultralytics.pruning.checkpoints import checkpoint
+    from ultralytics.pruning.command_line import entry, kinds
+    from ultralytics.pruning.files import places
+    from ultralytics.pruning.selection import ratios
 except ImportError as error:
     sys.exit(print(f"vis-bn-weight.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
-BEFORE = stages.RUNS / stages.NORMAL / "weights" / "best.pt"
-AFTER = stages.RUNS / stages.SPARSITY / "weights" / "last.pt"
+BEFORE = places.RUNS / places.NORMAL / "weights" / "best.pt"
+AFTER = places.RUNS / places.SPARSITY / "weights" / "last.pt"
 
 
 def look(options: argparse.Namespace) -> None:
@@ -21,36 +25,36 @@ def look(options: argparse.Namespace) -> None:
     """
     paths = [Path(name) for name in options.checkpoints] or [path for path in (BEFORE, AFTER) if path.is_file()]
     if not paths:
-        names = f"{stages.shown(BEFORE)} nor {stages.shown(AFTER)}"
+        names = f"{places.shown(BEFORE)} nor {places.shown(AFTER)}"
         raise PruningError(f"neither {names} is there; run train-normal.py, or name a checkpoint")
     if len(paths) > 2:
         raise PruningError(f"{len(paths)} checkpoints; name one, or two to compare")
-    if missing := [stages.shown(path) for path in paths if not path.is_file()]:
+    if missing := [places.shown(path) for path in paths if not path.is_file()]:
         raise PruningError(f"'{missing[0]}' is not there; name a checkpoint that a stage wrote")
     save = Path(options.save)
     if save.suffix != ".png":
-        raise PruningError(f"--save {stages.shown(save)}: the picture is a .png, so the name must end with that")
+        raise PruningError(f"--save {places.shown(save)}: the picture is a .png, so the name must end with that")
     if save.is_dir():
-        raise PruningError(f"--save {stages.shown(save)} is a folder; name a file")
-    networks = [plots.network_gammas(path, stages.shown(path.resolve())) for path in paths]
-    stages.write_folder(save.parent)
+        raise PruningError(f"--save {places.shown(save)} is a folder; name a file")
+    networks = [plots.network_gammas(path, places.shown(path.resolve())) for path in paths]
+    places.write_folder(save.parent)
     with checkpoint.whole_file(save) as temporary:
         plots.overview_figure(networks).savefig(temporary)
-    stages.say(plots.gamma_table(networks))
+    report.say(plots.gamma_table(networks))
     for network in networks:
-        stages.say(f"\n{ratios.ratio_table(network.title, network.cuts)}")
-    stages.say(f"\nWrote {stages.shown(save.resolve())}")
+        report.say(f"\n{ratios.ratio_table(network.title, network.cuts)}")
+    report.say(f"\nWrote {places.shown(save.resolve())}")
 
 
 if __name__ == "__main__":
-    parser = stages.Parser(
+    parser = entry.Parser(
         "Shows the batch-norm scales (gamma) of one checkpoint, or of two, to pick the pruning ratio by.",
         "python vis-bn-weight.py before.pt after.pt --save bn.png",
         keys=frozenset(),
         device=None,
     )
     files = "one or two .pt; those of stages 1 and 2 by default"
-    parser.add_argument("checkpoints", nargs="*", type=readers.source, help=files)
+    parser.add_argument("checkpoints", nargs="*", type=kinds.source, help=files)
     save = "the .png to write"
-    parser.add_argument("--save", type=readers.product, default=stages.RUNS / "bn-weights.png", help=save)
-    stages.run(parser, look)
+    parser.add_argument("--save", type=kinds.product, default=places.RUNS / "bn-weights.png", help=save)
+    entry.run(parser, look)

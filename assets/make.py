@@ -18,8 +18,10 @@ sys.path.insert(0, str(ASSETS.parent))  # Python searches a script's own folder,
 from torch import nn  # noqa: E402
 
 from ultralytics.nn.modules import C2f, Conv  # noqa: E402
-from ultralytics.pruning import checkpoint, plots, stages, trace  # noqa: E402
-from ultralytics.pruning.errors import PruningError  # noqa: E402
+from ultralytics.pruning import PruningError, plots, trace  # noqa: E402
+from ultralytics.pruning.command_line import entry  # noqa: E402
+from ultralytics.pruning.files import places, whole  # noqa: E402
+from ultralytics.pruning.report import say  # noqa: E402
 
 INK, QUIET, PALE, BAND = "#333333", "#777777", "#d4d4d4", "#f4f4f4"
 HUES = ("#1764ab", "#2f9e6e", "#8a56ac", "#b8860b", "#3aa6b9")  # channels of their own
@@ -191,10 +193,10 @@ def gamma() -> Figure:
         PruningError: If they are not there.
     """
     networks = []
-    for path in (stages.RUNS / stages.NORMAL / "weights/best.pt", stages.RUNS / stages.SPARSITY / "weights/last.pt"):
+    for path in (places.RUNS / places.NORMAL / "weights/best.pt", places.RUNS / places.SPARSITY / "weights/last.pt"):
         if not path.is_file():
-            raise PruningError(f"gamma.png is drawn from {stages.shown(path)}, which is not there; run: make demo")
-        networks.append(plots.network_gammas(path, stages.shown(path)))
+            raise PruningError(f"gamma.png is drawn from {places.shown(path)}, which is not there; run: make demo")
+        networks.append(plots.network_gammas(path, places.shown(path)))
     return plots.histogram_figure(networks)
 
 
@@ -202,12 +204,12 @@ def make(_: argparse.Namespace) -> None:
     """Writes the pictures beside this script."""
     for draw, name in ((conv_bn_act, "conv-bn-act.png"), (c2f, "c2f.png"), (gamma, "gamma.png")):
         figure = draw()
-        with checkpoint.whole_file(ASSETS / name) as temporary:
+        with whole.whole_file(ASSETS / name) as temporary:
             figure.savefig(temporary, metadata={"Software": None})  # else it would hold the release of matplotlib
-        stages.say(f"wrote {stages.shown(ASSETS / name)}")
+        say(f"wrote {places.shown(ASSETS / name)}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.set_defaults(settings=[], device="cpu")
-    stages.run(parser, make)
+    entry.run(parser, make)

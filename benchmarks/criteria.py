@@ -16,16 +16,19 @@ from typing import Any
 
 from digits_runs import ADAM, IMGSZ, accuracy, dense, note, silence, trained
 
-from ultralytics.pruning import checkpoint, save, stages
-from ultralytics.pruning.checkpoint import whole_file
+from ultralytics.pruning import save
+from ultralytics.pruning.checkpoints import checkpoint
+from ultralytics.pruning.checkpoints.checkpoint import whole_file
+from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.criteria import CRITERIA
-from ultralytics.pruning.data_sets import resolve_data
-from ultralytics.pruning.images import Images, gradients, recalibrate
+from ultralytics.pruning.criteria.scoring import Scoring
+from ultralytics.pruning.data.sets import resolve_data
+from ultralytics.pruning.files import places
+from ultralytics.pruning.passes.images import Images, gradients, recalibrate
 from ultralytics.pruning.pipeline import prune_network
 from ultralytics.pruning.report import table
-from ultralytics.pruning.scoring import Scoring
 
-RUNS = stages.RUNS / "criteria-benchmark"
+RUNS = places.RUNS / "criteria-benchmark"
 FOUND = RUNS / "found.json"
 SPEED_UPS = (2.0, 3.0)
 BATCHES = 16
@@ -124,7 +127,7 @@ if __name__ == "__main__":
     taught = "which are fine-tuned with a teacher as well; all by default"
     parser.add_argument("--teach", nargs="*", default=[*CRITERIA, *REGULARISED], metavar="NAME", help=taught)
     options = parser.parse_args()
-    stages.choose_device("cpu")
+    entry.choose_device("cpu")
     RUNS.mkdir(parents=True, exist_ok=True)
     images = Images(resolve_data("digits"), BATCHES, imgsz=IMGSZ)
     names = options.names or [*CRITERIA, *REGULARISED]

@@ -11,10 +11,12 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches a script's own folder, not the root's
 
 from ultralytics import YOLO
-from ultralytics.pruning import checkpoint, stages
-from ultralytics.pruning.data_sets import resolve_data
+from ultralytics.pruning import release
+from ultralytics.pruning.checkpoints import checkpoint
+from ultralytics.pruning.data.sets import resolve_data
+from ultralytics.pruning.files import places
 
-RUNS = stages.RUNS / "sparsity-benchmark"
+RUNS = places.RUNS / "sparsity-benchmark"
 IMGSZ = 160
 DATA = {
     "imgsz": IMGSZ,
@@ -40,7 +42,7 @@ def note(text: str) -> None:
 @contextlib.contextmanager
 def silence():
     """Lets nothing of the release through but its warnings."""
-    with stages.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
+    with release.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
         yield
 
 

@@ -17,8 +17,7 @@ from zoo_models import randomise
 
 from ultralytics import YOLO
 from ultralytics.pruning import Limits, prune_network
-from ultralytics.pruning.report import table
-from ultralytics.pruning.stages import say
+from ultralytics.pruning.report import say, table
 
 REPEATS = 3
 

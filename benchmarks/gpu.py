@@ -20,8 +20,7 @@ import torch
 from benchmarks import gpu_engine, gpu_stages
 from benchmarks.gpu_scale import Scale
 from ultralytics.pruning.errors import PruningError
-from ultralytics.pruning.report import table
-from ultralytics.pruning.stages import say
+from ultralytics.pruning.report import say, table
 
 PAGE = """\
 # On a GPU

@@ -17,9 +17,9 @@ from ultralytics.cfg import get_cfg
 from ultralytics.pruning import CRITERIA, Limits, PruningError, cut, prune_network, trace
 from ultralytics.pruning.latency import Latency, Runtime
 from ultralytics.pruning.latency.timing import in_turns
-from ultralytics.pruning.selection import make_plan
+from ultralytics.pruning.selection.choose import make_plan
 from ultralytics.pruning.sparsity import Settings, SparsityRun
-from ultralytics.pruning.verification import largest_difference, silenced
+from ultralytics.pruning.surgery.verification import largest_difference, silenced
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 EXACT = 1e-10  # relative difference in float64

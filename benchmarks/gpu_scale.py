@@ -10,7 +10,8 @@ import yaml
 
 from ultralytics.data.digits import Recipe, build
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import save, stages
+from ultralytics.pruning import save
+from ultralytics.pruning.files import places
 from ultralytics.pruning.latency.timing import processor
 
 MODES = {
@@ -93,7 +94,7 @@ class Scale:
 
 def folder() -> Path:
     """Returns the folder of the files that are no runs."""
-    return stages.write_folder(stages.RUNS / "gpu")
+    return places.write_folder(places.RUNS / "gpu")
 
 
 def network(name: str, *, seed: int = 0) -> DetectionModel:

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu_scale import MODES, Scale, folder
-from ultralytics.pruning import PruningError, load, plans_of, stages, trace
-from ultralytics.pruning.zeros import share_at_zero
+from ultralytics.pruning import PruningError, load, plans_of, trace
+from ultralytics.pruning.files import places
+from ultralytics.pruning.selection.zeros import share_at_zero
 
 SETTINGS = ("nbs=16", "fliplr=0", "mosaic=0.5", "optimizer=AdamW", "lr0=0.001", "plots=False")  # few, small images
 
@@ -38,11 +39,11 @@ def run(scale: Scale, script: str, *words: str | Path) -> None:
     Raises:
         PruningError: If its exit code is not 0; the line is the last that it wrote.
     """
-    line = [str(stages.ROOT / script), *map(str, words)]
+    line = [str(places.ROOT / script), *map(str, words)]
     if scale.device != "cpu":
         log = folder() / f"{script.removesuffix('.py')}.log"
         with log.open("w", encoding="utf-8") as file:
-            code = subprocess.run([sys.executable, *line], cwd=stages.ROOT, stdout=file, stderr=file).returncode
+            code = subprocess.run([sys.executable, *line], cwd=places.ROOT, stdout=file, stderr=file).returncode
         last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
     else:
         code, last, before = 0, "see above", sys.argv
@@ -59,7 +60,7 @@ def run(scale: Scale, script: str, *words: str | Path) -> None:
 
 def weights(name: str, file: str = "best.pt") -> Path:
     """Returns a checkpoint of one of our runs."""
-    return stages.RUNS / f"gpu-{name}" / "weights" / file
+    return places.RUNS / f"gpu-{name}" / "weights" / file
 
 
 def train(scale: Scale, script: str, name: str, start: str | Path, epochs: int, *words: str, device: str = "") -> Path:
@@ -135,7 +136,7 @@ def val(scale: Scale) -> str:
     """Measures the normal and the fine-tuned network."""
     data = ("--data", scale.data, "--imgsz", str(scale.imgsz), "--device", scale.device)
     run(scale, "val.py", weights("normal"), weights("finetune"), "--name", "gpu-val", "--overwrite", *data)
-    lines = (stages.RUNS / "gpu-val" / "val.csv").read_text(encoding="utf-8").splitlines()
+    lines = (places.RUNS / "gpu-val" / "val.csv").read_text(encoding="utf-8").splitlines()
     return f"{len(lines) - 1} networks measured"
 
 
@@ -153,7 +154,7 @@ def compress(scale: Scale) -> str:
     epochs = ("--epochs-per-step", "1", "--epochs", str(scale.fewer), "--batch", str(scale.batch))
     name = ("--name", "gpu-compress", "--overwrite", "--device", scale.device)
     run(scale, "compress.py", *own, *steps, *epochs, *name, *SETTINGS)
-    result = stages.RUNS / "gpu-compress" / "compressed.pt"
+    result = places.RUNS / "gpu-compress" / "compressed.pt"
     left = sum(parameter.numel() for parameter in load(result)[0].parameters())
     return f"{accuracy(result)}, {left:,} parameters left"
 

@@ -11,15 +11,18 @@ from pathlib import Path
 
 from digits_runs import ADAM, IMGSZ, accuracy, dense, note, silence, trained
 
-from ultralytics.pruning import Limits, PruningPlan, checkpoint, make_plan, prune, save, stages, trace
-from ultralytics.pruning.data_sets import resolve_data
-from ultralytics.pruning.images import Images, gradients
+from ultralytics.pruning import Limits, PruningPlan, make_plan, prune, save, trace
+from ultralytics.pruning.checkpoints import checkpoint
+from ultralytics.pruning.command_line import entry
+from ultralytics.pruning.criteria.scoring import Scoring
+from ultralytics.pruning.data.sets import resolve_data
+from ultralytics.pruning.files import places
 from ultralytics.pruning.latency import Latency, LatencyModel, Runtime
 from ultralytics.pruning.latency.search import plan_for
+from ultralytics.pruning.passes.images import Images, gradients
 from ultralytics.pruning.report import table
-from ultralytics.pruning.scoring import Scoring
 
-RUNS = stages.RUNS / "latency-benchmark"
+RUNS = places.RUNS / "latency-benchmark"
 SPEED_UP = 2.5
 TUNING = {**ADAM, "epochs": 6, "close_mosaic": 3, "finetune": True}
 WAYS = {  # name -> whether the latency model chooses, and the multiple that widths are rounded to
@@ -55,7 +58,7 @@ def cut(name: str, file: Path) -> dict:
             target = {"latency_speed_up": factor, "latency": latency} if by_time else {"speed_up": factor}
             return make_plan(channel_map, scores, limits=limits, **target)
 
-        latency = Latency(SPEED_UP, Runtime("onnxruntime", 1), IMGSZ, stages.RUNS / "latency")
+        latency = Latency(SPEED_UP, Runtime("onnxruntime", 1), IMGSZ, places.RUNS / "latency")
         plan = plan_for(latency, model, channel_map, limits, make)
         prune(model, plan, channel_map)
         save(model, file)
@@ -65,7 +68,7 @@ def cut(name: str, file: Path) -> dict:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    stages.choose_device("cpu")
+    entry.choose_device("cpu")
     RUNS.mkdir(parents=True, exist_ok=True)
     rows = []
     for name in WAYS:

@@ -10,12 +10,15 @@ import io
 
 from digits_runs import ADAM, DATA, IMGSZ, dense, note
 
-from ultralytics.pruning import Limits, checkpoint, stages
+from ultralytics.pruning import Limits, release
+from ultralytics.pruning.checkpoints import checkpoint
+from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.compression import Recipe
-from ultralytics.pruning.compression.report import steps_table
-from ultralytics.pruning.compression.stage import Compression
-from ultralytics.pruning.data_sets import resolve_data
-from ultralytics.pruning.targets import Target
+from ultralytics.pruning.compression.run import Compression
+from ultralytics.pruning.compression.summary import steps_table
+from ultralytics.pruning.data.sets import resolve_data
+from ultralytics.pruning.files import places
+from ultralytics.pruning.selection.targets import Target
 
 SPEED_UP = 2.5
 STEPS, EPOCHS_PER_STEP, EPOCHS = 3, 4, 8
@@ -49,10 +52,10 @@ def compressed(name: str) -> str:
         training={**{key: value for key, value in DATA.items() if key != "patience"}, **ADAM, "close_mosaic": 3},
         **VARIANTS[name],
     )
-    folder = stages.RUNS / "schemes-benchmark" / name.replace(", ", "-")
+    folder = places.RUNS / "schemes-benchmark" / name.replace(", ", "-")
     folder.mkdir(parents=True, exist_ok=True)
     note(name)
-    with stages.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
+    with release.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
         compression = Compression(recipe, folder)
         compression.run()
     return steps_table(compression.steps)
@@ -62,7 +65,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="variants by their beginning; all by default")
     options = parser.parse_args()
-    stages.choose_device("cpu")
+    entry.choose_device("cpu")
     words = "".join(f'"{name}" ' for name in options.names)
     print(PAGE.format(words=words, imgsz=IMGSZ, left=1 / SPEED_UP, steps=STEPS, each=EPOCHS_PER_STEP, last=EPOCHS))
     for name in VARIANTS:

@@ -14,13 +14,16 @@ import numpy as np
 from digits_runs import ADAM, MORE, RUNS, START, accuracy, dense, start, trained
 from matplotlib.figure import Figure
 
-from ultralytics.pruning import checkpoint, save, stages, trace
+from ultralytics.pruning import save, trace
+from ultralytics.pruning.checkpoints import checkpoint
+from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.cost import macs_of_groups
 from ultralytics.pruning.criteria.normalizing import normalized
+from ultralytics.pruning.files import places
 from ultralytics.pruning.pipeline import prune_network
+from ultralytics.pruning.selection.zeros import LEAST_SHARE, share_at_zero
 from ultralytics.pruning.sparsity import steering
 from ultralytics.pruning.sparsity.steering import Steering
-from ultralytics.pruning.zeros import LEAST_SHARE, share_at_zero
 
 SGD = {"optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 1}
 LONGER = {**MORE, "epochs": 20}  # from the dense network of the first table
@@ -151,7 +154,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="variants by their beginning; all by default")
     options = parser.parse_args()
-    stages.choose_device("cpu")
+    entry.choose_device("cpu")
     tables = []
     for variants, origin, settings in ((MODES, start, MORE), (SCHEDULES, dense, LONGER)):
         wanted = [name for name in variants if not options.names or name.startswith(tuple(options.names))]
@@ -161,5 +164,5 @@ if __name__ == "__main__":
         }
         tables.append("\n".join([HEADER, *(row(name, folder) for name, folder in folders.items())]))
         if folders and variants is MODES:
-            draw(folders, stages.ROOT / "assets" / "sparsity.png")
+            draw(folders, places.ROOT / "assets" / "sparsity.png")
     print(PAGE.format(first=START["epochs"], more=MORE["epochs"], longer=LONGER["epochs"], tables=tables))

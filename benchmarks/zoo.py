@@ -25,9 +25,10 @@ from zoo_models import ZooModel, randomise, zoo
 from zoo_report import render
 
 from ultralytics.pruning import CRITERIA, cut, make_plan, trace
-from ultralytics.pruning.checkpoint import whole_file
-from ultralytics.pruning.stages import ROOT, say
-from ultralytics.pruning.verification import largest_difference, silenced
+from ultralytics.pruning.checkpoints.checkpoint import whole_file
+from ultralytics.pruning.files.places import ROOT
+from ultralytics.pruning.report import say
+from ultralytics.pruning.surgery.verification import largest_difference, silenced
 
 DATA, TABLE = ROOT / "docs" / "zoo.json", ROOT / "docs" / "zoo.md"
 CHILD = Path(__file__).with_name("zoo_torch_pruning.py")

@@ -20,6 +20,7 @@ import ultralytics
 from ultralytics.data.digits import Recipe, build
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import save
+from ultralytics.pruning.files import places
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 assert Path(ultralytics.__file__).parent == REPOSITORY / "ultralytics", "the tests need the overlay, not the release"
@@ -118,10 +119,8 @@ def tau() -> Path:
 @pytest.fixture
 def runs(tmp_path, monkeypatch) -> Path:
     """Lets stages in this process write their runs into a temporary folder."""
-    from ultralytics.pruning import stages, training
 
-    for module in (stages, training):
-        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(places, "RUNS", tmp_path / "runs")
     return tmp_path / "runs"
 
 

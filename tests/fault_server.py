@@ -21,8 +21,7 @@ from pathlib import Path
 
 import zygote
 
-from ultralytics.pruning import locks, stages, training
-from ultralytics.pruning.latency import search
+from ultralytics.pruning.files import locks, places
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -83,8 +82,7 @@ def child(request: dict, out: int, err: int) -> None:
         os.dup2(out, 1)
         os.dup2(err, 2)
         runs = Path(request["runs"])
-        stages.RUNS = training.RUNS = runs
-        search.Latency.__dataclass_fields__["folder"].default = runs / "latency"
+        places.RUNS = runs
         install(request.get("fault") or {})
         sys.argv = [request["script"], *request["words"]]
         runpy.run_path(str(REPOSITORY / request["script"]), run_name="__main__")

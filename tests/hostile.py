@@ -10,7 +10,8 @@ import torch
 from conftest import REPOSITORY
 
 from ultralytics.nn import tasks
-from ultralytics.pruning import save, stages, trust
+from ultralytics.pruning import save, trust
+from ultralytics.pruning.command_line import entry
 
 TINY = {
     "nc": 10,
@@ -42,7 +43,7 @@ NAMES = {"exec": "builtins.exec", "mkdir": "posix.mkdir", "system": "posix.syste
 
 def no_trust(monkeypatch) -> None:
     """One thread, and no trust from outside."""
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
     monkeypatch.delenv(TRUST, raising=False)
 
 

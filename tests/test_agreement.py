@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from ultralytics.pruning.agreement import Agreement, compare, match, raw_difference, same_outputs, share_that_differs
+from ultralytics.pruning.deploy.agreement import (
+    Agreement,
+    compare,
+    match,
+    raw_difference,
+    same_outputs,
+    share_that_differs,
+)
 
 BOXES = np.array(  # x0, y0, x1, y1, score, class
     [[10, 10, 30, 40, 0.9, 1], [60, 20, 90, 50, 0.7, 2], [61, 20, 90, 51, 0.6, 1], [100, 5, 140, 25, 0.4, 0]], float

@@ -15,17 +15,19 @@ from test_bad_input import run
 from torch import nn
 
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import PruningError, repeat_plan, resuming, save, stages, trace
-from ultralytics.pruning.checkpoint import attach_plan, load, plans_of, sha256
+from ultralytics.pruning import PruningError, repeat_plan, save, trace
+from ultralytics.pruning.checkpoints.checkpoint import attach_plan, load, plans_of, sha256
+from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.compression.state import State
-from ultralytics.pruning.plan import PruningPlan, plan_from
-from ultralytics.pruning.surgery import PlanMismatchError, cut
+from ultralytics.pruning.plans.plan import PruningPlan, plan_from
+from ultralytics.pruning.runs import resuming
+from ultralytics.pruning.surgery.cut import PlanMismatchError, cut
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """The stages let all cores work; the tests stay with one."""
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def test_model_yamls_that_are_none(how, name, tiny, digits, tmp_path, refused):
 
 def test_a_good_model_yaml_is_built(tmp_path):
     from ultralytics.nn.modules import Conv
-    from ultralytics.pruning.model_yamls import build
+    from ultralytics.pruning.inputs.model_yamls import build
 
     file, activation = tmp_path / "model.yaml", Conv.default_act
     file.write_text(yaml.safe_dump({**TINY, "activation": "nn.ReLU()", "scales": {"n": [1.0, 2, 64]}}))
@@ -182,7 +184,7 @@ def test_data_that_is_elsewhere_or_none(script, word, tiny, tmp_path, refused):
 
 
 def test_good_data_is_read(tmp_path):
-    from ultralytics.pruning.data_sets import look_at, resolve_data
+    from ultralytics.pruning.data.sets import look_at, resolve_data
 
     data_set(tmp_path)
     file = tmp_path / "data.yaml"
@@ -207,7 +209,7 @@ def test_good_data_is_read(tmp_path):
     ],
 )
 def test_data_of_other_shapes_than_the_network(task, change, said, tmp_path):
-    from ultralytics.pruning.data_sets import look_at, resolve_data
+    from ultralytics.pruning.data.sets import look_at, resolve_data
 
     data_set(tmp_path)
     for folder in ("images", "labels"):
@@ -235,7 +237,7 @@ CLASSIFIED = {
 
 @pytest.mark.parametrize("kind", CLASSIFIED)
 def test_folders_of_classes(kind, tmp_path):
-    from ultralytics.pruning.data_sets import look_at, resolve_data
+    from ultralytics.pruning.data.sets import look_at, resolve_data
 
     layout = dict(CLASSIFIED[kind])
     empty, noise = layout.pop("empty", None), layout.pop("noise", None)
@@ -264,7 +266,7 @@ def test_plans(name, tiny, plan, tmp_path, refused):
 def test_the_good_plan_is_repeated(tiny, plan, tmp_path):
     model, _ = load(tiny)
     found = PruningPlan.from_dict({**plan, "cost": {**plan["cost"], "after": {**plan["cost"]["after"], "macs": 7}}})
-    from ultralytics.pruning.plan_matching import matched
+    from ultralytics.pruning.surgery.matching import matched
 
     channel_map = trace(model, imgsz=64)
     assert matched(found, channel_map).after.macs > 7, "the multiply-adds are those of the network"
@@ -390,7 +392,7 @@ def test_onnx_graphs_that_are_others(kind, tmp_path, refused):
 
 
 def test_a_good_onnx_file_is_described(tmp_path, refused):
-    from ultralytics.pruning.onnx_files import read_onnx, try_out
+    from ultralytics.pruning.deploy.onnx_files import read_onnx, try_out
 
     (tmp_path / "model.onnx").write_bytes(onnx_bytes())
     file = read_onnx(tmp_path / "model.onnx", "model.onnx")

@@ -15,13 +15,14 @@ from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import load, save, stages
+from ultralytics.pruning import errors, load, save
+from ultralytics.pruning.command_line import entry
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """The stages let all cores work; the tests stay with one."""
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -236,8 +237,8 @@ def test_bad_words(script, words, said, runs, tmp_path, monkeypatch, capsys):
 def test_a_device_that_is_not_there(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(stages.PruningError, match="has 0 CUDA devices; use --device cpu"):
-        stages.choose_device("0")
+    with pytest.raises(errors.PruningError, match="has 0 CUDA devices; use --device cpu"):
+        entry.choose_device("0")
 
 
 def test_an_official_checkpoint_that_cannot_be_downloaded(monkeypatch, capsys, runs, tmp_path):

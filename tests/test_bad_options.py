@@ -11,7 +11,8 @@ from networks import yolo
 from test_sparsity import run_of
 
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import save, stages
+from ultralytics.pruning import save
+from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.errors import counted
 
 TRAINING = ("train-normal.py", "train_sparsity.py", "finetune.py")
@@ -21,8 +22,8 @@ ALL = (*TRAINING, "vis-bn-weight.py", "prune.py", "val.py", "export.py", "compre
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """The stages let all cores work; the tests stay with one."""
-    release = stages.choose_device
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: release(wanted) if wanted not in {"", "cpu"} else "cpu")
+    release = entry.choose_device
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: release(wanted) if wanted not in {"", "cpu"} else "cpu")
 
 
 @pytest.fixture(scope="module")

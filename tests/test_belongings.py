@@ -9,7 +9,9 @@ from conftest import REPOSITORY
 from test_bad_input import one_thread, run  # noqa: F401
 
 from ultralytics.pruning import PruningError
-from ultralytics.pruning.belongings import (
+from ultralytics.pruning.checkpoints.checkpoint import sha256
+from ultralytics.pruning.deploy.exporting import check_replaceable, worked_in
+from ultralytics.pruning.runs.belongings import (
     COMPRESSION,
     MEASURING,
     TRAINING,
@@ -18,9 +20,7 @@ from ultralytics.pruning.belongings import (
     foreign,
     is_export,
 )
-from ultralytics.pruning.checkpoint import sha256
-from ultralytics.pruning.exporting import check_replaceable, worked_in
-from ultralytics.pruning.run_folders import forget_replaced, kept_runs, put_aside, put_back, recover, set_aside
+from ultralytics.pruning.runs.folders import forget_replaced, kept_runs, put_aside, put_back, recover, set_aside
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
 OWN = {

@@ -11,7 +11,7 @@ from torch import nn
 
 from ultralytics.nn.modules import Bottleneck
 from ultralytics.pruning import Limits, PruningPlan, cut, make_plan, prune, save, trace
-from ultralytics.pruning.plan import plan_from
+from ultralytics.pruning.plans.plan import plan_from
 
 # Blocks of these files, by what a reader of the yaml would expect; what they are made of is not looked at here.
 BLOCKS = {

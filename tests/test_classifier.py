@@ -8,7 +8,7 @@ import pytest
 from conftest import REPOSITORY, copied_repository, run_python
 from PIL import Image
 
-from ultralytics.pruning.accuracy import accuracies, accuracy, titles_of, what_counts
+from ultralytics.pruning.passes.accuracy import accuracies, accuracy, titles_of, what_counts
 
 QUICK = ("--imgsz", "64", "--batch", "4", "--device", "cpu", "workers=0", "nbs=4")
 

@@ -17,11 +17,11 @@ from test_latency import by_formula, macs_ms
 
 from ultralytics import YOLO
 from ultralytics.pruning import PruningError, cost_of, load, plans_of, prune_network, trace
-from ultralytics.pruning.compression import Recipe, units
+from ultralytics.pruning.compression import Recipe, work
 from ultralytics.pruning.compression.state import State, Step, alone_in, clear, visible
-from ultralytics.pruning.limits import Limits, filters
-from ultralytics.pruning.scoring import Scoring
-from ultralytics.pruning.targets import Target
+from ultralytics.pruning.criteria.scoring import Scoring
+from ultralytics.pruning.selection.limits import Limits, filters
+from ultralytics.pruning.selection.targets import Target
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
 SETTINGS = ("nbs=8", "fliplr=0", "optimizer=AdamW", "lr0=0.001", "plots=False")
@@ -191,18 +191,18 @@ def test_a_folder_is_cleared_with_its_state_last(tmp_path, monkeypatch) -> None:
 def test_a_training_that_was_killed_between_its_two_checkpoints_is_finished(quick, tmp_path) -> None:
     """The release strips last.pt first, then best.pt, which would keep its optimizer, and its teacher."""
     asked = recipe(weights=str(WEIGHTS), data=quick["data"], training={**quick, "batch": 8}, teacher=False)
-    last = units.train("one", WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path)
+    last = work.train("one", WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path)
     best = last.with_name("best.pt")
     content = torch.load(best, weights_only=False)
     torch.save(
         {**content, "ema": content["model"], "model": None, "optimizer": {"state": {}, "param_groups": []}}, best
     )
-    assert units.train("one", WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path) == last
+    assert work.train("one", WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path) == last
     content = torch.load(best, weights_only=False)
     assert content["optimizer"] is None and content["model"] is not None
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(PruningError, match=r"one' to train it anew"):
-        units.train("one", WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path)
+        work.train("one", WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path)
 
 
 def test_a_table_serves_all_steps_and_says_beforehand_what_is_out_of_reach(digits, folder, tmp_path) -> None:

@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import pytest
 
-from ultralytics.pruning.compression import stage, units
+from ultralytics.pruning.compression import run as stage
+from ultralytics.pruning.compression import work
 from ultralytics.pruning.compression.recipe import Recipe
-from ultralytics.pruning.compression.stage import Compression
+from ultralytics.pruning.compression.run import Compression
 from ultralytics.pruning.compression.state import State
-from ultralytics.pruning.targets import Target
+from ultralytics.pruning.selection.targets import Target
 
 
 def recipe(weights: Path) -> Recipe:
@@ -25,8 +26,8 @@ class Works:
         self.done: list[str] = []
         self.cuts = 0
         for name in ("accuracy", "size", "train", "cut"):
-            monkeypatch.setattr(units, name, getattr(self, name))
-        monkeypatch.setattr(units, "widths", lambda file: {})
+            monkeypatch.setattr(work, name, getattr(self, name))
+        monkeypatch.setattr(work, "widths", lambda file: {})
         monkeypatch.setattr(stage, "draw", lambda *_: None)
 
     def accuracy(self, file, recipe, folder) -> float:
@@ -132,11 +133,11 @@ def test_an_interrupted_training_is_not_paired_with_another_cut(works, weights, 
         whole(name, start, settings, recipe, folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(units, "train", killed)
+    monkeypatch.setattr(work, "train", killed)
     with pytest.raises(KeyboardInterrupt):
         compress(weights, folder)
     works.done.clear()
-    monkeypatch.setattr(units, "train", whole)
+    monkeypatch.setattr(work, "train", whole)
     (folder / "step-1.pt").unlink()
     compress(weights, folder)
     assert "train step-1" in works.done  # what was there is of the lost cut
@@ -150,11 +151,11 @@ def test_an_interrupted_training_goes_on_where_its_cut_is_the_same(works, weight
         whole(name, start, settings, recipe, folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(units, "train", killed)
+    monkeypatch.setattr(work, "train", killed)
     with pytest.raises(KeyboardInterrupt):
         compress(weights, folder)
     works.done.clear()
-    monkeypatch.setattr(units, "train", whole)
+    monkeypatch.setattr(work, "train", whole)
     compress(weights, folder)
     assert "train step-1" not in works.done and "cut step-1" not in works.done
 

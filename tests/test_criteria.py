@@ -14,7 +14,7 @@ from torch import nn
 
 from ultralytics.pruning import CRITERIA, ChannelMap, PruningError, cost_of, make_plan, prune_network, trace
 from ultralytics.pruning.criteria import NORMALIZERS
-from ultralytics.pruning.scoring import Scoring
+from ultralytics.pruning.criteria.scoring import Scoring
 
 BY_IMAGES = ("group_taylor", "group_hessian")
 BY_SCALES = ("slim", "group_slim")

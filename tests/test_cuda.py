@@ -22,9 +22,9 @@ from ultralytics.pruning import CRITERIA, Limits, cost_of, load, prune_network, 
 from ultralytics.pruning.gammas import prunable_values
 from ultralytics.pruning.latency import Latency, Runtime
 from ultralytics.pruning.pipeline import repeat_plan
-from ultralytics.pruning.ratios import ratio_cuts
+from ultralytics.pruning.selection.ratios import ratio_cuts
+from ultralytics.pruning.selection.zeros import share_at_zero, zero_groups
 from ultralytics.pruning.sparsity import Settings, SparsityRun
-from ultralytics.pruning.zeros import share_at_zero, zero_groups
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 

@@ -17,8 +17,8 @@ from emulated_cuda import emulated_cuda
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import load, prune_network, save, trace
-from ultralytics.pruning.images import Images, gradients, recalibrate
-from ultralytics.pruning.zeros import share_at_zero
+from ultralytics.pruning.passes.images import Images, gradients, recalibrate
+from ultralytics.pruning.selection.zeros import share_at_zero
 
 MODES: dict[str, dict[str, Any]] = {
     "subgradient": {"sr": 1e-3},

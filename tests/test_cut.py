@@ -27,8 +27,8 @@ from networks import (
 from torch import nn
 
 from ultralytics.pruning import ChannelMap, PruningError, PruningPlan, cost_of, cut, make_plan, trace
-from ultralytics.pruning.plan import plan_from
-from ultralytics.pruning.surgery import PlanMismatchError
+from ultralytics.pruning.plans.plan import plan_from
+from ultralytics.pruning.surgery.cut import PlanMismatchError
 
 COUNTED = ["yolov8n", "yolov8n-seg", "yolov8n-cls"]
 BEHIND_UNKNOWN = pytest.param(

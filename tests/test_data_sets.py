@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ultralytics.pruning import PruningError
-from ultralytics.pruning.data_sets import resolve_data
+from ultralytics.pruning.data.sets import resolve_data
 
 
 def data_set(folder: Path, train) -> str:

@@ -8,8 +8,8 @@ from conftest import REPOSITORY, run_python
 
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.pruning import load, trace
+from ultralytics.pruning.selection.zeros import share_at_zero
 from ultralytics.pruning.sparsity import FADED
-from ultralytics.pruning.zeros import share_at_zero
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
 EPOCHS = 4

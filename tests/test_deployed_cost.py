@@ -11,21 +11,11 @@ from networks import Net, block, conv, image, layers_run, set_weights
 from torch import nn
 
 from benchmarks.zoo_models import named
-from ultralytics.pruning import (
-    PruningPlan,
-    cost_of,
-    cut,
-    exporting,
-    make_plan,
-    plots,
-    prune_network,
-    save,
-    stages,
-    trace,
-)
+from ultralytics.pruning import PruningPlan, cost_of, cut, make_plan, plots, prune_network, release, save, trace
+from ultralytics.pruning.deploy import exporting
 from ultralytics.pruning.latency.shapes import shapes_of
-from ultralytics.pruning.plan import Cost
-from ultralytics.pruning.report import cost_table, deployed_note
+from ultralytics.pruning.plans.plan import Cost
+from ultralytics.pruning.plans.tables import cost_table, deployed_note
 from ultralytics.pruning.sparsity import Settings, SparsityRun
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -93,7 +83,7 @@ def test_an_exported_file_holds_what_is_counted(tmp_path) -> None:
     model.task, model.names = "detect", {i: str(i) for i in range(10)}
     pruned = prune_network(model, prune_ratio=0.5, imgsz=64)
     save(pruned.model, tmp_path / "best.pt", train_args={"task": "detect", "imgsz": 64})
-    with stages.quiet_release():
+    with release.quiet_release():
         file = exporting.run_release(tmp_path / "best.pt", {"format": "onnx", "imgsz": 64, "device": "cpu"})
     graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
     sizes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.value_info}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from ultralytics.pruning import stages
+from ultralytics.pruning.command_line import entry
 
 PYTHON = re.compile(r"`python (prune\.py [^`]+ --dry-run)`")
 
@@ -32,7 +32,7 @@ def test_there_are_commands_that_need_no_training() -> None:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("command", examples())
 def test_a_printed_command_runs(command: str, seed: int, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
     script, *words = shlex.split(command)
     monkeypatch.setattr(sys, "argv", [script, *words])
     torch.manual_seed(seed)

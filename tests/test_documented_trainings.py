@@ -20,9 +20,11 @@ import yaml
 from conftest import REPOSITORY
 
 from ultralytics.data import digits as built_in
-from ultralytics.pruning import data_sets, stages, training
-from ultralytics.pruning.compression import command, sweep
-from ultralytics.pruning.latency import search, timing
+from ultralytics.pruning.command_line import entry
+from ultralytics.pruning.data import sets
+from ultralytics.pruning.files import places
+from ultralytics.pruning.latency import timing
+from ultralytics.pruning.stages import compressing, sweep
 
 SHOWN = re.compile(r"`(python [\w-]+\.py [^`]+|python [\w-]+\.py)`")
 README = SHOWN.findall(" ".join((REPOSITORY / "README.md").read_text().split()))
@@ -31,7 +33,7 @@ HELP = {
     for script in sorted(REPOSITORY.glob("*.py"))
     for command in re.findall(r'"(python [\w-]+\.py [^"]*)"', script.read_text())
 }
-HELP["compress.py"] = re.search(r'"(python compress\.py [^"]*)"', inspect.getsource(command))[1]
+HELP["compress.py"] = re.search(r'"(python compress\.py [^"]*)"', inspect.getsource(compressing))[1]
 ORDER = ("train-normal.py", "train_sparsity.py", "vis-bn-weight.py", "finetune.py", "val.py", "export.py")
 ORDER += ("compress.py", "latency_table.py")  # and prune.py, whose example is in test_documented_commands.py
 LONGEST = {"epochs": 3, "steps": 1, "epochs_per_step": 3, "imgsz": 160}  # a fading takes three epochs
@@ -48,13 +50,11 @@ def folder(tmp_path, monkeypatch, small_weights, digits) -> Path:
     for name in ("weights/yolov8s.pt", "best.pt", "before.pt", "after.pt"):
         shutil.copy(small_weights, root / name)
     (root / "my.yaml").write_text(yaml.safe_dump({**yaml.safe_load(digits.read_text()), "path": str(digits.parent)}))
-    monkeypatch.setattr(stages, "ROOT", root)
-    for module in (stages, training):
-        monkeypatch.setattr(module, "RUNS", root / "runs")
-    monkeypatch.setitem(search.Latency.__dataclass_fields__, "folder", root / "runs" / "latency")
-    monkeypatch.setattr(data_sets, "DATASETS", root / "datasets")
+    monkeypatch.setattr(places, "ROOT", root)
+    monkeypatch.setattr(places, "RUNS", root / "runs")
+    monkeypatch.setattr(sets, "DATASETS", root / "datasets")
     monkeypatch.setattr(built_in.build, "__defaults__", (built_in.Recipe(train=16, val=8),))
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
     monkeypatch.chdir(root)
     return root
 
@@ -62,7 +62,7 @@ def folder(tmp_path, monkeypatch, small_weights, digits) -> Path:
 @pytest.fixture
 def person(folder, monkeypatch, capfd):
     """Runs a printed command, with its words as they are."""
-    run = stages.run
+    run = entry.run
 
     def shortened(stage):
         def of(options: argparse.Namespace) -> None:
@@ -75,10 +75,10 @@ def person(folder, monkeypatch, capfd):
 
         return of
 
-    monkeypatch.setattr(stages, "run", lambda parser, stage, words=None: run(parser, shortened(stage), words))
+    monkeypatch.setattr(entry, "run", lambda parser, stage, words=None: run(parser, shortened(stage), words))
     monkeypatch.setattr(timing.in_turns, "__kwdefaults__", {"rounds": 2})
     monkeypatch.setattr(timing.milliseconds, "__kwdefaults__", {"least": 1, "seconds": 0})
-    monkeypatch.setattr(command, "DEFAULT_ROUND_TO", 1)  # by 16, the small network cannot lose 80 % of its channels
+    monkeypatch.setattr(compressing, "DEFAULT_ROUND_TO", 1)  # by 16, the small network cannot lose 80 % of its channels
 
     def type_in(command: str) -> None:
         _, script, *words = shlex.split(command)

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 import ultralytics
 from ultralytics import cfg, utils
 from ultralytics.engine import model, trainer
-from ultralytics.pruning.compression import units
+from ultralytics.pruning.compression import work
 from ultralytics.utils import torch_utils
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
@@ -87,7 +87,7 @@ def test_a_compression_strips_a_checkpoint_whole(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", half)
-        with pytest.raises(units.PruningError, match="no space left"):
-            units.train("one", WEIGHTS, {}, None, tmp_path)
+        with pytest.raises(work.PruningError, match="no space left"):
+            work.train("one", WEIGHTS, {}, None, tmp_path)
     assert last.read_bytes() == before
     assert sorted(file.name for file in last.parent.iterdir()) == ["best.pt", "last.pt"]

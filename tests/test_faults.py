@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from ultralytics.pruning import files, load
-from ultralytics.pruning.checkpoint import is_finished, sha256
+from ultralytics.pruning import load
+from ultralytics.pruning.checkpoints.checkpoint import is_finished, sha256
+from ultralytics.pruning.files import whole
 
 EPOCH = "ultralytics.engine.trainer:BaseTrainer.optimizer_step"
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
@@ -168,9 +169,9 @@ def test_sigterm_in_a_training_says_what_is_saved_and_how_to_go_on(script, run, 
 @pytest.mark.parametrize(
     ("script", "at"),
     [
-        ("val.py", "ultralytics.pruning.measuring:run_one"),
-        ("prune.py", "ultralytics.pruning.cutting:write"),
-        ("export.py", "ultralytics.pruning.exporting:run_release"),
+        ("val.py", "ultralytics.pruning.stages.measuring:run_one"),
+        ("prune.py", "ultralytics.pruning.stages.pruning:write"),
+        ("export.py", "ultralytics.pruning.deploy.exporting:run_release"),
         ("vis-bn-weight.py", "ultralytics.pruning.plots:overview_figure"),
         ("train-normal.py", EPOCH),
     ],
@@ -185,7 +186,7 @@ def test_sigterm_before_anything_is_saved_leaves_nothing(script, at, run, words,
 
 
 def test_ctrl_c_has_its_own_code(run, words):
-    ended = run("val.py", *words["val.py"], signal=signal.SIGINT, at="ultralytics.pruning.measuring:run_one")
+    ended = run("val.py", *words["val.py"], signal=signal.SIGINT, at="ultralytics.pruning.stages.measuring:run_one")
     assert ended.code == 130 and "stopped" in ended.line
 
 
@@ -243,7 +244,7 @@ def test_a_killed_measurement_leaves_the_old_table(run, words, tmp_path):
     line = [*words["val.py"], "--overwrite"]
     run("val.py", *words["val.py"])
     table = (tmp_path / "runs/run/val.csv").read_text()
-    ended = run("val.py", *line, signal=KILL, at="ultralytics.pruning.measuring:write_csv")
+    ended = run("val.py", *line, signal=KILL, at="ultralytics.pruning.stages.measuring:write_csv")
     assert ended.code == -KILL and (tmp_path / "runs/run/val.csv").read_text() == table
     assert run("val.py", *line).code == 0
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["run"]
@@ -273,7 +274,7 @@ def test_a_killed_overwriting_of_a_compression_keeps_the_old_one(run, words, tmp
     assert ended.code == 2 and "notes.txt" in ended.line
     (folder / "notes.txt").unlink()
     assert (
-        run("compress.py", *line, "--overwrite", signal=KILL, at="ultralytics.pruning.compression.units:size").code
+        run("compress.py", *line, "--overwrite", signal=KILL, at="ultralytics.pruning.compression.work:size").code
         == -KILL
     )
     assert contents(folder.with_name(".run.replaced")) == old
@@ -300,9 +301,9 @@ def test_workers_and_what_they_start_end_with_their_parent(tmp_path):
     while len(list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < deadline and parent.poll() is None:
         time.sleep(0.1)
     numbers = [int(file.stem) for file in tmp_path.glob("*.pid")]
-    assert len(numbers) == 2 and all(files.runs(number) for number in numbers)
+    assert len(numbers) == 2 and all(whole.runs(number) for number in numbers)
     parent.kill()
     parent.wait()
-    while any(files.runs(number) for number in numbers) and time.monotonic() < deadline:
+    while any(whole.runs(number) for number in numbers) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(files.runs(number) for number in numbers)
+    assert not any(whole.runs(number) for number in numbers)

@@ -11,8 +11,8 @@ from networks import Net, block, conv, difference, image, raw_outputs, yolo
 from torch import Tensor, nn
 
 from ultralytics.pruning import ChannelMap, PruningPlan, cut, make_plan, prune, trace
-from ultralytics.pruning.folding import fold_constants
-from ultralytics.pruning.plan import plan_from
+from ultralytics.pruning.plans.plan import plan_from
+from ultralytics.pruning.surgery.folding import fold_constants
 
 EXACT = 1e-10
 SIDE = 8

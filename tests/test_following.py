@@ -12,8 +12,10 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from ultralytics.pruning import load, stages, training
-from ultralytics.pruning.following import Origin, _name, run_of, say_next, seen
+from ultralytics.pruning import load
+from ultralytics.pruning.command_line import entry
+from ultralytics.pruning.files import places
+from ultralytics.pruning.runs.following import Origin, _name, run_of, say_next, seen
 
 QUICK = {"--epochs": "1", "workers=0": None, "plots=False": None, "nbs=8": None, "val=False": None}
 COMPRESS = ("--speed-up", "1.5", "--scheme", "stepwise", "--steps", "1", "--epochs-per-step", "1", "--no-distill",
@@ -27,10 +29,9 @@ def repository(tmp_path, monkeypatch) -> Path:
     root.mkdir()
     for script in REPOSITORY.glob("*.py"):
         shutil.copy(script, root)
-    monkeypatch.setattr(stages, "ROOT", root)
-    for module in (stages, training):
-        monkeypatch.setattr(module, "RUNS", root / "runs")
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+    monkeypatch.setattr(places, "ROOT", root)
+    monkeypatch.setattr(places, "RUNS", root / "runs")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
     monkeypatch.chdir(root)
     return root
 

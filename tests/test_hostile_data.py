@@ -177,7 +177,7 @@ def test_a_trusted_download_is_run(data, marker, monkeypatch):
 
 def test_the_yamls_of_the_release_are_trusted_where_they_lie(tmp_path, monkeypatch):
     from ultralytics.data import utils
-    from ultralytics.pruning import downloads
+    from ultralytics.pruning.data import downloads
 
     asked = []
 

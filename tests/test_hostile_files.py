@@ -14,7 +14,8 @@ from hostile import EXEC, NAMES, PLACES, SCRIPTS, TRUST, Payload, hostile, no_tr
 
 from ultralytics import YOLO
 from ultralytics.nn import tasks
-from ultralytics.pruning import PruningError, load, stages, training
+from ultralytics.pruning import PruningError, load
+from ultralytics.pruning.files import places
 
 
 @pytest.fixture(autouse=True)
@@ -125,8 +126,7 @@ def kept(good, digits, quick, tmp_path_factory) -> tuple[Path, Path]:
 def stopped(kept, monkeypatch) -> Path:
     """The folder of that run, as it was when it was interrupted."""
     folder, copy = kept
-    for module in (stages, training):
-        monkeypatch.setattr(module, "RUNS", folder.parent)
+    monkeypatch.setattr(places, "RUNS", folder.parent)
     shutil.rmtree(folder)
     return Path(shutil.copytree(copy, folder))
 

@@ -12,8 +12,8 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 from ultralytics.pruning import CRITERIA, PruningError, load, plans_of, trace
-from ultralytics.pruning.data_sets import resolve_data
-from ultralytics.pruning.images import Images, gradients, recalibrate, trainer_class
+from ultralytics.pruning.data.sets import resolve_data
+from ultralytics.pruning.passes.images import Images, gradients, recalibrate, trainer_class
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
 

@@ -10,8 +10,8 @@ from conftest import REPOSITORY, run_python
 
 from ultralytics import YOLO
 from ultralytics.pruning import PruningError, load, prune_network, save, trace
-from ultralytics.pruning.checkpoint import is_finished
-from ultralytics.pruning.zeros import share_at_zero
+from ultralytics.pruning.checkpoints.checkpoint import is_finished
+from ultralytics.pruning.selection.zeros import share_at_zero
 
 # Kills its own process at a chosen moment: inside a checkpoint's bytes, between its renames, or within an epoch.
 TRAIN_AND_DIE = """

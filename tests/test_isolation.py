@@ -16,15 +16,16 @@ from conftest import REPOSITORY
 
 from ultralytics import YOLO
 from ultralytics.pruning import load
-from ultralytics.pruning.agreement import check_agreement
-from ultralytics.pruning.compression import units
-from ultralytics.pruning.cutting import accuracy_table
-from ultralytics.pruning.exporting import run_release
-from ultralytics.pruning.images import Images, batches_for, gradients, recalibrate
-from ultralytics.pruning.isolation import Reproducible, isolated
+from ultralytics.pruning.compression import work
+from ultralytics.pruning.deploy.agreement import check_agreement
+from ultralytics.pruning.deploy.exporting import run_release
 from ultralytics.pruning.latency import Runtime
 from ultralytics.pruning.latency.timing import in_turns
-from ultralytics.pruning.measuring import Measurement, run_one
+from ultralytics.pruning.passes.images import Images, batches_for, gradients, recalibrate
+from ultralytics.pruning.passes.isolation import Reproducible, isolated
+from ultralytics.pruning.stages.measurement import Measurement
+from ultralytics.pruning.stages.measuring import run_one
+from ultralytics.pruning.stages.pruning import accuracy_table
 from ultralytics.utils import SETTINGS, callbacks
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
@@ -150,7 +151,7 @@ def passes(digits, tmp_path, onnx) -> dict:
         "gradients": lambda: list(gradients(load(WEIGHTS)[0], images)),
         "interrupted": interrupted,
         "recalibrate": lambda: recalibrate(load(WEIGHTS)[0], images),
-        "accuracy": lambda: units.accuracy(WEIGHTS, recipe, tmp_path),
+        "accuracy": lambda: work.accuracy(WEIGHTS, recipe, tmp_path),
         "val.py": lambda: run_one(WEIGHTS, row, validation),
         "prune.py --val": lambda: accuracy_table(WEIGHTS, WEIGHTS, str(digits), 64, options),
         "export": export,

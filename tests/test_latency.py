@@ -13,14 +13,15 @@ from networks import Net, chain, conv, image, yolo
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.pruning import Limits, PruningError, cost_of, cut, make_plan, options, trace
+from ultralytics.pruning import Limits, PruningError, cost_of, cut, make_plan, trace
+from ultralytics.pruning.command_line import options
 from ultralytics.pruning.latency import Latency, LatencyModel, LatencyTable, Runtime, search, tables
 from ultralytics.pruning.latency.shapes import Shape, shapes_of
 from ultralytics.pruning.latency.tables import Timing, grid, name_of
 from ultralytics.pruning.latency.timing import layer_onnx, runs_on_gpus
-from ultralytics.pruning.plan import plan_from
-from ultralytics.pruning.selection import choose
-from ultralytics.pruning.targets import Target
+from ultralytics.pruning.plans.plan import plan_from
+from ultralytics.pruning.selection.choose import choose
+from ultralytics.pruning.selection.targets import Target
 
 ONE = (1, 1)
 

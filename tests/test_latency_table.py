@@ -5,8 +5,9 @@ import sys
 
 from conftest import REPOSITORY
 
-from ultralytics.pruning import latency_stage, stages
+from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.latency import LatencyTable, tables
+from ultralytics.pruning.stages import latency_table
 
 FADED = REPOSITORY / "tests" / "data" / "faded.pt"
 
@@ -19,17 +20,17 @@ def run(monkeypatch, script: str, *words: object) -> None:
 
 def test_a_table_is_written_and_read(tmp_path, monkeypatch, capsys):
     """On a clock of our own, by which each layer takes longer than the one before, and narrower networks are faster."""
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: wanted)
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: wanted)
     monkeypatch.chdir(tmp_path)
     runs = iter(range(10**9))
     monkeypatch.setattr(tables, "milliseconds", lambda run: run() or 1.0 + 1e-3 * next(runs))
     words = ["--weights", FADED, "--imgsz", "64", "--runtime", "torch", "--threads", "1", "--round-to", "8"]
     words += ["--output", "own/board.json"]
 
-    monkeypatch.setattr(latency_stage, "in_turns", lambda runs: {name: 10.0 - i for i, name in enumerate(runs)})
+    monkeypatch.setattr(latency_table, "in_turns", lambda runs: {name: 10.0 - i for i, name in enumerate(runs)})
     run(monkeypatch, "latency_table.py", *words)
     assert "Written: " in capsys.readouterr().out
-    assert latency_stage.checked_output(tmp_path / "own" / "board.json")  # its own file may be replaced
+    assert latency_table.checked_output(tmp_path / "own" / "board.json")  # its own file may be replaced
     table = LatencyTable.load(tmp_path / "own" / "board.json")
     assert table.about["threads"] == "1" and table.about["runtime"].startswith("torch") and table.layers
     target = ["--latency-speed-up", "1.2", "--latency-table", "own/board.json", "--round-to", "8"]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from networks import Net, block, chain, conv, csp_net, image, yolo
 
 from ultralytics.pruning import ChannelMap, Limits, PruningError, make_plan, trace
-from ultralytics.pruning.limits import matching
-from ultralytics.pruning.selection import choose
-from ultralytics.pruning.targets import Target
+from ultralytics.pruning.selection.choose import choose
+from ultralytics.pruning.selection.limits import matching
+from ultralytics.pruning.selection.targets import Target
 
 MODELS = ("yolov8n", "yolo11n", "yolov9t")
 TINY = {"csp": csp_net, "chain": functools.partial(chain, 8, 5, 12)}

@@ -14,8 +14,8 @@ import torch
 from ultralytics import YOLO
 from ultralytics.data.digits import Recipe, build
 from ultralytics.pruning import CRITERIA, load, make_plan, prune, save, trace
-from ultralytics.pruning.plan import plan_from
-from ultralytics.pruning.verification import raw_outputs
+from ultralytics.pruning.plans.plan import plan_from
+from ultralytics.pruning.surgery.verification import raw_outputs
 
 FADED = Path(__file__).parent / "data" / "faded.pt"
 

@@ -15,13 +15,13 @@ from ultralytics import YOLO
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn.tasks import BaseModel, DetectionModel
 from ultralytics.pruning import PruningError, load
-from ultralytics.pruning.compression import units
-from ultralytics.pruning.data_sets import resolve_data
-from ultralytics.pruning.images import Images, gradients, recalibrate
-from ultralytics.pruning.memory import Shrinking, divisors, halves, leave_gpus, ran_out
-from ultralytics.pruning.parts import Way, loss_gradients, ways_of
-from ultralytics.pruning.reading import Reader, _precision
-from ultralytics.pruning.validating import validate
+from ultralytics.pruning.compression import work
+from ultralytics.pruning.data.sets import resolve_data
+from ultralytics.pruning.passes.images import Images, gradients, recalibrate
+from ultralytics.pruning.passes.memory import Shrinking, divisors, halves, leave_gpus, ran_out
+from ultralytics.pruning.passes.parts import Way, loss_gradients, ways_of
+from ultralytics.pruning.passes.reading import Reader, _precision
+from ultralytics.pruning.passes.validating import validate
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
 ENDS = {
@@ -255,7 +255,7 @@ def recipe(batch: int, device: str) -> SimpleNamespace:
 )
 def test_a_pass_takes_at_most_what_a_gpu_trains_with(batch, device, wanted) -> None:
     """And no more than 16 images, on the first of the devices."""
-    found = units.on_one_device(recipe(batch, device))
+    found = work.on_one_device(recipe(batch, device))
     assert (found["device"], found["batch"]) == wanted
 
 

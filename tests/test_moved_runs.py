@@ -10,13 +10,14 @@ from conftest import REPOSITORY
 
 from ultralytics import YOLO
 from ultralytics.data.digits import Recipe, build
-from ultralytics.pruning import PruningError, load, moved
-from ultralytics.pruning.checkpoint import is_finished, sha256
+from ultralytics.pruning import PruningError, load
+from ultralytics.pruning.checkpoints.checkpoint import is_finished, sha256
 from ultralytics.pruning.compression.recipe import Recipe as Wanted
 from ultralytics.pruning.compression.state import State
-from ultralytics.pruning.data_sets import digest
-from ultralytics.pruning.moved import relocated, run_of
-from ultralytics.pruning.targets import Target
+from ultralytics.pruning.data.sets import digest
+from ultralytics.pruning.files import places
+from ultralytics.pruning.runs.moved import relocated, run_of
+from ultralytics.pruning.selection.targets import Target
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
 
@@ -93,7 +94,7 @@ def test_a_checkpoint_without_its_run_gets_a_folder_of_its_own(tmp_path):
 def test_where_a_noted_path_is_looked_for(tmp_path, monkeypatch):
     """As far from the run as it was; else at its place in the repository; else it stays as it is."""
     repository = tmp_path / "repository"
-    monkeypatch.setattr(moved, "ROOT", repository)
+    monkeypatch.setattr(places, "ROOT", repository)
     for file in ("new/data/a.yaml", "repository/datasets/b/b.yaml", "repository/c.yaml"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()

@@ -12,9 +12,10 @@ from networks import yolo
 from torch import nn
 
 from ultralytics import YOLO
-from ultralytics.pruning import CRITERIA, load, make_plan, prune, save, stages, trace
-from ultralytics.pruning.stale import older_products
-from ultralytics.pruning.zeros import share_at_zero
+from ultralytics.pruning import CRITERIA, load, make_plan, prune, save, trace
+from ultralytics.pruning.command_line import entry
+from ultralytics.pruning.runs.stale import older_products
+from ultralytics.pruning.selection.zeros import share_at_zero
 
 PICTURE = np.zeros((64, 64, 3), np.uint8)
 
@@ -84,7 +85,7 @@ def test_after_a_sparsity_training_the_model_is_the_last_checkpoint(quick, tmp_p
 
 
 def pruned_by(monkeypatch, *words: object) -> None:
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
     monkeypatch.setattr(sys, "argv", ["prune.py", *map(str, words)])
     run_path(str(REPOSITORY / "prune.py"), run_name="__main__")
 

@@ -10,7 +10,9 @@ import pytest
 from conftest import REPOSITORY, run_python
 from test_bad_options import refused
 
-from ultralytics.pruning import checkpoint, packages, stages
+from ultralytics.pruning import packages
+from ultralytics.pruning.checkpoints import checkpoint
+from ultralytics.pruning.command_line import entry
 
 FADED = REPOSITORY / "tests" / "data" / "faded.pt"
 
@@ -18,7 +20,7 @@ FADED = REPOSITORY / "tests" / "data" / "faded.pt"
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """The stages let all cores work; the tests stay with one."""
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: wanted or "cpu")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: wanted or "cpu")
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_names_that_the_terminal_cannot_show_do_no_harm(tmp_path):
 
 def test_a_table_of_a_file_whose_name_is_no_text(tmp_path):
     """A file system holds bytes."""
-    from ultralytics.pruning.measuring import Measurement, write_csv
+    from ultralytics.pruning.stages.measurement import Measurement, write_csv
 
     row = Measurement("net\udcff.pt", "detect", 1, 1, None, 1.0, 64, 1, "cpu")
     write_csv([row], tmp_path / "val.csv")

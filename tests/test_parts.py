@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 
 from benchmarks.zoo_models import named
 from ultralytics.pruning import CRITERIA, Limits, cut, make_plan, trace
-from ultralytics.pruning.limits import least_of_parts
-from ultralytics.pruning.tracing import image_shape, quiet
+from ultralytics.pruning.selection.limits import least_of_parts
+from ultralytics.pruning.tracing.trace import image_shape, quiet
 
 
 class Empties(TorchFunctionMode):

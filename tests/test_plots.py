@@ -13,11 +13,13 @@ from torch import nn
 
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import PruningError, plots, prune_network, save, stages, trace
+from ultralytics.pruning import PruningError, plots, prune_network, save, trace
+from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.criteria import bn_scale
+from ultralytics.pruning.files import places
 from ultralytics.pruning.gammas import gammas_of
 from ultralytics.pruning.plots import NetworkGammas, bin_edges, count, gamma_table
-from ultralytics.pruning.ratios import ratio_cuts, ratio_table
+from ultralytics.pruning.selection.ratios import ratio_cuts, ratio_table
 
 SCRIPT = REPOSITORY / "vis-bn-weight.py"
 
@@ -48,7 +50,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def look(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> None:
     """Runs the script in this process."""
-    monkeypatch.setattr(stages, "choose_device", str)  # it would give the tests after this one more threads
+    monkeypatch.setattr(entry, "choose_device", str)  # it would give the tests after this one more threads
     monkeypatch.setattr(sys, "argv", [SCRIPT.name, *map(str, words)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
@@ -208,7 +210,7 @@ def test_two_checkpoints_from_the_command_line(checkpoints, tmp_path) -> None:
 
 
 def test_default_checkpoints(checkpoints, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(stages, "RUNS", tmp_path)
+    monkeypatch.setattr(places, "RUNS", tmp_path)
     monkeypatch.setattr(plots, "overview_figure", plots.histogram_figure)  # sooner drawn
     with pytest.raises(SystemExit, match="2"):
         look(monkeypatch)

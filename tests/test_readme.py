@@ -8,6 +8,7 @@ import pytest
 from conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
+PACKAGE = REPOSITORY / "ultralytics" / "pruning"
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
@@ -28,7 +29,7 @@ def test_links_and_files_exist():
     for file in re.findall(r"`(ultralytics/[\w/]+\.py|benchmarks/\w+\.py)`", README):
         assert (REPOSITORY / file).is_file(), file
     for file in re.findall(r"`(\w+\.py)`", README):
-        assert (REPOSITORY / file).is_file() or (REPOSITORY / "ultralytics" / "pruning" / file).is_file(), file
+        assert (REPOSITORY / file).is_file() or (PACKAGE / file).is_file(), file
 
 
 def test_commands_name_scripts_and_options_that_exist():
@@ -40,8 +41,8 @@ def test_commands_name_scripts_and_options_that_exist():
             continue
         text = (REPOSITORY / script).read_text()
         text += "".join(
-            (REPOSITORY / f"ultralytics/pruning/{name}.py").read_text()
-            for name in ("training", "options", "compression/command")
+            (PACKAGE / f"{name}.py").read_text()
+            for name in ("stages/training", "stages/compressing", "command_line/options")
         )
         for option in (word for word in words if word.startswith("--")):
             assert f'"{option}"' in text, command

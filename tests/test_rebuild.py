@@ -11,8 +11,9 @@ from benchmarks.zoo_models import zoo
 from ultralytics import YOLO
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Conv, Detect
-from ultralytics.pruning import PruningError, checkpoint, prune_network
-from ultralytics.pruning.rebuild import _build, differing_layer, is_pruned
+from ultralytics.pruning import PruningError, prune_network
+from ultralytics.pruning.checkpoints import checkpoint
+from ultralytics.pruning.networks.rebuild import _build, differing_layer, is_pruned
 
 
 class Own(nn.Module):

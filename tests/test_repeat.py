@@ -12,23 +12,15 @@ from networks import Net, block, conv, set_weights
 from torch import nn
 
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import (
-    Limits,
-    PruningError,
-    PruningPlan,
-    cutting,
-    load,
-    prune_network,
-    repeat_plan,
-    save,
-    stages,
-)
+from ultralytics.pruning import Limits, PruningError, PruningPlan, load, prune_network, repeat_plan, save
+from ultralytics.pruning.command_line import entry
+from ultralytics.pruning.stages import pruning
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     """The stages let all cores work; the tests stay with one."""
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
 
 
 def checkpoint(file: Path, seed: int) -> Path:
@@ -60,7 +52,7 @@ def first(tmp_path_factory) -> Path:
     """A folder with a checkpoint and what prune.py made of it."""
     folder = tmp_path_factory.mktemp("first")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+        monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
         words = ("--speed-up", 2, "--round-to", 8, "--ignore", "model.0", "--ratio", "model.8=0.5", "--imgsz", 320)
         prune(monkeypatch, "--weights", checkpoint(folder / "own.pt", 0), "--save-dir", folder, *words)
     return folder
@@ -215,7 +207,7 @@ def test_a_network_of_other_inputs_is_refused(net, said, tmp_path: Path, monkeyp
     assert "does not run on an image (1, 3, 64, 64) alone" in str(error.value)
     net.names, net.yaml = {0: "a"}, {}
     source = {"file": "net.pt", "sha256": "0", "task": "detect", "release": "0"}
-    monkeypatch.setattr(cutting, "load_source", lambda weights: (net, {}, source))
+    monkeypatch.setattr(pruning, "load_source", lambda weights: (net, {}, source))
     assert said in refused(monkeypatch, capsys, "--save-dir", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

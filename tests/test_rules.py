@@ -25,7 +25,7 @@ from networks import (
 from torch import Tensor, nn
 
 from ultralytics.pruning import cut, make_plan, trace
-from ultralytics.pruning.plan import plan_from
+from ultralytics.pruning.plans.plan import plan_from
 
 
 @dataclass

@@ -14,8 +14,9 @@ from networks import Net, chain, conv, csp_net, image, yolo
 from torch import nn
 
 from ultralytics.nn.modules import C2f
-from ultralytics.pruning import CRITERIA, ChannelMap, Limits, PruningError, make_plan, selection, trace
-from ultralytics.pruning.targets import Target
+from ultralytics.pruning import CRITERIA, ChannelMap, Limits, PruningError, make_plan, trace
+from ultralytics.pruning.selection import choose as selection
+from ultralytics.pruning.selection.targets import Target
 
 
 def map_of(net: Net) -> ChannelMap:

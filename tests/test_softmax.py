@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from ultralytics.pruning.softmax import attribute, bins_last
+from ultralytics.pruning.deploy.softmax import attribute, bins_last
 
 BINS, ANCHORS = 16, 84
 

@@ -11,12 +11,12 @@ from networks import Net, block, conv, image, yolo
 from torch import nn
 
 from ultralytics.pruning import PruningError, trace
-from ultralytics.pruning.limits import DEFAULT_ROUND_TO
+from ultralytics.pruning.selection.limits import DEFAULT_ROUND_TO
+from ultralytics.pruning.selection.zeros import zero_groups
 from ultralytics.pruning.sparsity import MODES, SCHEDULES, Scales, Settings, SparsityRun
 from ultralytics.pruning.sparsity.decay import spread
 from ultralytics.pruning.sparsity.penalties import add_subgradient, shrink, shrink_groups
 from ultralytics.pruning.sparsity.steering import erasable
-from ultralytics.pruning.zeros import zero_groups
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 

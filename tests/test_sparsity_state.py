@@ -6,9 +6,9 @@ import pytest
 import torch
 from networks import csp_net, set_weights
 
-from ultralytics.pruning.limits import Limits
+from ultralytics.pruning.selection.limits import Limits
+from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.sparsity import Settings, SparsityRun
-from ultralytics.pruning.targets import Target
 
 EPOCHS, BATCHES, STEP = 10, 4, 2  # an optimizer step for every second batch
 TARGET = {"target": Target("prune_ratio", 0.4), "limits": Limits(floor=0)}

@@ -10,10 +10,10 @@ from test_sparsity import residual, run_of, set_all, set_gammas, train
 
 from ultralytics.pruning import Limits, PruningError, cut, trace
 from ultralytics.pruning.pipeline import prune_network
-from ultralytics.pruning.selection import choose
+from ultralytics.pruning.selection.choose import choose
+from ultralytics.pruning.selection.targets import Target
+from ultralytics.pruning.selection.zeros import share_at_zero, zero_groups
 from ultralytics.pruning.sparsity.steering import erasable
-from ultralytics.pruning.targets import Target
-from ultralytics.pruning.zeros import share_at_zero, zero_groups
 
 
 @pytest.mark.parametrize("mode", ["steered", "group"])

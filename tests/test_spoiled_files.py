@@ -16,11 +16,11 @@ from torch import nn
 
 from ultralytics.pruning import Limits, PruningError, prune_network, repeat_plan, trace
 from ultralytics.pruning.compression.state import check_state
-from ultralytics.pruning.data_yamls import check_data_yaml
-from ultralytics.pruning.documents import DEEPEST, found_in, parse_json, read_yaml
+from ultralytics.pruning.data.yamls import check_data_yaml
+from ultralytics.pruning.inputs.documents import DEEPEST, found_in, parse_json, read_yaml
+from ultralytics.pruning.inputs.model_yamls import build
 from ultralytics.pruning.latency import LatencyTable
-from ultralytics.pruning.model_yamls import build
-from ultralytics.pruning.plan import PruningPlan
+from ultralytics.pruning.plans.plan import PruningPlan
 
 WRONG: list[Any] = [None, True, False, -1, 0, 1, 3, 0.5, 2**31, 10**12, 10**30, 1e308, float("inf"), float("nan")]
 WRONG += ["", "x", "3", "-1", "nan", "é", "model.99", "x" * 5000, [], {}, [0], [1, 1], ["x"], [[]], {"a": 1}, {"c": 4}]

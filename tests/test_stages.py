@@ -14,10 +14,10 @@ from networks import difference, image, raw_outputs
 from ultralytics import YOLO
 from ultralytics.data.digits import Recipe, build
 from ultralytics.pruning import Limits, cut, load, plans_of, prune_network, save, trace
-from ultralytics.pruning.checkpoint import sha256
-from ultralytics.pruning.plan import PruningPlan
-from ultralytics.pruning.run_folders import interrupted_run, set_aside
-from ultralytics.pruning.sparsity_stage import prune_options
+from ultralytics.pruning.checkpoints.checkpoint import sha256
+from ultralytics.pruning.plans.plan import PruningPlan
+from ultralytics.pruning.runs.folders import interrupted_run, set_aside
+from ultralytics.pruning.stages.sparsity import prune_options
 
 QUICK = ("--imgsz", "64", "--batch", "16", "--device", "cpu", "workers=0", "nbs=16")
 
@@ -206,7 +206,7 @@ def test_a_second_round(stages):
 
 def test_an_rt_detr_yaml_is_built():
     """The release has a class of its own for these, which `YOLO` does not find."""
-    from ultralytics.pruning.cutting import load_source
+    from ultralytics.pruning.stages.pruning import load_source
 
     model, _, source = load_source("yolov8n-rtdetr.yaml")
     assert type(model).__name__ == "RTDETRDetectionModel" and source["task"] == "detect"

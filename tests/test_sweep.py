@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY, run_python
 
 from ultralytics.pruning import PruningError
-from ultralytics.pruning.compression.sweep import Trial, read_grid, row, trials_of, without
+from ultralytics.pruning.stages.sweep import Trial, read_grid, row, trials_of, without
 
 WEIGHTS = REPOSITORY / "tests" / "data" / "faded.pt"
 
@@ -99,7 +99,7 @@ def test_the_table_shows_the_network_that_was_kept(tmp_path) -> None:
 
 def test_a_compression_ends_with_its_sweep(tmp_path) -> None:
     """However that is ended: else the same command would meet the old one at work in the folder."""
-    code = "import subprocess, sys; from ultralytics.pruning.compression.sweep import end_with_parent as end; "
+    code = "import subprocess, sys; from ultralytics.pruning.runs.workers import end_with_parent as end; "
     code += (
         "subprocess.Popen([sys.executable, '-c', 'import time; print(0, flush=True); time.sleep(60)'], preexec_fn=end)"
     )

@@ -13,9 +13,9 @@ from networks import LAYERS, csp_net, image, layers_run, yolo
 from torch import nn
 
 from ultralytics.pruning import ChannelMap, Cost, Limits, PruningError, PruningPlan, make_plan, prune_network, trace
-from ultralytics.pruning.readers import count, pattern_ratio
-from ultralytics.pruning.selection import choose
-from ultralytics.pruning.targets import Target
+from ultralytics.pruning.command_line.kinds import count, pattern_ratio
+from ultralytics.pruning.selection.choose import choose
+from ultralytics.pruning.selection.targets import Target
 
 MODELS = ("yolov8n", "yolo11n", "yolov9t")
 STEPS = (1, 4, 8, 16)

@@ -15,9 +15,9 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import PruningError, load, plans_of, prune_network, save, trace
-from ultralytics.pruning.rebuild import differing_layer, is_pruned
+from ultralytics.pruning.networks.rebuild import differing_layer, is_pruned
+from ultralytics.pruning.selection.zeros import share_at_zero
 from ultralytics.pruning.sparsity import SparsityRun
-from ultralytics.pruning.zeros import share_at_zero
 
 
 def write_images(folder: Path, count: int = 4) -> list[Path]:

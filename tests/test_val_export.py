@@ -16,9 +16,12 @@ from test_trainer import MODELS
 
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import agreement, checkpoint, exporting, measuring, stages
+from ultralytics.pruning.checkpoints import checkpoint
+from ultralytics.pruning.deploy import agreement, exporting
+from ultralytics.pruning.deploy.softmax import attribute
 from ultralytics.pruning.errors import PruningError
-from ultralytics.pruning.softmax import attribute
+from ultralytics.pruning.files import places
+from ultralytics.pruning.stages import measuring
 from ultralytics.utils import LOGGER
 
 
@@ -284,8 +287,8 @@ def test_words_are_checkpoints_or_settings():
 
 
 def test_folder_names_differ():
-    runs = stages.RUNS
-    paths = [runs / "a/weights/best.pt", runs / "a/weights/best.onnx", stages.ROOT / "weights/pruned.pt"]
+    runs = places.RUNS
+    paths = [runs / "a/weights/best.pt", runs / "a/weights/best.onnx", places.ROOT / "weights/pruned.pt"]
     assert measuring.folder_names([*paths, paths[0]]) == ["a-best", "a-best-onnx", "weights-pruned", "a-best-2"]
 
 

@@ -16,8 +16,8 @@ from torch import nn
 from benchmarks.zoo_models import named
 from ultralytics.pruning import PruningError, cut, load, make_plan, pipeline, prune_network, trace
 from ultralytics.pruning.pipeline import LARGEST_DIFFERENCE, check
-from ultralytics.pruning.plan import LayerPlan, PruningPlan
-from ultralytics.pruning.verification import largest_difference, silenced
+from ultralytics.pruning.plans.plan import LayerPlan, PruningPlan
+from ultralytics.pruning.surgery.verification import largest_difference, silenced
 
 FAMILIES = [
     "yolov3-tiny",
@@ -247,7 +247,7 @@ def test_a_tensor_that_the_plan_leaves_alone_must_be_the_same() -> None:
 
 def test_a_cut_that_is_wrong_is_refused(monkeypatch) -> None:
     """Through the whole pipeline, where a slip of the surgery would show."""
-    from ultralytics.pruning import surgery
+    from ultralytics.pruning.surgery import cut as surgery
 
     pick = surgery._pick
     slips = iter([True])

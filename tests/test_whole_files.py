@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from ultralytics.pruning import PruningError, files, locks
-from ultralytics.pruning.files import DiskFullError, naming_the_disk, remove_leftovers, temporary_folder, whole_file
+from ultralytics.pruning import PruningError
+from ultralytics.pruning.files import locks, whole
+from ultralytics.pruning.files.whole import (
+    DiskFullError,
+    naming_the_disk,
+    remove_leftovers,
+    temporary_folder,
+    whole_file,
+)
 from ultralytics.pruning.latency.tables import LatencyTable, Timing
 
 
@@ -35,7 +42,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
 
 
 def test_what_a_killed_process_left_goes_when_it_is_safe(tmp_path):
-    name = files.temporary_name("a")
+    name = whole.temporary_name("a")
     dead = name.replace(f"-{os.getpid()}-", f"-{gone()}-") + ".json"
     other_host = ".a.000000-" + dead.partition("-")[2]
     alive, foreign = name + ".json", ".a.mine"
@@ -46,7 +53,7 @@ def test_what_a_killed_process_left_goes_when_it_is_safe(tmp_path):
         file.touch()
     left = set(os.listdir(tmp_path))
     assert left == {"a.json", other_host, alive, foreign, dead.replace(".a.", ".b.", 1)}
-    assert all(files.is_leftover(file) for file in (dead, other_host, alive)) and not files.is_leftover(foreign)
+    assert all(whole.is_leftover(file) for file in (dead, other_host, alive)) and not whole.is_leftover(foreign)
     remove_leftovers(tmp_path / "not there", "a")
 
 

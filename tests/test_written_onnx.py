@@ -12,13 +12,16 @@ from conftest import REPOSITORY
 from networks import set_weights
 
 from benchmarks.zoo_models import named
-from ultralytics.pruning import agreement, exporting, pruned_files, save, stages
-from ultralytics.pruning.outputs import RAW_TOLERANCE, chosen_difference, random_images, raw_difference
+from ultralytics.pruning import save
+from ultralytics.pruning.command_line import entry
+from ultralytics.pruning.deploy import agreement, exporting
+from ultralytics.pruning.deploy.outputs import RAW_TOLERANCE, chosen_difference, random_images, raw_difference
+from ultralytics.pruning.stages import pruned_files
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    monkeypatch.setattr(stages, "choose_device", lambda wanted: "cpu")
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
 
 
 def checkpoint(folder: Path, name: str, *, trained: bool, **train_args) -> Path:

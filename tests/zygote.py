@@ -16,6 +16,7 @@ import sys
 
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 CALLBACKS = ("platform", "clearml", "comet", "dvc", "mlflow", "raytune")
+STAGES = ("compressing", "latency_table", "measuring", "pruning", "training")
 IMPORTED = (  # what stages import while they run, as far as it is installed
     "onnx",
     "onnxruntime",
@@ -27,8 +28,9 @@ IMPORTED = (  # what stages import while they run, as far as it is installed
     "ray",
     "thop",
     "ultralytics.engine.exporter",
-    "ultralytics.pruning.downloads",
-    "ultralytics.pruning.label_caches",
+    "ultralytics.pruning.data.downloads",
+    "ultralytics.pruning.data.label_caches",
+    *(f"ultralytics.pruning.stages.{name}" for name in STAGES),
     *(f"ultralytics.utils.callbacks.{name}" for name in CALLBACKS),
 )
 
@@ -41,9 +43,7 @@ def import_everything() -> None:
     import torch
 
     from ultralytics.models import YOLO
-    from ultralytics.pruning import cutting, exporting, measuring, plots, training  # noqa: F401
-    from ultralytics.pruning.compression import command  # noqa: F401
-    from ultralytics.pruning.rebuild import is_pruned
+    from ultralytics.pruning.networks.rebuild import is_pruned
 
     torch.set_num_threads(1)
     is_pruned(YOLO("yolov8n.yaml").model)  # operations on the meta device import more on their first use

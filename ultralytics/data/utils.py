@@ -13,7 +13,7 @@ def _without_code(release, name):
 
     @wraps(release)
     def function(*args, **kwargs):
-        from ultralytics.pruning import downloads, label_caches
+        from ultralytics.pruning.data import downloads, label_caches
 
         edit = {"cache": label_caches.load_cache, "download": downloads.check_images}[name]
         return edit(release, *args, **kwargs)

@@ -8,8 +8,8 @@ run_release(globals())
 from functools import wraps
 
 from ultralytics.pruning.errors import PruningError
-from ultralytics.pruning.rebuild import is_pruned, refusal
-from ultralytics.pruning.memory import leave_gpus
+from ultralytics.pruning.networks.rebuild import is_pruned, refusal
+from ultralytics.pruning.passes.memory import leave_gpus
 
 
 def _loads_the_network(release):
@@ -67,7 +67,7 @@ Model.train = _holds_the_faded(Model.train)
 # =====
 
 # ===== a predictor works on a copy of the network: it goes when the network has changed since =====
-from ultralytics.pruning.fingerprints import fingerprint
+from ultralytics.pruning.networks.fingerprints import fingerprint
 
 
 def _predicts_with_the_network(release):

@@ -9,12 +9,14 @@ import functools
 import shutil
 import weakref
 
-from ultralytics.pruning import files, loading, locks, resuming, workers
+from ultralytics.pruning.checkpoints import loading
 from ultralytics.pruning.errors import PruningError
-from ultralytics.pruning.keeping import kept_network
-from ultralytics.pruning.memory import leave_gpus
-from ultralytics.pruning.moved import go_on_in_place
-from ultralytics.pruning.rebuild import is_pruned, refusal
+from ultralytics.pruning.files import locks, whole
+from ultralytics.pruning.networks.keeping import kept_network
+from ultralytics.pruning.networks.rebuild import is_pruned, refusal
+from ultralytics.pruning.passes.memory import leave_gpus
+from ultralytics.pruning.runs import resuming, workers
+from ultralytics.pruning.runs.moved import go_on_in_place
 from ultralytics.pruning.sparsity import Settings, SparsityRun
 
 
@@ -47,7 +49,7 @@ def _enter_folder(self, release, *args, **kwargs):
         release(*args, **kwargs)
     except BaseException:
         self.leave_folder()
-        with files.naming_the_disk(Path(getattr(self, "save_dir", Path.cwd()))):
+        with whole.naming_the_disk(Path(getattr(self, "save_dir", Path.cwd()))):
             raise
 
 
@@ -65,7 +67,7 @@ def _lock_folder(self, release, overrides):
 @_instead_of(BaseTrainer, "train")
 def _leave_folder(self, release):
     try:
-        with files.naming_the_disk(self.save_dir):
+        with whole.naming_the_disk(self.save_dir):
             return release()
     finally:
         self.leave_folder()
@@ -238,7 +240,7 @@ def _refuse_replacement(self, release):
 def _save_whole(self, release):
     folder, last, best = self.wdir, self.last, self.best
     shutil.rmtree(folder / ".writing", ignore_errors=True)  # half-written files that a run of long ago left
-    with files.naming_the_disk(folder), files.temporary_folder(folder, "epoch") as temporary:
+    with whole.naming_the_disk(folder), whole.temporary_folder(folder, "epoch") as temporary:
         try:
             self.wdir, self.last, self.best = temporary, temporary / last.name, temporary / best.name
             saved = release()

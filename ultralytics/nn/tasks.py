@@ -5,7 +5,9 @@ from ultralytics import run_release
 run_release(globals())
 
 # ===== neither a checkpoint nor a model yaml runs code, unless the user trusts it (see pruning/trust.py) =====
-from ultralytics.pruning import layer_names, loading, trust
+from ultralytics.pruning import trust
+from ultralytics.pruning.checkpoints import loading
+from ultralytics.pruning.inputs import layer_names
 
 _SafeLoad.restricted = classmethod(
     lambda cls: cls.SUPPORTED and (trust.restricted() or getattr(cls._local, "active", False))

@@ -11,16 +11,16 @@ Example:
 """
 
 from .channels import ChannelMap
-from .checkpoint import load, plans_of, save
+from .checkpoints.checkpoint import load, plans_of, save
 from .cost import Cost, cost_of
 from .criteria import CRITERIA
 from .errors import PruningError
-from .limits import Limits
 from .pipeline import prune, prune_network, repeat_plan
-from .plan import PruningPlan
-from .selection import make_plan
-from .surgery import cut
-from .tracing import trace
+from .plans.plan import PruningPlan
+from .selection.choose import make_plan
+from .selection.limits import Limits
+from .surgery.cut import cut
+from .tracing.trace import trace
 
 __all__ = [
     "CRITERIA",

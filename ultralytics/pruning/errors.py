@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 60  # characters of a wrong value that an error repeats
+
 
 class PruningError(ValueError):
     """Says what was found and what to do, in one line."""
@@ -39,3 +41,8 @@ def hint(word: str, known: Iterable[str]) -> str:
 def counted(number: int, thing: str, things: str | None = None) -> str:
     """Returns a number of things in words: 1 class, 10 classes."""
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def quoted(text: str) -> str:
+    """Returns a value for an error: in quotes, in one line, the beginning of a long one."""
+    return repr(text if len(text) <= LONGEST else text[:LONGEST] + "...")

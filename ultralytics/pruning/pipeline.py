@@ -11,22 +11,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import checkpoint
 from .channels import ChannelMap
+from .checkpoints import checkpoint
+from .criteria.scoring import Scoring
 from .errors import NothingToRemoveError, PruningError, typed_line
-from .folding import fold_constants
-from .images import Images, recalibrate
 from .latency import Latency, LatencyModel
 from .latency.search import plan_for
-from .limits import Limits
-from .plan import PruningPlan, plan_from
-from .plan_matching import matched
-from .scoring import Scoring
-from .selection import make_plan
-from .surgery import PlanMismatchError, cut
-from .tracing import image_shape, quiet, trace
-from .verification import largest_difference, silenced
-from .zeros import keep_the_rest
+from .passes.images import Images, recalibrate
+from .plans.plan import PruningPlan, plan_from
+from .selection.choose import make_plan
+from .selection.limits import Limits
+from .selection.zeros import keep_the_rest
+from .surgery.cut import PlanMismatchError, cut
+from .surgery.folding import fold_constants
+from .surgery.matching import matched
+from .surgery.verification import largest_difference, silenced
+from .tracing.trace import image_shape, quiet, trace
 
 LARGEST_DIFFERENCE = 1e-10  # in float64, where rounding is below 1e-14
 

@@ -17,11 +17,11 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 
-from . import checkpoint
+from .checkpoints import checkpoint
 from .gammas import gammas_of
-from .ratios import RatioCut, ratio_cuts
 from .report import table
-from .tracing import trace
+from .selection.ratios import RatioCut, ratio_cuts
+from .tracing.trace import trace
 
 INK, FAINT = "#333333", "#c8c8c8"  # text, lines that help the eye
 BEFORE, AFTER = "#6e6e6e", "#1764ab"

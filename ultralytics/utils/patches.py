@@ -13,7 +13,7 @@ def _restricted(release):
 
     @wraps(release)
     def torch_load(*args, **kwargs):
-        from ultralytics.pruning import loading  # not before the release is there
+        from ultralytics.pruning.checkpoints import loading  # not before the release is there
 
         return loading.torch_load(release, *args, **kwargs)
 

@@ -10,15 +10,15 @@ _release_strip_optimizer = strip_optimizer
 
 def strip_optimizer(f="best.pt", s="", updates=None):
     """The release's function of this name, but never writing in place."""
-    from ultralytics.pruning import files
+    from ultralytics.pruning.files import whole
 
     target = Path(s or f)
-    files.remove_leftovers(target.parent, target.stem)
-    temporary = target.with_name(files.temporary_name(target.stem) + target.suffix)
+    whole.remove_leftovers(target.parent, target.stem)
+    temporary = target.with_name(whole.temporary_name(target.stem) + target.suffix)
     level = LOGGER.level
     LOGGER.setLevel("WARNING")  # it would name the temporary file
     try:
-        with files.naming_the_disk(target.parent):
+        with whole.naming_the_disk(target.parent):
             stripped = _release_strip_optimizer(f, temporary, updates)
             if temporary.exists():  # else it was no checkpoint, as the release has said
                 os.replace(temporary, target)

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..errors import PruningError
 from ..latency import Runtime
-from ..limits import Limits
+from ..selection.limits import Limits
+from ..selection.targets import Target
 from ..sparsity.settings import LEAST_EPOCHS
-from ..targets import Target
 
 NOTHING = {"speed_up": 1.0, "latency_speed_up": 1.0, "prune_ratio": 0.0}  # targets that ask for nothing
 STEERED = ("speed_up", "prune_ratio")  # targets of the steered scheme

@@ -12,14 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..belongings import COMPRESSION, check_own
-from ..checks import listing, mapping, number, optional, text, whole
-from ..documents import brief, found_in, read_json
 from ..errors import PruningError
-from ..files import sha256, whole_file
-from ..locks import LOCK, alone_in  # noqa: F401  (the second for others, which look for it here)
-from ..run_folders import has_state, put_aside, replaced_by, visible
-from ..stages import shown
+from ..files.locks import LOCK, alone_in  # noqa: F401  (the second for others, which look for it here)
+from ..files.places import shown
+from ..files.whole import sha256, whole_file
+from ..inputs.checks import listing, mapping, number, optional, text, whole
+from ..inputs.documents import brief, found_in, read_json
+from ..runs.belongings import COMPRESSION, check_own
+from ..runs.folders import has_state, put_aside, replaced_by, visible
 from .recipe import Recipe
 
 

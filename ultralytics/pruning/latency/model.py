@@ -9,7 +9,7 @@ import numpy as np
 from ..channels import ChannelMap
 from ..cost import KeptCounts
 from ..errors import PruningError
-from ..plan import PruningPlan
+from ..plans.plan import PruningPlan
 from .shapes import Shapes
 from .tables import LatencyTable, name_of
 

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from torch import nn
 
 from ..channels import ChannelMap
 from ..errors import PruningError
-from ..limits import Limits
-from ..plan import PruningPlan
-from ..stages import RUNS
-from ..surgery import cut
+from ..files import places
+from ..plans.plan import PruningPlan
+from ..selection.limits import Limits
+from ..surgery.cut import cut
 from .model import LatencyModel
 from .shapes import Shapes, shapes_of
 from .tables import LatencyTable, cache, measure
@@ -50,7 +50,7 @@ class Latency:
     runtime: Runtime | None
     imgsz: int
     table: Path | None = None
-    folder: Path = RUNS / "latency"
+    folder: Path = field(default_factory=lambda: places.RUNS / "latency")
     timed_as: Shapes | None = None
 
     def __post_init__(self) -> None:

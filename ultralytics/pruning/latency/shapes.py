@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..channels import ChannelMap, Layer
-from ..tracing import image_shape, quiet
+from ..tracing.trace import image_shape, quiet
 
 
 @dataclass(frozen=True)

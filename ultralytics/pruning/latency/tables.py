@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import listing, mapping, number, text, whole
-from ..documents import brief, found_in, read_json
 from ..errors import PruningError
-from ..files import whole_file
-from ..locks import waiting
+from ..files.locks import waiting
+from ..files.whole import whole_file
+from ..inputs.checks import listing, mapping, number, text, whole
+from ..inputs.documents import brief, found_in, read_json
 from .shapes import Shape
 from .timing import Runtime, milliseconds
 

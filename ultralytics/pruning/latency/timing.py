@@ -18,10 +18,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .. import checkpoint
+from ..checkpoints import checkpoint
 from ..errors import PruningError
-from ..isolation import plain_arithmetic
-from ..tracing import image_shape
+from ..passes.isolation import plain_arithmetic
+from ..tracing.trace import image_shape
 from .shapes import Shape
 
 Key = TypeVar("Key")
@@ -118,8 +118,8 @@ class Runtime:
 
     def network(self, model: nn.Module, imgsz: int) -> Callable[[], Any]:
         """Returns a run of a network as it would be deployed: exported, or with its batch norms fused."""
-        from ..exporting import run_release
-        from ..stages import quiet_release
+        from ..deploy.exporting import run_release
+        from ..release import quiet_release
 
         _, channels, _, _ = image_shape(model, 1)
         image = np.random.default_rng(0).random((1, channels, imgsz, imgsz), dtype=np.float32)

@@ -19,7 +19,7 @@ from ..channels import ChannelMap
 from ..criteria.magnitude import group_norm
 from ..criteria.members import Members, filter_layers
 from ..errors import PruningError
-from ..selection import choose
+from ..selection.choose import choose
 from .regulation import REACHED_BY
 from .scales import FADED, Scales
 from .settings import Settings

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..channels import ChannelMap
 from ..criteria import bn_scale
 from ..errors import PruningError
-from ..selection import choose
+from ..selection.choose import choose
 from .scales import Scales
 from .settings import Settings
 

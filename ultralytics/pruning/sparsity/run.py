@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from ..errors import PruningError
-from ..tracing import trace
+from ..tracing.trace import trace
 from .decay import GroupDecay
 from .penalties import PROXIMAL_STEPS, add_subgradient
 from .regulation import Regulation

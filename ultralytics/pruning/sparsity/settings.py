@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import PruningError, hint
-from ..limits import Limits
-from ..targets import Target
+from ..selection.limits import Limits
+from ..selection.targets import Target
 
 MODES = {
     "subgradient": "adds sr * sign(gamma) to the gradients, as in Network Slimming",

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap
 from ..errors import PruningError
-from ..selection import choose
-from ..targets import Target
+from ..selection.choose import choose
+from ..selection.targets import Target
 from .scales import Scales
 from .settings import LEAST_EPOCHS, Settings
 

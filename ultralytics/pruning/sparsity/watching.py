@@ -75,7 +75,7 @@ class History:
 
     def ends(self, scales: Scales, folder: Path) -> None:
         """Draws `gamma.png` into the run's folder: the gammas over the epochs, and in each layer at the end."""
-        from ..checkpoint import whole_file
+        from ..checkpoints.checkpoint import whole_file
         from ..plots import NetworkGammas, history_figure
 
         layers = {name: gammas.cpu().double().numpy() for name, gammas in scales.by_norm().items()}

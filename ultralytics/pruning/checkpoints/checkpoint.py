@@ -1,0 +1,202 @@
+"""Reads and writes checkpoints: only classes of the stock release, and one line for a file that is not one."""
+
+from __future__ import annotations
+
+import logging
+import zipfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import PruningError, UntrustedError, first_line
+from ..files.whole import sha256, whole_file  # noqa: F401  (the first for others, which look for it here)
+from ..inputs.documents import brief
+from ..networks.rebuild import PLANS_ATTRIBUTE
+from ..plans.plan import PruningPlan
+from ..trust import restricted
+from .contents import bare, check_content
+from .loading import globals_in, refusal_of
+
+
+def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[str, Any]]:
+    """Loads the network of a `.pt` checkpoint of Ultralytics.
+
+    Args:
+        path: The checkpoint.
+        trained_with_bn: Whether to refuse a fused network, which has no batch norm to prune by or to train.
+
+    Returns:
+        The network in float32 and eval mode (the EMA where the checkpoint holds one), and the checkpoint's dict.
+
+    Raises:
+        PruningError: If the file is missing, is no such checkpoint, or holds numbers that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PruningError(f"'{path}' is not there; run the stage that writes it, or name another checkpoint")
+    if path.suffix != ".pt":
+        raise PruningError(f"'{path}' is a {path.suffix or 'file without ending'}; this needs a .pt checkpoint")
+    _refuse_other_formats(path)
+    model, checkpoint = _load_checkpoint(path)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise PruningError(f"'{path}' holds weights that are not finite ({name}); the training diverged")
+    if trained_with_bn and not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        raise PruningError(
+            f"'{path}' has no batch norm, whose scales tell what to prune: it was fused (take the checkpoint that "
+            f"training wrote), or never had one"
+        )
+    return model, checkpoint
+
+
+def check_others(settings: dict[str, Any]) -> None:
+    """Checks the checkpoints that training arguments name besides the one to train, before anything is written.
+
+    Raises:
+        PruningError: If one is there and cannot be loaded.
+    """
+    for key in ("distill_model", "pretrained"):
+        value = settings.get(key)
+        if isinstance(value, (str, Path)) and Path(value).is_file():
+            load(value, trained_with_bn=False)
+
+
+def _refuse_other_formats(path: Path) -> None:
+    """Tells a TorchScript archive and a damaged file by their bytes, without running anything that they hold."""
+    if path.stat().st_size == 0:
+        raise PruningError(f"'{path}' is empty")
+    if not zipfile.is_zipfile(path):
+        if names := globals_in(path):  # a bare pickle, or the format of PyTorch before 1.6
+            if not restricted():
+                return
+            raise UntrustedError(refusal_of(f"'{path}', which is not in PyTorch's format since 1.6,", names))
+        raise PruningError(f"'{path}' is truncated, or no checkpoint at all: it is not a PyTorch archive")
+    with zipfile.ZipFile(path) as archive:
+        if any("/code/" in name for name in archive.namelist()):
+            raise PruningError(f"'{path}' is a TorchScript export; take the .pt that it was exported from")
+
+
+def _load_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Loads with the release, in one line where that fails."""
+    from ultralytics.nn.tasks import BaseModel, load_checkpoint
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)  # its warnings about foreign files are longer than the line that follows
+    try:
+        model, checkpoint = load_checkpoint(path)
+    except PruningError:
+        raise
+    except Exception as error:  # whatever a foreign pickle can raise
+        if "yolov5" in str(error).lower() or str(getattr(error, "name", "")).split(".")[0] == "models":
+            raise PruningError(
+                f"'{path}' comes from the old yolov5 repository; train the model with this one"
+            ) from error
+        if what := _bare(path):
+            raise PruningError(f"'{path}' {what}") from error
+        raise PruningError(f"'{path}' is not a checkpoint of Ultralytics ({first_line(error)})") from error
+    finally:
+        LOGGER.setLevel(level)
+    model = getattr(model, "student_model", model)  # of a training with a teacher that was interrupted
+    if not isinstance(model, BaseModel):
+        what = _bare(path) or f"holds a {type(model).__name__}, not a model of Ultralytics"
+        raise PruningError(f"'{path}' {what}")
+    check_content(model, checkpoint, path)
+    return model, checkpoint
+
+
+def _bare(path: Path) -> str | None:
+    """Says what a file holds that is no checkpoint but an object that was saved by itself, or returns None."""
+    from ultralytics.utils.patches import torch_load
+
+    try:
+        return bare(torch_load(path, map_location="cpu"))
+    except Exception:  # whatever a foreign pickle can raise; it was raised before
+        return None
+
+
+def save(model: Any, path: str | Path, *, train_args: dict[str, Any] | None = None) -> None:
+    """Writes a network as a checkpoint that a stock Ultralytics loads, in float32.
+
+    Args:
+        model: The network; brought to float32 on the CPU, its parameters frozen, as in any finished checkpoint.
+        path: The `.pt` to write; it appears whole or not at all.
+        train_args: The arguments that the network was trained with.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    args = {key: value for key, value in (train_args or {}).items() if key in DEFAULT_CFG_DICT}
+    model = model.float().cpu()
+    model.criterion = None  # the loss's classes need not be known where the network is used
+    model.args = args
+    model.__dict__.pop("pt_path", None)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    finished = dict.fromkeys(("ema", "updates", "optimizer", "scaler", "best_fitness", "stopper"))
+    checkpoint = {
+        **finished,
+        "epoch": -1,
+        "model": model,
+        "train_args": args,
+        "date": datetime.now().astimezone().isoformat(),
+        "version": release_version(),
+        "license": "AGPL-3.0 (https://ultralytics.com/license)",
+    }
+    with whole_file(Path(path)) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def release_version() -> str:
+    """Returns the version of the release that lies under this repository."""
+    import ultralytics
+
+    return ultralytics.__version__  # type: ignore[attr-defined]  # set by the release's own file
+
+
+def attach_plan(model: nn.Module, plan: PruningPlan) -> None:
+    """Notes a plan in the network that was cut by it, as plain data that also a restricted loader accepts."""
+    setattr(model, PLANS_ATTRIBUTE, [*_plans_data(model), plan.to_dict()])
+
+
+def plans_of(model: nn.Module) -> list[PruningPlan]:
+    """Returns the plans that a network was cut by, the oldest first.
+
+    Raises:
+        PruningError: If what the network carries are no plans.
+    """
+    return [PruningPlan.from_dict(data) for data in _plans_data(model)]
+
+
+def _plans_data(model: nn.Module) -> list[dict[str, Any]]:
+    """Returns the plans of a network as plain data, unchecked."""
+    data = getattr(model, PLANS_ATTRIBUTE, [])
+    if not isinstance(data, list):
+        raise PruningError(f"the network carries {brief(data)} in the place of its pruning plans")
+    return data
+
+
+def counts_as_one(settings: dict[str, Any], content: dict[str, Any]) -> bool:
+    """Whether all classes of a data set count as one: by what was said, or else as the network was trained.
+
+    Args:
+        settings: What was said, `single_cls` perhaps.
+        content: Of the checkpoint.
+    """
+    return bool(settings.get("single_cls", (content.get("train_args") or {}).get("single_cls")))
+
+
+def image_size(content: dict[str, Any]) -> int | list[int]:
+    """Returns the image size in pixels that a checkpoint was trained with, for which its costs count; 640 if none."""
+    return (content.get("train_args") or {}).get("imgsz") or 640
+
+
+def is_finished(content: dict[str, Any]) -> bool:
+    """Whether a checkpoint's content is that of a finished run, which cannot be resumed.
+
+    A run that was killed after its last epoch, before the release shrank the checkpoint, is finished too.
+    """
+    epoch, epochs = content.get("epoch", -1), (content.get("train_args") or {}).get("epochs", 0)
+    return epoch < 0 or content.get("optimizer") is None or epoch + 1 >= epochs

@@ -1,0 +1,140 @@
+"""What a checkpoint must hold besides weights, for a stage to work with it: checked once, where it is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import PruningError, first_line
+from ..inputs.layer_names import check_layers
+from ..networks.rebuild import PLANS_ATTRIBUTE
+from ..trust import restricted
+
+RESAVE = "save it again, with ultralytics.pruning.save or by training"
+TEXTS = ("data", "task", "sparsity", "optimizer")  # arguments of the training that stages read, by type
+COUNTS = ("epochs", "imgsz", "batch")
+
+
+def check_arguments(content: Any, path: Any) -> None:
+    """Checks that the arguments of the training are some, before anything reads them.
+
+    Args:
+        content: What the `.pt` holds.
+        path: The checkpoint, for the error.
+
+    Raises:
+        PruningError: If they are no dictionary with words as keys.
+    """
+    found = content.get("train_args", {}) if isinstance(content, dict) else {}
+    if not isinstance(found, dict):
+        raise PruningError(f"'{path}': its train_args are no dictionary but a {type(found).__name__}; {RESAVE}")
+    if odd := [key for key in found if not isinstance(key, str)]:
+        raise PruningError(f"'{path}': its train_args have a key that is no word, {odd[0]!r:.40}; {RESAVE}")
+
+
+def check_content(model: Any, content: dict[str, Any], path: Path) -> None:
+    """Checks what a network of Ultralytics and its checkpoint say of themselves.
+
+    Args:
+        model: The network.
+        content: What the `.pt` holds; its `train_args` are a dictionary.
+        path: The checkpoint, for the error.
+
+    Raises:
+        PruningError: If something is missing, or of a wrong kind.
+    """
+    for problem in (*_of_network(model), *_of_training(content)):
+        raise PruningError(f"'{path}': {problem}; {RESAVE}")
+    if restricted():
+        check_layers(model.yaml, f"'{path}': ")
+
+
+def _of_network(model: Any) -> Iterator[str]:
+    from ultralytics.cfg import TASKS
+
+    if not isinstance(getattr(model, "model", None), nn.Sequential) or not len(model.model):
+        yield "its network has no layers"
+    names = getattr(model, "names", None)
+    if isinstance(names, dict) and all(isinstance(key, int) for key in names):
+        names = list(names.values())
+    if not isinstance(names, (list, tuple)) or not names:
+        yield "its network does not say what its classes are called (names)"
+    elif not all(isinstance(name, str) for name in names):
+        yield f"a name of its classes is no text ({next(n for n in names if not isinstance(n, str))!r:.40})"
+    yaml = getattr(model, "yaml", None)
+    if not isinstance(yaml, dict):
+        yield "its network does not say of which layers it was built (yaml)"
+    elif not all(_rows(yaml.get(part)) for part in ("backbone", "head")):
+        yield "the yaml in its network has no rows of layers (backbone, head)"
+    stride = getattr(model, "stride", None)
+    if not isinstance(stride, torch.Tensor) or not stride.numel() or not (stride.isfinite() & (stride > 0)).all():
+        yield f"the strides of its network are not positive numbers ({' '.join(str(stride).split()):.40})"
+    if getattr(model, "task", None) not in TASKS:
+        yield f"its task is {getattr(model, 'task', None)!r:.40}, and there are {', '.join(sorted(TASKS))}"
+    plans = getattr(model, PLANS_ATTRIBUTE, [])
+    if not isinstance(plans, list) or not all(isinstance(plan, dict) for plan in plans):
+        yield f"its plans of pruning are no list of plans but a {type(plans).__name__}"
+
+
+def _rows(part: Any) -> bool:
+    return isinstance(part, (list, tuple)) and all(isinstance(row, (list, tuple)) and len(row) == 4 for row in part)
+
+
+def _of_training(content: dict[str, Any]) -> Iterator[str]:
+    args = content.get("train_args") or {}
+    for key, value in args.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{key}={value} in its train_args is not finite"
+    for key in TEXTS:
+        if not isinstance(args.get(key), (str, Path, list, type(None))):
+            yield f"{key}={args[key]!r:.40} in its train_args is no text"
+    for key in COUNTS:
+        value = args.get(key)
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if not all(one is None or _is_number(one) for one in values):
+            yield f"{key}={args[key]!r:.40} in its train_args is no number"
+    if not isinstance(content.get("train_metrics") or {}, dict):
+        yield f"its train_metrics are no dictionary but a {type(content['train_metrics']).__name__}"
+    epoch = content.get("epoch", -1)
+    if not isinstance(epoch, int):
+        yield f"its epoch is no whole number but {epoch!r:.40}"
+    if content.get("optimizer") is not None:  # a run that can be resumed, with these arguments
+        yield from _of_interrupted(content["optimizer"], args)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _of_interrupted(optimizer: Any, args: dict[str, Any]) -> Iterator[str]:
+    from ultralytics.cfg import get_cfg
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    if not isinstance(optimizer, dict) or not {"state", "param_groups"} <= optimizer.keys():
+        yield "the state of its optimizer is none"
+    if missing := [key for key in ("data", "imgsz", "epochs") if args.get(key) is None]:
+        yield f"its train_args lack {missing[0]}, which an interrupted run goes on with"
+    try:
+        get_cfg(overrides={key: value for key, value in args.items() if key in DEFAULT_CFG_DICT})
+    except Exception as error:  # whatever the release's checks raise
+        yield f"its train_args are refused: {first_line(error)}"
+
+
+def bare(found: Any) -> str | None:
+    """Says what an object is that was saved by itself instead of in a checkpoint, or None where it is a dictionary."""
+    if isinstance(found, dict):
+        return None
+    kind = type(found)
+    if not isinstance(found, nn.Module):
+        return f"holds a {kind.__name__}, which is no checkpoint of Ultralytics; name the .pt that a training wrote"
+    name = f"nn.{kind.__name__}" if kind.__module__.startswith("torch.nn") else kind.__name__
+    whose = "ultralytics.pruning.save(model, path)" if kind.__module__.startswith("ultralytics.") else "YOLO.save"
+    return (
+        f"holds a bare {name}, as torch.save(model, path) writes it, and not a checkpoint of Ultralytics, which says "
+        f"of which layers and classes it is; save it with {whose}, from a network that was built by YOLO"
+    )

@@ -1,0 +1,1 @@
+"""The command line: options, settings of the release, errors in one line."""

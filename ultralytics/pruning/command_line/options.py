@@ -1,0 +1,155 @@
+"""Options that `prune.py` and `compress.py` share: how channels are scored, how much goes, what holds for layers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from .. import packages
+from ..criteria import CRITERIA, NORMALIZERS
+from ..criteria.scoring import PER, Scoring
+from ..errors import PruningError
+from ..files import places
+from ..latency import RUNTIMES, Latency, Runtime
+from ..latency.timing import runs_on_gpus
+from ..passes.images import Images, gradients
+from ..selection.limits import DEFAULT_ROUND_TO, Limits
+from . import kinds
+
+DEFAULT_BATCHES = 16
+SCORING = ("criterion", "normalize", "per")
+LATENCY = ("runtime", "threads", "latency_table")
+LIMITS = {  # option -> field of `Limits`
+    "round_to": "round_to",
+    "min_channels": "min_channels",
+    "max_ratio_per_layer": "max_ratio",
+    "ignore": "ignore",
+    "ratio": "ratios",
+}
+
+
+def given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Returns which of some options were given."""
+    return [name for name in names if getattr(options, name) is not None]
+
+
+def limits(options: argparse.Namespace, **defaults: Any) -> Limits:
+    """Returns what the options say of single layers; `defaults` are fields of `Limits` that they may change."""
+    chosen = {LIMITS[name]: getattr(options, name) for name in given(options, LIMITS)}
+    lists = {field: tuple(value) for field, value in chosen.items() if isinstance(value, list)}
+    return Limits(**{**defaults, **chosen, **lists})
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Adds what holds for single layers."""
+    add = parser.add_argument_group("what holds for single layers").add_argument
+    step = f"keep multiples of N channels in each layer, or all (without: {DEFAULT_ROUND_TO})"
+    add("--round-to", type=kinds.channels, metavar="N", help=step)
+    add("--min-channels", type=kinds.channels, metavar="N", help="keep at least N channels in each layer, or all")
+    add("--max-ratio-per-layer", type=kinds.share, metavar="R", help="remove at most the share R of each layer")
+    pattern = "layers that match, e.g. model.22 or 'model.*.cv1'; may be repeated"
+    add(
+        "--ignore",
+        action="append",
+        type=kinds.pattern,
+        metavar="PATTERN",
+        help=f"keep all channels of {pattern}",
+    )
+    add("--ratio", action="append", type=kinds.pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
+
+
+def add_latency(parser: argparse.ArgumentParser) -> None:
+    """Adds where and by what `--latency-speed-up` is timed."""
+    add = parser.add_argument_group("what --latency-speed-up is timed by").add_argument
+    add("--runtime", choices=RUNTIMES, help=f"what runs the network (without: {RUNTIMES[0]})")
+    add("--threads", type=kinds.threads, metavar="N", help="of the CPU (without: all cores)")
+    table = "timings of another machine, by latency_table.py"
+    add("--latency-table", type=kinds.source, metavar="FILE", help=table)
+
+
+def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
+    """Returns the target in milliseconds, if it was given.
+
+    Raises:
+        PruningError: If options contradict each other, or the runtime does not run.
+    """
+    given_ones = [f"--{name.replace('_', '-')}" for name in given(options, LATENCY)]
+    if options.latency_speed_up is None:
+        if given_ones:
+            raise PruningError(f"{given_ones[0]} is read for --latency-speed-up only")
+        return None
+    if options.latency_table:
+        if len(given_ones) > 1:
+            raise PruningError(f"--latency-table was timed elsewhere: leave out {given_ones[0]}")
+        return Latency(options.latency_speed_up, None, imgsz, table=places.located(options.latency_table))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    device = options.device.split(",")[0]
+    runtime = options.runtime or RUNTIMES[0]
+    if runtime == "onnxruntime":
+        packages.need(packages.ONNX, "--latency-speed-up by onnxruntime")
+    if runtime == "onnxruntime" and device != "cpu" and not runs_on_gpus():
+        device = "cpu"  # as the line with the result says
+    return Latency(options.latency_speed_up, Runtime(runtime, options.threads or cores, device), imgsz)
+
+
+def add_scoring(parser: argparse.ArgumentParser, criterion: str = "slim") -> None:
+    """Adds how channels are scored.
+
+    Args:
+        parser: The stage's options.
+        criterion: The one that the stage takes without `--criterion`.
+    """
+    add = parser.add_argument_group("how channels are scored").add_argument
+    names = "; ".join(f"{name}: {entry.about}" for name, entry in CRITERIA.items())
+    add("--criterion", choices=list(CRITERIA), help=f"{names} (without: {criterion})")
+    own = "lamp for lamp, mean for l1, l2, fpgm, group_norm, else none"
+    add("--normalize", choices=list(NORMALIZERS), help=f"what makes layers comparable (without: {own})")
+    add("--per", choices=PER, help="divide the score by what a channel costs")
+    add(
+        "--batches",
+        type=kinds.positive,
+        default=DEFAULT_BATCHES,
+        metavar="N",
+        help=f"training batches that group_taylor and group_hessian look at (without: {DEFAULT_BATCHES})",
+    )
+    add(
+        "--recalibrate",
+        type=kinds.positive,
+        metavar="N",
+        help="estimate batch-norm statistics anew, on N batches",
+    )
+
+
+def training_images(options: argparse.Namespace, data: str, imgsz: int, batches: int) -> Images:
+    """Returns the training images that the options mean."""
+    others = {key: value for key, value in options.settings.items() if key != "batch"}
+    batch = options.settings.get("batch", Images.batch)
+    return Images(data, batches, batch, imgsz, options.device.split(",")[0], tuple(others.items()))
+
+
+def scoring(options: argparse.Namespace, data: str | None, imgsz: int) -> Scoring:
+    """Returns how the options score channels.
+
+    Raises:
+        PruningError: If the criterion needs images and there is no data set.
+    """
+    chosen: dict[str, Any] = {"criterion": options.criterion or "slim", "normalize": options.normalize}
+    if data:
+        images = training_images(options, data, imgsz, options.batches)
+        chosen["gradients"] = lambda model: gradients(model, images)
+    return Scoring(per=options.per, **chosen)
+
+
+def statistics(options: argparse.Namespace, data: str | None, imgsz: int) -> Images | None:
+    """Returns the images for `--recalibrate`, if it was given.
+
+    Raises:
+        PruningError: If there is no data set.
+    """
+    if not options.recalibrate:
+        return None
+    if not data:
+        raise PruningError("--recalibrate needs training images: name them with --data")
+    return training_images(options, data, imgsz, options.recalibrate)

@@ -1,0 +1,142 @@
+"""What follows once the words of a command line are told apart: settings that an option names, paths, encodings."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import PruningError, hint
+from ..files import places
+from . import kinds, settings
+
+NEVER_FAIL = "backslashreplace"  # what a terminal's encoding cannot show is shown as \xfc, and nothing is lost
+LONGEST_WORD = 1_000  # characters in an error; a path may have that many
+
+LEADS = {  # type of an option -> where its value leads
+    kinds.source: places.source,
+    kinds.network: places.network,
+    kinds.data_set: places.data_set,
+    kinds.product: places.product,
+}
+
+
+def let_output_pass() -> None:
+    """Lets this process, and those that it starts, print what the encoding of the terminal cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=NEVER_FAIL)
+    if getattr(sys.stdout, "encoding", None):
+        os.environ["PYTHONIOENCODING"] = f"{sys.stdout.encoding}:{NEVER_FAIL}"
+
+
+def in_one_line(text: str) -> str:
+    """Returns what an error says in one line: no colours, no control characters, long words cut short."""
+    words = re.sub(r"\x1b\[[0-9;]*m", "", text).split()  # what the release says may be coloured
+    plain = (
+        "".join(letter if letter >= " " and letter != "\x7f" else repr(letter)[1:-1] for letter in w) for w in words
+    )
+    return " ".join(
+        w if len(w) <= LONGEST_WORD else f"{w[: LONGEST_WORD // 2]}...{w[-LONGEST_WORD // 4 :]}" for w in plain
+    )
+
+
+def first_empty(words: Sequence[str]) -> str | None:
+    """Returns what is empty among some words: an option's value, or a word of its own; None if nothing is."""
+    for before, word in zip(["", *words], words, strict=False):
+        if not word.strip():
+            return before if before.startswith("-") and "=" not in before else repr(word)
+        name, equals, value = word.partition("=")
+        if equals and not value.strip() and name.startswith("-"):
+            return name
+    return None
+
+
+def given(actions: Iterable[argparse.Action], words: Sequence[str]) -> set[str]:
+    """Returns the names of the options that are among some words."""
+    names = {word.partition("=")[0] for word in words if word.startswith("-")}
+    return {action.dest for action in actions if names & set(action.option_strings)}
+
+
+def meant(words: Sequence[str], actions: Iterable[argparse.Action]) -> str:
+    """Returns the option that somebody may have meant by the first of some unknown words, in words; or nothing."""
+    known = [name for action in actions for name in action.option_strings]
+    close = difflib.get_close_matches(words[0].partition("=")[0], known, 1)
+    return f"; did you mean {close[0]}?" if words[0].startswith("-") and close else ""
+
+
+def settle(
+    options: argparse.Namespace,
+    actions: Sequence[argparse.Action],
+    words: Sequence[str],
+    keys: frozenset[str],
+) -> None:
+    """Completes parsed options: settings become a dict, those that an option names that option, and names paths.
+
+    Args:
+        options: What was parsed; changed in place.
+        actions: The parser's.
+        words: The command line.
+        keys: The settings of Ultralytics that the stage reads.
+
+    Raises:
+        PruningError: If a setting is unknown, not read, refused, or contradicts an option.
+    """
+    by_name = {action.dest: action for action in actions if action.option_strings}
+    said = given(actions, words)
+    pairs = settings.split(options.settings)
+    file = None if "cfg" in by_name else pairs.pop("cfg", None)
+    values: dict[str, Any] = settings.from_file(file) if file else {}
+    values = {key: value for key, value in values.items() if key not in said} | pairs  # the command line decides
+    options.settings = {}
+    for key, value in values.items():
+        if key not in keys:
+            option = (
+                f"use --{key.replace('_', '-')}" if key in by_name else "this script does not read it; leave it out"
+            )
+            raise PruningError(f"{key}= is not yours to set here: {option}")
+        if key in by_name:
+            read = _as_option(by_name[key], value)
+            if key in said and getattr(options, key) != read:
+                raise PruningError(f"--{key.replace('_', '-')} and {key}={value}: one of both is enough")
+            setattr(options, key, read)
+            said.add(key)
+        elif value is not None:
+            options.settings[key] = settings.read(key, value)
+    settings.check_settings(options.settings)
+    options.said = frozenset(said)
+    for action in actions:
+        _lead(options, action, action.dest in said or not action.option_strings)
+
+
+def _as_option(action: argparse.Action, value: Any) -> Any:
+    """Returns a setting's value as the option of that name would read it.
+
+    Raises:
+        PruningError: If the option would refuse it.
+    """
+    try:
+        read = action.type(str(value)) if callable(action.type) else value
+    except ArgumentTypeError as error:
+        raise PruningError(f"{action.dest}={value}: {error}") from error
+    if action.choices is not None and read not in action.choices:
+        raise PruningError(f"{action.dest}={value}: unknown; {hint(str(value), map(str, action.choices))}")
+    return read
+
+
+def _lead(options: argparse.Namespace, action: argparse.Action, said: bool) -> None:
+    """Puts the path to which an option's value leads in the place of the value."""
+    value, leads = getattr(options, action.dest, None), LEADS.get(action.type)  # type: ignore[arg-type]
+    if not leads or not value:
+        return
+    if isinstance(value, list):
+        setattr(options, action.dest, [leads(word) for word in value])
+    elif said or leads in (places.data_set, places.product):
+        setattr(options, action.dest, leads(str(value)))
+    elif (place := places.ROOT / value).exists():  # what an earlier stage left in the repository
+        setattr(options, action.dest, str(place))

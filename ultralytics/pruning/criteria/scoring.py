@@ -1,0 +1,74 @@
+"""How channels are scored: a criterion, what makes layers comparable, and what the score is divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..channels import ChannelMap
+from ..errors import PruningError, hint
+from . import CRITERIA, NORMALIZERS
+
+PER = ("multiply-add",)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A way to score channels.
+
+    Attributes:
+        criterion: A key of `CRITERIA`.
+        normalize: A key of `NORMALIZERS`; the criterion's own if None.
+        per: `multiply-add`: the score is divided by what a group costs; None: it is not.
+        gradients: From a network to the gradients of its loss on batches of training images, for criteria that need
+            images (see `images.gradients`).
+
+    Raises:
+        PruningError: If a name is unknown, or images are needed and there are none.
+    """
+
+    criterion: str = "slim"
+    normalize: str | None = None
+    per: str | None = None
+    gradients: Callable[[nn.Module], Iterable[Mapping[str, Tensor]]] | None = None
+
+    def __post_init__(self) -> None:
+        for what, name, known in (
+            ("criterion", self.criterion, CRITERIA),
+            ("normalizer", self.normalize, (*NORMALIZERS, None)),
+            ("unit to score per", self.per, (*PER, None)),
+        ):
+            if name not in known:
+                raise PruningError(f"unknown {what} '{name}'; {hint(str(name), filter(None, known))}")
+        if self.per and (self.normalize or CRITERIA[self.criterion].normalize) == "gaussian":
+            raise PruningError("gaussian scores may be negative: they cannot be divided by a cost")
+        if CRITERIA[self.criterion].needs == "images" and self.gradients is None:
+            raise PruningError(f"the criterion {self.criterion} needs training images: name them with --data")
+
+    def __call__(self, channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
+        """Returns the score of each group, float64 of shape (G,); NaN where the criterion cannot tell.
+
+        Raises:
+            PruningError: If the criterion reads batch-norm scales and the network has none.
+        """
+        modules = dict(model.named_modules())
+        criterion = CRITERIA[self.criterion]
+        if criterion.needs == "scales" and all(modules[layer.name].weight is None for layer in channel_map.norms()):
+            others = ", ".join(name for name, other in CRITERIA.items() if other.needs != "scales")
+            raise PruningError(
+                f"the criterion {self.criterion} scores channels by their batch-norm scales, and this network has no "
+                f"batch norm with scales; these need none: {others}"
+            )
+        gradients = self.gradients(model) if criterion.needs == "images" and self.gradients else None
+        return criterion(
+            channel_map, model, gradients, normalize=self.normalize, per_multiply_add=self.per == "multiply-add"
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what a plan notes of it."""
+        chosen = {"normalize": self.normalize or CRITERIA[self.criterion].normalize, "per": self.per}
+        return {"criterion": self.criterion, **chosen}

@@ -1,0 +1,1 @@
+"""Data sets that a user names: found, checked, never run."""

@@ -1,0 +1,25 @@
+"""The image files of a folder, or of a list."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..inputs.documents import read_text
+
+
+def images_in(place: Path) -> Iterator[Path]:
+    """Yields the images of a folder, or those that a text file lists, in which ./ is the folder of the list.
+
+    Raises:
+        PruningError: If the list is no text.
+    """
+    from ultralytics.data.utils import IMG_FORMATS
+
+    if place.is_dir():  # unlike rglob, glob follows links, as the release does
+        names: Iterable[str] = glob.iglob(f"{glob.escape(str(place))}/**", recursive=True)
+    else:
+        lines = read_text(place, f"'{place}'").splitlines() if place.is_file() else []
+        names = (str(place.parent / line) if line.startswith("./") else line for line in map(str.strip, lines))
+    return (Path(name) for name in names if Path(name).suffix.lower().removeprefix(".") in IMG_FORMATS)

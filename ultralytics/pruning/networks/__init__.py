@@ -1,0 +1,1 @@
+"""A network beside its yaml: whether it is pruned, and what training on without rebuilding keeps."""

@@ -1,0 +1,263 @@
+"""What `finetune=True` does in the place of the release's `get_model`, which rebuilds a network from its yaml.
+
+What the release does for a user there, and in `load()` and `setup_model()`, and where it is done here:
+
+- builds for the classes of the data set: `fit_classes`, by name; other classes only if `classes_from=data` says so;
+- moves the rows of the class layers to the names' places (`cls_remap`): `fit_classes`; `cls_remap=False` keeps places;
+- gives a class branch the width of the loaded weights: the loaded one is kept as it is;
+- takes the data set's channels (`load()` fills the first convolution) and keypoints: an error, as it would be
+  another network;
+- names, `nc` and keypoint names: by `set_model_attributes`, which still runs;
+- no criterion and no class weights of an earlier training, all parameters trained, dropout: `kept_network`;
+- warns of a fused network: here an error, as it has no batch norm left to train;
+- YOLO-World: the class count of its texts, and the callback that embeds the data set's names: `_follow_texts`;
+- YOLOE's linear probing builds another head: an error.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import PruningError
+from .classes import class_layers, reads_text
+from .rebuild import is_fused
+
+NEW = -1  # in an order of classes: one that the network does not know
+TEXTS = 80  # most classes that a YOLO-World is trained with at once, as in the release
+INITIALISERS = ("bias_init", "_reset_parameters")  # methods of the release's heads that start their class biases
+
+
+def kept_network(trainer: Any, weights: nn.Module | None) -> Any:
+    """Returns a copy of a loaded network that is ready to be trained as it is.
+
+    Args:
+        trainer: A trainer of the release, with its arguments and its data set.
+        weights: The loaded network.
+
+    Raises:
+        PruningError: If there is none, or it does not fit the data set.
+    """
+    if weights is None:
+        raise PruningError(f"finetune=True trains the network of a .pt, and '{trainer.args.model}' gave none")
+    loaded: Any = weights
+    data, args = trainer.data, trainer.args
+    yaml = getattr(loaded, "yaml", None) or {}
+    for name, own in (("channels", yaml.get("channels", 3)), ("kpt_shape", yaml.get("kpt_shape"))):
+        other = data.get(name, own)
+        if own is not None and other != own:
+            raise PruningError(f"finetune=True keeps the network's {name} {own}, but the data set has {other}")
+    if any(kind.__name__ == "YOLOEPETrainer" for kind in type(trainer).__mro__):
+        raise PruningError(
+            "finetune=True keeps the network, linear probing gives it another head: leave out one of both"
+        )
+    if is_fused(loaded.model):
+        raise PruningError("the loaded network is fused: it has no batch norm left to train; take the .pt before that")
+    model = copy.deepcopy(loaded).float()
+    model.criterion = None
+    model.__dict__.pop("class_weights", None)  # of another training; this one sets its own
+    fit_classes(
+        model, data["names"], adopt=args.classes_from == "data", by_name=args.cls_remap is not False,
+        single=bool(args.single_cls),
+    )  # fmt: skip
+    for parameter in model.parameters():  # a finished checkpoint is frozen; the trainer would warn for each parameter
+        parameter.requires_grad_(parameter.is_floating_point())
+    if args.dropout:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = args.dropout
+    if reads_text(model.model[-1]):
+        _follow_texts(trainer, model)
+    return model
+
+
+def _follow_texts(trainer: Any, model: Any) -> None:
+    """Lets a YOLO-World compare with the names of the data set, as its trainer does with the network it builds."""
+    from ultralytics.models.yolo.world.train import WorldTrainer, on_pretrain_routine_end
+
+    if not isinstance(trainer, WorldTrainer):
+        return
+    model.nc = model.yaml["nc"] = model.model[-1].nc = min(trainer.data["nc"], TEXTS)
+    if on_pretrain_routine_end not in trainer.callbacks["on_pretrain_routine_end"]:
+        trainer.add_callback("on_pretrain_routine_end", on_pretrain_routine_end)
+
+
+def fit_classes(
+    model: Any,
+    names: Mapping[int, str] | Sequence[str],
+    *,
+    adopt: bool = False,
+    by_name: bool = True,
+    single: bool = False,
+) -> None:
+    """Brings the rows of a network's class layers to the order of a data set's classes, in place.
+
+    Args:
+        model: The network.
+        names: The data set's classes.
+        adopt: Whether classes that the network does not know begin anew, and those that the data set lacks go.
+        by_name: False: as many classes as the network has are the same in the same order, whatever their names.
+        single: Whether all classes of the data set count as one.
+
+    Raises:
+        PruningError: If the data set has other classes and `adopt` is not set, or they cannot be moved.
+    """
+    head = model.model[-1]
+    layers = {id(layer): layer for _, layer in class_layers(head)}  # once each: levels may share one
+    if type(head).__name__ == "Depth" or (reads_text(head) and not layers):
+        return
+    order = class_order(model, names, by_name=by_name, single=single)
+    if order == list(range(len(order))) and len(order) == len(known_names(model)):
+        return
+    if not adopt and (NEW in order or len(order) != len(known_names(model))):
+        raise PruningError(_other_classes(known_names(model), _listed(names)))
+    if not layers:
+        raise PruningError(
+            f"a {type(head).__name__} has no class layer that is known here: list the classes of the data set in the "
+            f"network's order, {', '.join(known_names(model))}"
+        )
+    _reorder(head, list(layers.values()), order)
+    model.nc = len(order)
+    if "nc" in (getattr(model, "yaml", None) or {}):
+        model.yaml["nc"] = len(order)
+    model.names = dict(enumerate(_listed(names)))
+
+
+def check_classes(model: Any, names: Mapping[int, str] | Sequence[str], **how: bool) -> None:
+    """Raises the error of `fit_classes` for a network that is not to be changed yet; `how` are its options."""
+    fit_classes(copy.deepcopy(model), names, **how)
+
+
+def check_order(model: Any, names: Mapping[int, str] | Sequence[str], data: str) -> None:
+    """Refuses to measure, or to score, where labels would be counted as other classes.
+
+    Args:
+        model: The network, or its classes.
+        names: The data set's classes.
+        data: How the user named the data set.
+
+    Raises:
+        PruningError: If the classes are the network's, in another order.
+    """
+    own = list(model) if isinstance(model, Sequence) else known_names(model)
+    order = _order(own, _listed(names))
+    if sorted(order) == list(range(len(own))) and order != sorted(order):
+        place = next(i for i, row in enumerate(order) if i != row)
+        raise PruningError(
+            f"--data {data} lists the network's classes in another order: its class {place} is "
+            f"'{_listed(names)[place]}', the network's is '{own[place]}'. Fine-tune the network on it "
+            f"first, which moves them, or bring names and labels to the network's order"
+        )
+
+
+def class_order(
+    model: Any, names: Mapping[int, str] | Sequence[str], *, by_name: bool = True, single: bool = False
+) -> list[int]:
+    """Returns for each class of a data set its row in the network, `NEW` where that has none.
+
+    Names are compared as the release does, without case and outer blanks. Where one side has none but numbers, as a
+    yaml with `nc` alone gives, and both have as many, the places say which is which.
+    """
+    return _order(known_names(model), _listed(names), by_name=by_name, single=single)
+
+
+def _order(own: list[str], wanted: list[str], *, by_name: bool = True, single: bool = False) -> list[int]:
+    """Returns for each wanted name its place among the own (see `class_order`)."""
+    in_place = list(range(len(wanted)))
+    unnamed = [all(name in {str(i), f"class_{i}"} for i, name in enumerate(some)) for some in (own, wanted)]
+    if len(own) == len(wanted) and (not by_name or any(unnamed) or (single and len(own) == 1)):
+        return in_place
+    for key in (str, lambda name: str(name).strip().lower()):  # as written, if that tells more of them apart
+        keys, others = [key(name) for name in own], [key(name) for name in wanted]
+        if keys == others:
+            return in_place
+        exact = len(set(keys)) == len(keys) and len(set(others)) == len(others)
+        if exact and (key is not str or set(keys) == set(others)):
+            return [keys.index(name) if name in keys else NEW for name in others]
+    places = {name: place for place, name in reversed(list(enumerate(own)))}  # names that occur twice: as written
+    return [places.get(name, NEW) for name in wanted]
+
+
+def known_names(model: Any) -> list[str]:
+    """Returns the names of a network's classes by row; numbers where it does not name each of its rows."""
+    names = _listed(getattr(model, "names", None) or [])
+    rows = [layer.weight.shape[0] for _, layer in class_layers(model.model[-1])]
+    return names if not rows or rows[0] == len(names) else [str(i) for i in range(rows[0])]
+
+
+def _listed(names: Mapping[int, str] | Sequence[str]) -> list[str]:
+    """Returns names by their number."""
+    return [str(names[i]) for i in sorted(names)] if isinstance(names, Mapping) else [str(name) for name in names]
+
+
+def _other_classes(own: list[str], wanted: list[str]) -> str:
+    """Says how the classes of a network and a data set differ, and what to do."""
+    more = [name for name in wanted if name.strip().lower() not in {other.strip().lower() for other in own}]
+    less = [name for name in own if name.strip().lower() not in {other.strip().lower() for other in wanted}]
+
+    def some(names: list[str]) -> str:
+        return ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+
+    sides = (("only it", more), ("only the network", less))
+    differ = "; ".join(f"{who} has {some(names)}" for who, names in sides if names) or "a name occurs twice"
+    if len(own) != len(wanted):
+        found = f"finetune=True keeps the network's {len(own)} classes, but the data set has {len(wanted)} ({differ})"
+        same = ""
+    else:
+        found = f"finetune=True keeps the network's classes, but the data set has others ({differ})"
+        same = "; if they are the same in the same order, say cls_remap=False"
+    return (
+        f"{found}. To train it on them, say classes_from=data (finetune.py --classes-from data): rows of known names "
+        f"are kept, the others begin anew{same}"
+    )
+
+
+def _reorder(head: Any, layers: list[Any], order: list[int]) -> None:
+    """Gives class layers the rows of an order; new rows start as in a new head."""
+    rows = torch.tensor(order)
+    known = rows != NEW
+    fresh = dict(zip(map(id, layers), _fresh_layers(head, len(order)), strict=True)) if not known.all() else {}
+    for layer in layers:
+        for name in ("weight", "bias"):
+            old = getattr(layer, name, None)
+            if old is None:
+                continue
+            values = old.detach().new_empty(len(order), *old.shape[1:])
+            if fresh:
+                values.copy_(getattr(fresh[id(layer)], name))
+            values[known] = old.detach()[rows[known].to(old.device)]
+            setattr(layer, name, nn.Parameter(values, old.requires_grad))
+        _set_rows(layer, len(order))
+    if hasattr(head, "no"):  # outputs for each place
+        head.no += len(order) - head.nc
+    if hasattr(head, "nc"):
+        head.nc = len(order)
+
+
+def _fresh_layers(head: Any, count: int) -> list[Any]:
+    """Returns the class layers of a new head with `count` classes, of the widths of this one."""
+    new = copy.deepcopy(head)
+    layers = list({id(layer): layer for _, layer in class_layers(new)}.values())
+    for layer in layers:
+        for name in ("weight", "bias"):
+            old = getattr(layer, name, None)
+            if old is not None:
+                setattr(layer, name, nn.Parameter(old.detach().new_zeros(count, *old.shape[1:])))
+        _set_rows(layer, count)
+        layer.reset_parameters()
+    new.nc = count
+    for name in INITIALISERS:
+        if hasattr(new, name):
+            getattr(new, name)()
+    return layers
+
+
+def _set_rows(layer: Any, count: int) -> None:
+    """Notes how many rows a layer has."""
+    for name in ("out_channels", "out_features", "num_embeddings"):
+        if hasattr(layer, name):
+            setattr(layer, name, count)

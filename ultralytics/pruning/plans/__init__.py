@@ -1,0 +1,1 @@
+"""A pruning plan: which channels stay."""

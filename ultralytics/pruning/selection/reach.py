@@ -1,0 +1,41 @@
+"""Whether a network can get as small as somebody wants, whatever its channels are worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..channels import ChannelMap
+from ..errors import PruningError
+from .choose import choose
+from .limits import Limits
+from .targets import Latency, Target
+
+
+def check_reach(
+    channel_map: ChannelMap,
+    eligible: np.ndarray,
+    target: Target,
+    limits: Limits,
+    option: str,
+    latency: Latency | None = None,
+) -> None:
+    """Refuses a target that pinned channels, floors and rounding keep out of reach.
+
+    Args:
+        channel_map: The traced network.
+        eligible: Groups that may be removed at all, bool of shape (G,).
+        target: What is asked for.
+        limits: What holds for single layers.
+        option: What the user said it with.
+        latency: From a choice to its milliseconds, for a `latency_speed_up`.
+
+    Raises:
+        PruningError: If it is out of reach; it says what is the most that can be had.
+    """
+    scores: Any = np.random.default_rng(0).random(len(channel_map.channels))
+    _, lines = choose(channel_map, np.where(eligible, scores, np.nan), target, limits, latency)
+    for line in lines:
+        if " instead of " in line:
+            raise PruningError(f"{option} {target.value:g} is out of reach: {line}")

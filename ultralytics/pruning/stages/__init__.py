@@ -1,0 +1,1 @@
+"""What the scripts run, one file each."""

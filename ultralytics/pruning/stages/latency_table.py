@@ -1,0 +1,113 @@
+"""The stage that writes the timings which `--latency-table` reads, on the machine that a network is compressed for."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import packages
+from ..errors import PruningError
+from ..files.places import shown, write_folder
+from ..latency import LatencyModel, LatencyTable, Runtime, measure
+from ..latency.shapes import shapes_of
+from ..latency.timing import in_turns
+from ..pipeline import traced
+from ..plans.plan import plan_from
+from ..release import check_side, quiet_release
+from ..report import say
+from ..report import table as drawn
+from ..selection.choose import choose
+from ..selection.limits import Limits
+from ..selection.targets import Target
+from ..surgery.cut import cut
+from .pruning import load_source
+
+SPEED_UPS = (1.5, 2.0, 3.0)  # of the networks by which it is learned what the sum of the layers leaves out
+
+
+def write_table(options: argparse.Namespace) -> None:
+    """Times each layer of `options.weights` at several widths, and whole networks, and writes `options.output`.
+
+    Raises:
+        PruningError: If something that the user gave is wrong, or the machine is too busy; nothing is written then.
+    """
+    if options.runtime == "onnxruntime":
+        packages.need(packages.ONNX, "--runtime onnxruntime")
+    runtime = Runtime(options.runtime, options.threads or cores(), options.device)
+    output = checked_output(Path(options.output))
+    with quiet_release():
+        model, _, _ = load_source(options.weights)
+    check_side(options.imgsz, model)
+    timings, text = timed(model, options.imgsz, runtime, options.round_to)
+    write_folder(output.parent)
+    timings.save(output)
+    say(f"{text}\n\nWritten: {shown(output)}")
+
+
+def cores() -> int:
+    """Returns how many cores of the CPU this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def checked_output(path: Path) -> Path:
+    """Returns where the table goes: a new file, or the place of an earlier table.
+
+    Raises:
+        PruningError: If it is no .json, or something else is there.
+    """
+    if path.suffix != ".json":
+        raise PruningError(f"--output {shown(path)}: the table is a .json, so its name must end with that")
+    if path.exists():
+        try:
+            LatencyTable.load(path)
+        except (PruningError, OSError) as error:
+            raise PruningError(f"--output {shown(path)} is there and is no table of latencies; name another") from error
+    write_folder(next(folder for folder in path.parents if folder.exists()))  # before minutes of timing
+    return path
+
+
+def timed(model: Any, imgsz: int, runtime: Runtime, step: int) -> tuple[LatencyTable, str]:
+    """Times the layers of a network, then the network whole and cut by random scores.
+
+    Args:
+        model: The network.
+        imgsz: Side of the image in pixels.
+        runtime: What runs it.
+        step: The multiple that widths will be rounded to.
+
+    Returns:
+        The table, and what it says of whole networks, for a person.
+
+    Raises:
+        PruningError: If nothing of the network can be cut, or narrower networks were not faster.
+    """
+    channel_map = traced(model, imgsz)
+    shapes = shapes_of(model, channel_map, imgsz)
+    scores = np.random.default_rng(0).random(len(channel_map.channels))
+    choose(channel_map, scores, Target("prune_ratio", 0.0), Limits(round_to=step))  # refuses a step that is too large
+    timings = LatencyTable(runtime.about())
+    measure((shape for calls in shapes.values() for shape in calls), runtime, step, timings)
+    sums = LatencyModel(channel_map, shapes, timings, step)
+    runs, predicted = {"dense": runtime.network(model, imgsz)}, {"dense": sums(np.ones(len(scores), dtype=bool))}
+    for speed_up in SPEED_UPS:
+        kept, _ = choose(channel_map, scores, Target("latency_speed_up", speed_up), Limits(round_to=step), sums)
+        pruned, name = copy.deepcopy(model), f"{speed_up:g}x"
+        cut(pruned, plan_from(channel_map, kept, {}))
+        predicted[name] = sums(kept)
+        runs[name] = runtime.network(pruned, imgsz)
+    with runtime.threading():
+        ms = in_turns(runs)
+    factor, constant = np.polyfit([predicted[name] for name in runs], [ms[name] for name in runs], 1)
+    if not factor > 0:
+        raise PruningError("narrower networks were not faster: the machine is too busy to be timed")
+    timings.fit = (float(constant), float(factor))
+    rows = [
+        (name, f"{ms[name]:.2f}", f"{predicted[name]:.2f}", f"{constant + factor * predicted[name]:.2f}")
+        for name in runs
+    ]
+    return timings, drawn(("network", "ms", "sum of its layers", "by the table"), rows)

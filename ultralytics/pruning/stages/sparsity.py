@@ -1,0 +1,100 @@
+"""What a sparsity training needs beside a training: a strength, and afterwards what to tell `prune.py`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoints import checkpoint
+from ..criteria import bn_scale
+from ..errors import PruningError
+from ..selection.choose import choose
+from ..selection.limits import DEFAULT_ROUND_TO, Limits
+from ..selection.reach import check_reach
+from ..selection.targets import Target
+from ..selection.zeros import LEAST_SHARE, share_at_zero
+from ..sparsity import FADED, Scales, Settings
+from ..sparsity.penalties import PROXIMAL_STEPS
+from ..sparsity.settings import NEED_TARGET, TARGETS
+from ..sparsity.steering import erasable
+from ..tracing.trace import trace
+
+DEFAULT_SR = 1e-2  # of the subgradient mode
+
+
+def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a sparsity training needs beside what was said: a strength, where there is no target.
+
+    Raises:
+        PruningError: If what was said contradicts itself, or nothing would fade.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    more: dict[str, Any] = {}
+    mode = settings.get("sparsity")
+    if mode not in NEED_TARGET and not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
+        in_epochs = min(2 / settings["epochs"], 0.5)  # an idle gamma of 1 reaches zero behind the middle
+        by_epoch = mode in PROXIMAL_STEPS or mode == "group_sl"
+        more = {"sr": in_epochs if by_epoch else DEFAULT_SR}
+    if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
+        raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
+    return more
+
+
+def check_target(network: Any, settings: dict[str, Any]) -> None:
+    """Refuses a target that pinned channels, floors and rounding keep out of reach, for images of the training's size.
+
+    Raises:
+        PruningError: If it is; it says what is the most that can be had.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    asked = Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings}))
+    if not asked or not asked.target:
+        return
+    channel_map = trace(network, imgsz=settings["imgsz"])
+    frozen = [parameter.requires_grad for parameter in network.parameters()]
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())  # as in the training, and not in a checkpoint
+    eligible = Scales.of(network, channel_map).whole
+    if asked.mode in NEED_TARGET:
+        eligible = eligible & erasable(channel_map, network)
+    for parameter, was in zip(network.parameters(), frozen, strict=True):
+        parameter.requires_grad_(was)
+    argument = next(name for name, of in TARGETS.items() if of == asked.target.name)
+    check_reach(channel_map, eligible, asked.target, asked.limits, f"--{argument.replace('_', '-')}")
+
+
+def prune_options(folder: Path) -> tuple[tuple[str, ...], str]:
+    """Returns what to tell prune.py after a sparsity training, the largest cut that removes only faded channels.
+
+    Returns:
+        The words of the command line, and why, in words.
+    """
+    model, content = checkpoint.load(folder / "weights" / "last.pt")
+    mode = (content.get("train_args") or {}).get("sparsity")
+    channel_map = trace(model, imgsz=checkpoint.image_size(content))
+    if share_at_zero(channel_map, model) >= LEAST_SHARE:
+        return (), "prune.py will cut just the channels that are at exactly zero."
+    if mode == "group_sl":
+        words = ("--criterion", "group_norm", "--speed-up", "2")
+        return words, "It has decayed whole groups: their norm tells what can go."
+    scores, channels = bn_scale(channel_map, model), channel_map.channels
+    scored = channel_map.free & ~np.isnan(scores)
+    limits = Limits(round_to=DEFAULT_ROUND_TO)
+    percent = int(100 * channels[scored & (scores < FADED)].sum() / channels[scored].sum())
+    while percent:  # floors and rounding give channels back, for which others would go
+        kept, _ = choose(channel_map, scores, Target("prune_ratio", percent / 100), limits)
+        if (scores[~kept] < FADED).all():
+            break
+        percent -= 1
+    ratio = percent / 100
+    if not percent:
+        return (
+            (),
+            "Hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first.",
+        )
+    return ("--prune-ratio", f"{ratio:g}"), "The ratio removes only channels that have faded."

@@ -1,0 +1,1 @@
+"""The cut: weights out, constants folded, the result checked against its definition."""
