@@ -284,11 +284,11 @@ def test_workers_and_what_they_start_end_with_their_parent(tmp_path):
     """The command of a training on two GPUs, whose parent is killed: neither the agent nor the workers go on."""
     (tmp_path / "worker.py").write_text(
         "import os, sys, time\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[2])\n"
-        "from ultralytics.pruning import workers\nworkers.end_with(os.environ.get(workers.PARENT))\n"
+        "from ultralytics.pruning.runs import workers\nworkers.end_with(os.environ.get(workers.PARENT))\n"
         "Path(sys.argv[1], f'{os.getpid()}.pid').touch()\ntime.sleep(600)\n"
     )
     (tmp_path / "parent.py").write_text(
-        "import subprocess, sys\nsys.path.insert(0, sys.argv[2])\nfrom ultralytics.pruning import workers\n"
+        "import subprocess, sys\nsys.path.insert(0, sys.argv[2])\nfrom ultralytics.pruning.runs import workers\n"
         "line = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2']\n"
         "line += ['--master_port', sys.argv[3]]\n"
         "subprocess.run(workers.ending_with_this([*line, 'worker.py', sys.argv[1], sys.argv[2]]))\n"
