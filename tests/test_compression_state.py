@@ -48,6 +48,7 @@ class Works:
                 after = type("Cost", (), {"params": size, "macs": size})
                 settings: ClassVar[dict] = {}
                 limits = ()
+                findings = ()
 
         return Result
 

@@ -19,9 +19,12 @@ from ultralytics.pruning.latency import Latency, LatencyModel, LatencyTable, Run
 from ultralytics.pruning.latency.shapes import Shape, shapes_of
 from ultralytics.pruning.latency.tables import Timing, grid, name_of
 from ultralytics.pruning.latency.timing import layer_onnx, runs_on_gpus
+from ultralytics.pruning.plans.findings import Finding, Kind, Reason
 from ultralytics.pruning.plans.plan import plan_from
 from ultralytics.pruning.selection.choose import choose
+from ultralytics.pruning.selection.target_kinds import TIMED_TOLERANCE
 from ultralytics.pruning.selection.targets import Target
+from ultralytics.pruning.selection.wording import all_said
 
 ONE = (1, 1)
 
@@ -182,9 +185,8 @@ def trials(monkeypatch, reached_by, wanted: float):
         asked.append(factor)
         kept = np.ones(len(channel_map.channels), dtype=bool)
         kept[np.flatnonzero(channel_map.free)[: len(asked)]] = False  # each plan another one
-        return plan_from(
-            channel_map, kept, {"latency_speed_up": factor}, ("the speed-up by the timings of layers is 3",)
-        )
+        by_model = Finding(Kind.BEYOND, "latency_speed_up", factor, 3.0, reasons=(Reason("tied"),))
+        return plan_from(channel_map, kept, {"latency_speed_up": factor}, all_said([by_model]), (by_model,))
 
     monkeypatch.setattr(Latency, "model", lambda *words: None)
     monkeypatch.setattr(Runtime, "network", lambda *words: None)
@@ -197,7 +199,7 @@ def test_the_target_is_corrected_by_what_was_timed(monkeypatch) -> None:
     """A machine that gains only the root of what the model says: the second trial asks for more, and meets it."""
     plan, asked = trials(monkeypatch, lambda factor: factor**0.5, 1.5)
     assert asked[0] == 1.5 and 1 < len(asked) <= search.TRIALS
-    assert plan.settings["latency"]["speed_up"] == pytest.approx(1.5, rel=search.MET)
+    assert plan.settings["latency"]["speed_up"] == pytest.approx(1.5, rel=TIMED_TOLERANCE)
     assert plan.settings["latency_speed_up"] == 1.5 and plan.limits == ()
 
 
@@ -214,7 +216,7 @@ def test_a_factor_that_is_not_met_is_said(monkeypatch) -> None:
     """A machine on which nothing helps: the plan names what was reached."""
     plan, asked = trials(monkeypatch, lambda factor: 1.2, 2.0)
     assert len(asked) == search.TRIALS
-    assert plan.limits[0].startswith("1.20x faster as measured, instead of 2x")
+    assert plan.findings[0].kind == Kind.MISSED_AS_TIMED and plan.findings[0].reached == 1.2
 
 
 def test_layers_are_timed_once(monkeypatch, tmp_path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from networks import Net, block, chain, conv, csp_net, image, yolo
 
 from ultralytics.pruning import ChannelMap, Limits, PruningError, make_plan, trace
+from ultralytics.pruning.plans.findings import Finding, Kind, Reason
 from ultralytics.pruning.selection.choose import choose
 from ultralytics.pruning.selection.limits import matching
 from ultralytics.pruning.selection.targets import Target
@@ -163,10 +164,10 @@ def test_own_ratios_are_apart_from_the_threshold(order) -> None:
     scores = np.zeros(len(channel_map.channels))
     scores[np.concatenate(list(made.values()))] = order
     limits = Limits(floor=0, ratios=(("body.1", 0.3), ("body.[12]", 0.6)))
-    kept, lines = choose(channel_map, scores, Target("prune_ratio", 0.2), limits)
+    kept, found = choose(channel_map, scores, Target("prune_ratio", 0.2), limits)
     for name, removed in (("body.0", 2), ("body.1", 3), ("body.2", 6)):  # the first pattern that matches decides
         assert set(np.flatnonzero(~kept)) & set(made[name]) == set(made[name][np.argsort(scores[made[name]])[:removed]])
-    assert not lines
+    assert not found
 
 
 @given(name=st.sampled_from(MODELS), seed=SEEDS, share=st.floats(0, 0.9), ratio=RATIOS)
@@ -181,21 +182,20 @@ def test_a_layer_of_its_own_ratio_loses_that_share(name, seed, share, ratio) -> 
 def test_an_own_ratio_that_cannot_be_had_is_reported() -> None:
     channel_map = channels("chain")
     scores = np.arange(len(channel_map.channels), dtype=float)
-    for limits, said in (
-        (Limits(ratios=(("out", 0.5),)), "'out' does nothing"),
-        (Limits(ratios=(("body.0", 0.9),), floor=0.5), "'body.0' keeps 3 of the 7"),
+    for limits, finding in (
+        (Limits(ratios=(("out", 0.5),)), Finding(Kind.IDLE_RATIO, "out")),
+        (Limits(ratios=(("body.0", 0.9),), floor=0.5), Finding(Kind.SHORT_RATIO, "body.0", wanted=7, reached=4)),
     ):
-        lines = make_plan(channel_map, scores, prune_ratio=0.1, limits=limits).limits
-        assert any(said in line for line in lines), lines
+        assert finding in make_plan(channel_map, scores, prune_ratio=0.1, limits=limits).findings
 
 
 def test_all_layers_with_own_ratios() -> None:
     channel_map, made = chain_map()
-    kept, lines = choose(
+    kept, found = choose(
         channel_map, np.zeros(len(channel_map.channels)), Target("prune_ratio", 0.5), Limits(ratios=(("body", 0.4),))
     )
     assert [int(kept[groups].sum()) for groups in made.values()] == [6, 6, 6]
-    assert not lines
+    assert not found
 
 
 @pytest.mark.parametrize(
@@ -236,14 +236,16 @@ def test_contradictions_are_refused(limits, said) -> None:
 def test_layers_at_a_limit_are_reported() -> None:
     channel_map = channels("chain")
     scores = np.arange(len(channel_map.channels), dtype=float)
-    for limits, said in (
-        (Limits(min_channels=7), "stand at their least of 7 channels: body.0.0, body.2.0"),
-        (Limits(max_ratio=0.5), "stand at their largest cut of 50%: body.0.0, body.1.0, body.2.0"),
-        (Limits(floor=0.5), "stand at their floor of 50%: body.0.0, body.1.0, body.2.0"),
+    all_three = ("body.0.0", "body.1.0", "body.2.0")
+    for limits, rule, number, layers in (
+        (Limits(min_channels=7), "min_channels", 7, ("body.0.0", "body.2.0")),
+        (Limits(max_ratio=0.5), "max_ratio", 0.5, all_three),
+        (Limits(floor=0.5), "floor", 0.5, all_three),
     ):
-        lines = make_plan(channel_map, scores, prune_ratio=0.9, limits=limits).limits
-        assert any(said in line for line in lines), lines
-        assert any("instead of 90.0%: the rest is kept by" in line for line in lines), lines
+        missed, *others = make_plan(channel_map, scores, prune_ratio=0.9, limits=limits).findings
+        assert (missed.kind, missed.about, missed.wanted) == (Kind.MISSED, "prune_ratio", 0.9)
+        assert 0 < missed.reached < 0.9 and Reason(rule, number) in missed.reasons
+        assert Finding(Kind.AT_LIMIT, rule, wanted=number, layers=layers) in others
 
 
 def test_limits_are_noted_in_the_plan_as_plain_data() -> None:

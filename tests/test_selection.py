@@ -15,6 +15,7 @@ from torch import nn
 
 from ultralytics.nn.modules import C2f
 from ultralytics.pruning import CRITERIA, ChannelMap, Limits, PruningError, make_plan, trace
+from ultralytics.pruning.plans.findings import Finding, Kind
 from ultralytics.pruning.selection import choose as selection
 from ultralytics.pruning.selection.targets import Target
 
@@ -39,7 +40,7 @@ SCORES = st.one_of(DISTINCT, TIED)
 
 def choose(
     channel_map: ChannelMap, scores: np.ndarray, ratio: float, floor: float = 0.1
-) -> tuple[np.ndarray, tuple[str, ...]]:
+) -> tuple[np.ndarray, tuple[Finding, ...]]:
     """A share of the channels, with a floor and no other limit."""
     return selection.choose(channel_map, scores, Target("prune_ratio", ratio), Limits(floor=floor))
 
@@ -120,10 +121,10 @@ def test_a_higher_ratio_keeps_a_subset_of_equal_scores() -> None:
 
 @given(scores=SCORES, ratio=RATIOS, floor=FLOORS)
 def test_the_target_is_reached_or_the_limits_say_so(scores: np.ndarray, ratio: float, floor: float) -> None:
-    kept, limits = choose(CSP, scores, ratio, floor)
+    kept, found = choose(CSP, scores, ratio, floor)
     wanted = round(ratio * CSP.channels[CSP.free].sum())
     missed = removed_channels(CSP, kept) < wanted
-    assert missed == any("instead of" in limit for limit in limits)
+    assert missed == any(finding.kind == Kind.MISSED for finding in found)
     if missed:  # then nothing more can go at all
         assert removed_channels(CSP, choose(CSP, scores, 0.9999, floor)[0]) == removed_channels(CSP, kept)
     at_floor = {
@@ -131,7 +132,7 @@ def test_the_target_is_reached_or_the_limits_say_so(scores: np.ndarray, ratio: f
         for name, outputs in filters(CSP).items()
         if kept[outputs].sum() == least(len(outputs), floor) < len(outputs)
     }
-    told = {word for limit in limits if "stand at" in limit for word in limit.split(": ")[1].split(", ")}
+    told = {name for finding in found if finding.kind == Kind.AT_LIMIT for name in finding.layers}
     assert told == at_floor
 
 

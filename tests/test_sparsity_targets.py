@@ -10,6 +10,7 @@ from test_sparsity import residual, run_of, set_all, set_gammas, train
 
 from ultralytics.pruning import Limits, PruningError, cut, trace
 from ultralytics.pruning.pipeline import prune_network
+from ultralytics.pruning.plans.findings import Kind
 from ultralytics.pruning.selection.choose import choose
 from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.selection.zeros import share_at_zero, zero_groups
@@ -23,9 +24,9 @@ def test_a_target_that_removes_nothing_is_refused(mode):
 
 
 def test_a_target_that_cannot_be_met_is_announced():
-    assert run_of(yolo("yolov8n"), sparsity="steered", target_sparsity=0.5).limits == ()
-    (line,) = run_of(yolo("yolov8n"), sparsity="steered", target_speed_up=500.0).limits
-    assert "instead of 500" in line
+    assert run_of(yolo("yolov8n"), sparsity="steered", target_sparsity=0.5).missed == ()
+    (found,) = run_of(yolo("yolov8n"), sparsity="steered", target_speed_up=500.0).missed
+    assert (found.kind, found.about, found.wanted) == (Kind.MISSED, "speed_up", 500.0) and 2 < found.reached < 500
 
 
 def test_an_epoch_that_starts_twice_is_chosen_once():

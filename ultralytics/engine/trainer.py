@@ -17,6 +17,7 @@ from ultralytics.pruning.networks.rebuild import is_pruned, refusal
 from ultralytics.pruning.passes.memory import leave_gpus
 from ultralytics.pruning.runs import resuming, workers
 from ultralytics.pruning.runs.moved import go_on_in_place
+from ultralytics.pruning.selection.wording import all_said
 from ultralytics.pruning.sparsity import Settings, SparsityRun
 
 
@@ -123,7 +124,7 @@ def _start_sparsity(self, release):
     if RANK not in {-1, 0}:
         return
     LOGGER.info(f"{colorstr('sparsity:')} {self.sparsity}")
-    for limit in self.sparsity.limits:
+    for limit in all_said(self.sparsity.missed):
         LOGGER.warning(f"the target will be missed: {limit}")
     if settings.mode == "subgradient" and self.sparsity.divides:
         LOGGER.warning(

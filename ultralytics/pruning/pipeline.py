@@ -21,6 +21,8 @@ from .passes.images import Images, recalibrate
 from .plans.plan import PruningPlan, plan_from
 from .selection.choose import make_plan
 from .selection.limits import Limits
+from .selection.targets import Target
+from .selection.wording import all_said
 from .selection.zeros import keep_the_rest
 from .surgery.cut import PlanMismatchError, cut
 from .surgery.folding import fold_constants
@@ -71,6 +73,7 @@ def prune(model: nn.Module, plan: PruningPlan, channel_map: ChannelMap | None = 
 def prune_network(
     model: nn.Module,
     *,
+    target: Target | None = None,
     prune_ratio: float | None = None,
     speed_up: float | None = None,
     target_params: int | None = None,
@@ -87,6 +90,7 @@ def prune_network(
 
     Args:
         model: The network; it is left as it is.
+        target: How much to remove; or one of the five that follow.
         prune_ratio: Share of the prunable channels to remove, in [0, 1).
         speed_up: Multiply-adds before over after, at least 1.
         target_params: Number of parameters to leave.
@@ -110,15 +114,20 @@ def prune_network(
     seconds = {"trace": time.perf_counter() - start}
     start = time.perf_counter()
     settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
-    targets: dict[str, Any] = {"prune_ratio": prune_ratio, "speed_up": speed_up, "target_params": target_params}
+    targets: dict[str, Any] = {
+        "target": target,
+        "prune_ratio": prune_ratio,
+        "speed_up": speed_up,
+        "target_params": target_params,
+    }
     if latency and (zeros or any(value is not None for value in targets.values())):
         raise PruningError("a latency and another target: one is needed")
     if zeros:
         if given := [name for name, value in targets.items() if value is not None]:
             raise PruningError(f"zeros and {given[0]}: one target is needed")
         limits = limits or Limits(floor=0)
-        kept, lines = keep_the_rest(channel_map, model, limits)
-        plan = plan_from(channel_map, kept, {**settings, "zeros": True, **limits.settings()}, lines)
+        kept, found = keep_the_rest(channel_map, model, limits)
+        plan = plan_from(channel_map, kept, {**settings, "zeros": True, **limits.settings()}, all_said(found), found)
     elif latency:
         scores, rules = scoring(channel_map, model), limits or Limits()
 

@@ -10,11 +10,9 @@ from typing import Any
 from ..errors import PruningError
 from ..latency import Runtime
 from ..selection.limits import Limits
-from ..selection.targets import Target
+from ..selection.targets import KINDS, Target
 from ..sparsity.settings import LEAST_EPOCHS
 
-NOTHING = {"speed_up": 1.0, "latency_speed_up": 1.0, "prune_ratio": 0.0}  # targets that ask for nothing
-STEERED = ("speed_up", "prune_ratio")  # targets of the steered scheme
 FREE = ("training device", "runtime threads", "runtime device")  # may differ when a run goes on
 # A file may lie elsewhere when a run goes on, e.g. since it was moved with it, if its content is the same.
 PATHS = {"weights": "sha256", "data": "data_digest", "table": "table_sha256"}
@@ -78,17 +76,17 @@ class Recipe:
     table_sha256: str = ""
 
     def __post_init__(self) -> None:
-        if self.target.value == NOTHING.get(self.target.name):
+        if self.target.value == self.target.kind.nothing:
             raise PruningError(f"{self.target.name}={self.target.value:g} removes nothing")
         if self.scheme not in SCHEMES:
             raise PruningError(f"unknown scheme '{self.scheme}'; there are {', '.join(SCHEMES)}")
         if self.max_map_drop is not None and not 0 <= self.max_map_drop < 1:
             raise PruningError(f"the allowed drop is {self.max_map_drop}; it must be at least 0 and below 1")
         if self.scheme == "steered":
-            if self.target.name not in STEERED:
-                option = self.target.name.replace("_", "-")
+            if not self.target.kind.argument:
+                others = " or ".join(kind.option for kind in KINDS.values() if kind.argument)
                 raise PruningError(
-                    f"--{option} is a target of --scheme stepwise; the steered one takes --speed-up or --prune-ratio"
+                    f"{self.target.kind.option} is a target of --scheme stepwise; the steered one takes {others}"
                 )
             if self.fading < LEAST_EPOCHS:
                 raise PruningError(
@@ -100,10 +98,6 @@ class Recipe:
     def fading(self) -> int:
         """Epochs before the last cut of the steered scheme."""
         return self.steps * self.epochs_per_step
-
-    def target_at(self, step: int) -> float:
-        """Returns the cost, as a share of the original's, that step 1, 2, ... aims at: evenly down to the target's."""
-        return 1 - step / self.steps * (1 - 1 / self.target.value)
 
     def limits_at(self, step: int, widths: Mapping[str, int]) -> Limits:
         """Returns the limits that hold after step 1, 2, ...: evenly from the whole network to the limits of the end.

@@ -15,13 +15,13 @@ from ..files.locks import alone_in
 from ..files.places import shown, write_folder
 from ..files.whole import DiskFullError, naming_the_disk
 from ..latency import Latency
-from ..latency.search import MET
 from ..latency.shapes import Shapes
+from ..plans.findings import missed
 from ..report import say
 from ..runs.folders import kept_runs, put_back, recover, visible
 from ..runs.following import Origin, say_next
 from ..selection.limits import Limits
-from ..selection.targets import TOLERANCE
+from ..selection.target_kinds import Size
 from . import work
 from .recipe import Recipe
 from .state import State, Step, clear, has_result, make_room
@@ -36,13 +36,20 @@ class Candidate:
         file: Its checkpoint.
         step: Its row of `compress.csv`.
         limits: What kept the cut from its target, in words.
+        missed: Whether the cut fell short of what it was to do.
         faster: Milliseconds of the original over its own, as timed or by the table; 1 where milliseconds are no target.
     """
 
     file: Path
     step: Step
     limits: tuple[str, ...]
+    missed: bool = False
     faster: float = 1.0
+
+    @property
+    def size(self) -> Size:
+        """How large it is."""
+        return Size(self.step.parameters, self.step.macs, self.faster)
 
 
 class Compression:
@@ -80,14 +87,8 @@ class Compression:
 
     def missing(self, candidate: Candidate) -> bool:
         """Whether a state falls short of the target."""
-        target = self.recipe.target
-        if target.name == "latency_speed_up":
-            return candidate.faster * (1 + MET) < target.value
-        if target.name == "target_params":
-            return candidate.step.parameters > target.value * (1 + TOLERANCE)
-        if target.name == "speed_up":
-            return candidate.step.macs * target.value > self.original.macs * (1 + TOLERANCE)
-        return any(" instead of " in line for line in candidate.limits)
+        target, original = self.recipe.target, Size(self.original.parameters, self.original.macs)
+        return not target.kind.met(target.value, original, candidate.size, missed=candidate.missed)
 
     def note(self, step: Step) -> None:
         """Adds a row to the table, on disk too."""
@@ -111,7 +112,7 @@ class Compression:
             timed = result.plan.settings.get("latency", {})
             faster = timed.get("speed_up", result.plan.settings.get("latency_speed_up", 1.0))
             sizes = {"params": after.params, "macs": after.macs, "faster": faster}
-            return {**sizes, "limits": list(result.plan.limits)}
+            return {**sizes, "limits": list(result.plan.limits), "missed": missed(result.plan.findings)}
 
         return file, self.state.once(f"{name} cut", job, file, inputs=[start])
 
@@ -130,23 +131,13 @@ class Compression:
 
     def _target(self, step: int) -> dict[str, Any] | None:
         """Returns what a step aims at, seen from the network before it; None if that is small enough already."""
-        recipe, before, value = self.recipe, self.steps[-1], self.recipe.target.value
-        if recipe.target.name == "target_params":
-            params = self.original.parameters
-            wanted = round(params + (value - params) * step / recipe.steps)
-            return {"target_params": wanted} if wanted < before.parameters else None
-        if recipe.target.name == "prune_ratio":
-            left = [1 - value * number / recipe.steps for number in (step - 1, step)]
-            return {"prune_ratio": 1 - left[1] / left[0]}
-        if recipe.target.name == "speed_up":
-            factor = before.macs / (self.original.macs * recipe.target_at(step))
-            return {"speed_up": factor} if factor > 1 else None
-        factor = 1 / (self.faster * recipe.target_at(step))
+        recipe, target, before = self.recipe, self.recipe.target, self.steps[-1]
+        sizes = Size(self.original.parameters, self.original.macs), Size(before.parameters, before.macs, self.faster)
+        value = target.kind.next_value(target.value, (step - 1) / recipe.steps, step / recipe.steps, *sizes)
+        if value is None or not target.kind.timed:
+            return None if value is None else {target.name: value}
         table = Path(recipe.table) if recipe.table else None
-        if factor <= 1:
-            return None
-        imgsz = recipe.training["imgsz"]
-        return {"latency": Latency(factor, recipe.runtime, imgsz, table, timed_as=self._shapes)}
+        return {"latency": Latency(value, recipe.runtime, recipe.training["imgsz"], table, timed_as=self._shapes)}
 
     def stepwise(self) -> Iterator[Candidate]:
         """Cuts a little and recovers, step by step; yields each state."""
@@ -169,15 +160,14 @@ class Compression:
             works = (f"{name} cut", f"{name} cut accuracy", f"{name} training", f"{name} recovered accuracy")
             epochs, seconds = step * recipe.epochs_per_step, self.state.seconds(*works)
             row = Step(str(step), epochs, found["params"], found["macs"], cut, recovered, seconds)
-            yield Candidate(file, row, tuple(found["limits"]), self.faster)
+            yield Candidate(file, row, tuple(found["limits"]), found.get("missed", False), self.faster)
 
     def steered(self) -> Iterator[Candidate]:
         """Fades what the target removes in one training, then cuts it; yields that state."""
         recipe = self.recipe
-        name = {"speed_up": "target_speed_up", "prune_ratio": "target_sparsity"}[recipe.target.name]
         settings = {"epochs": recipe.fading, "sparsity": "steered", "round_to": recipe.limits.round_to}
         say(f"\nSteered training: {recipe.fading} epochs to {recipe.target.name} {recipe.target.value:g}")
-        faded = self._train("steered", self.weights, {**settings, name: recipe.target.value})
+        faded = self._train("steered", self.weights, {**settings, recipe.target.kind.argument: recipe.target.value})
         pruned, found = self._cut("steered", faded, {"zeros": True}, Limits(floor=0))
         cut = self._accuracy("steered cut", pruned)
         works = ("steered training", "steered cut", "steered cut accuracy")
@@ -193,7 +183,7 @@ class Compression:
         """
         kept: Candidate | None = None
         ended = ""
-        for candidate in getattr(self, self.recipe.scheme)():
+        for candidate in self.stepwise() if self.recipe.scheme == "stepwise" else self.steered():
             self.note(candidate.step)
             for limit in candidate.limits:
                 say(f"Limit: {limit}")
@@ -208,10 +198,10 @@ class Compression:
         if not ended and self.stuck:
             ended = f"nothing more can be removed: {self.stuck}"
         elif not ended and kept:
-            name, value = self.recipe.target.name.replace("_", "-"), self.recipe.target.value
             missing = self.missing(kept)
             used_up = f"the steps are used up, {self.recipe.steps}, before the target"
-            ended = f"{used_up if missing else 'the target is reached'}: --{name} {value:g}"
+            asked = f"{self.recipe.target.kind.option} {self.recipe.target.value:g}"
+            ended = f"{used_up if missing else 'the target is reached'}: {asked}"
         say(f"\nWhat ended it: {ended}")
         if not kept:
             return None

@@ -184,6 +184,8 @@ def _check_cut(result: Any, where: str) -> None:
         text(result["stuck"], f"'stuck' in {where}")
         return
     mapping(result, where, needs=("params", "macs", "faster", "limits"))
+    if not isinstance(result.get("missed", False), bool):
+        raise ValueError(f"'missed' in {where} is {brief(result['missed'])}, neither true nor false")
     whole(result["params"], f"'params' in {where}", 1)
     whole(result["macs"], f"'macs' in {where}", 1)
     number(result["faster"], f"'faster' in {where}", above=0)

@@ -16,8 +16,11 @@ from torch import nn
 from ..channels import ChannelMap
 from ..errors import PruningError
 from ..files import places
+from ..plans.findings import Finding, Kind, Reason
 from ..plans.plan import PruningPlan
 from ..selection.limits import Limits
+from ..selection.target_kinds import TIMED_TOLERANCE
+from ..selection.wording import all_said
 from ..surgery.cut import cut
 from .model import LatencyModel
 from .shapes import Shapes, shapes_of
@@ -25,9 +28,8 @@ from .tables import LatencyTable, cache, measure
 from .timing import Runtime, in_turns
 
 CLOSE = 0.02  # relative difference at which the search ends
-MET = 0.05  # up to which the target counts as met
 TRIALS = 8
-BY_MODEL = "the speed-up by the timings"  # how a selection begins what it says of the model's milliseconds
+BY_MODEL = (Kind.MISSED, Kind.BEYOND)  # what a choice finds about the milliseconds of the model
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ def plan_for(
             if trials[-1].off(latency.speed_up) <= CLOSE:
                 break
     best = min(trials, key=lambda trial: trial.off(latency.speed_up))
-    return _noted(best.plan, latency, _timed(best.ms), missed=best.off(latency.speed_up) > MET, count=len(trials))
+    return _noted(
+        best.plan, latency, _timed(best.ms), missed=best.off(latency.speed_up) > TIMED_TOLERANCE, count=len(trials)
+    )
 
 
 @dataclass(frozen=True)
@@ -173,11 +177,8 @@ def _noted(
     """Notes in a plan what was found; what the model alone said of the target does not count any more."""
     about = latency.runtime.about() if latency.runtime else LatencyTable.load(latency.table or Path()).about
     settings = {**plan.settings, "latency_speed_up": latency.speed_up, "latency": {**about, **found}}
-    lines = tuple(line for line in plan.limits if latency.table or not line.startswith(BY_MODEL))
+    findings = tuple(finding for finding in plan.findings if latency.table or finding.kind not in BY_MODEL)
     if missed:
-        said = f"{found['speed_up']:.2f}x faster as measured, instead of {latency.speed_up:g}x"
-        lines = (
-            f"{said}, the nearest of {count} trials: widths move in steps, and layers stand at their floor",
-            *lines,
-        )
-    return replace(plan, settings=settings, limits=lines)
+        timed = {"wanted": latency.speed_up, "reached": found["speed_up"], "reasons": (Reason("trials", count),)}
+        findings = (Finding(Kind.MISSED_AS_TIMED, "latency_speed_up", **timed), *findings)
+    return replace(plan, settings=settings, limits=all_said(findings), findings=findings)

@@ -15,6 +15,7 @@ from ..channels import ChannelMap, Layer
 from ..cost import Cost, cost_of
 from ..errors import PruningError
 from ..inputs.documents import brief, parse_json
+from .findings import Finding
 from .schema import check_plan
 
 FORMAT = 1
@@ -55,6 +56,7 @@ class PruningPlan:
         settings: The settings that led here.
         pinned: Number of channels that could not be removed, by reason.
         limits: In words, where floors or balance kept channels that the score would have removed.
+        findings: The same as values; they are not saved.
         blocks: Residual blocks that are taken out; their layers keep nothing.
         widths: New values of attributes that store a width, by module name, then attribute name; `sizes.1` is the
             second number of a list.
@@ -68,6 +70,7 @@ class PruningPlan:
     settings: dict[str, Any]
     pinned: dict[str, int]
     limits: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
     blocks: tuple[str, ...] = ()
     widths: dict[str, dict[str, int]] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
@@ -114,7 +117,7 @@ class PruningPlan:
 
         Raises:
             PruningError: If the data's format is not the one that this version writes, or it is no plan (see
-                `plan_schema.py`).
+                `schema.py`).
         """
         if isinstance(data, dict) and (type(data.get("format")) is not int or data["format"] != FORMAT):
             raise PruningError(f"a plan of format {brief(data.get('format'))}; this version reads format {FORMAT}")
@@ -154,7 +157,11 @@ class PruningPlan:
 
 
 def plan_from(
-    channel_map: ChannelMap, kept: np.ndarray, settings: dict[str, Any], limits: tuple[str, ...] = ()
+    channel_map: ChannelMap,
+    kept: np.ndarray,
+    settings: dict[str, Any],
+    limits: tuple[str, ...] = (),
+    findings: tuple[Finding, ...] = (),
 ) -> PruningPlan:
     """Writes down a choice of groups as a plan.
 
@@ -163,6 +170,7 @@ def plan_from(
         kept: Which groups stay, bool of shape (G,).
         settings: What led to the choice.
         limits: In words, what kept the choice from its target.
+        findings: The same as values.
     """
 
     blocks = channel_map.taken_out(kept)
@@ -190,6 +198,7 @@ def plan_from(
         settings=settings,
         pinned=channel_map.pinned_channels(),
         limits=limits,
+        findings=findings,
         blocks=tuple(block.name for block in blocks),
         widths=widths,
     )

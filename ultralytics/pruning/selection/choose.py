@@ -13,10 +13,14 @@ import numpy as np
 
 from ..channels import ChannelMap
 from ..errors import NothingToRemoveError, PruningError
+from ..plans.findings import Finding
 from ..plans.plan import PruningPlan, plan_from
-from .limits import Limits, OwnRatio, filters, ignored, least_of_parts, own_ratios
+from .costs import Costs, Milliseconds
+from .limits import Limits, filters, ignored, own_ratios
+from .outcome import findings
 from .repair import Repair
-from .targets import Budget, Latency, Target
+from .targets import Target
+from .wording import all_said
 
 CLOSE = 0.005  # part of the budget that may be left over before channels are given back
 
@@ -31,8 +35,12 @@ def smallest_cut(candidates: int, reaches: Callable[[int], bool]) -> int:
 
 
 def choose(
-    channel_map: ChannelMap, scores: np.ndarray, target: Target, limits: Limits, latency: Latency | None = None
-) -> tuple[np.ndarray, tuple[str, ...]]:
+    channel_map: ChannelMap,
+    scores: np.ndarray,
+    target: Target,
+    limits: Limits,
+    milliseconds: Milliseconds | None = None,
+) -> tuple[np.ndarray, tuple[Finding, ...]]:
     """Chooses the groups to keep, by one threshold over the whole network.
 
     Args:
@@ -40,10 +48,10 @@ def choose(
         scores: Importance of each group, float of shape (G,); NaN keeps a group.
         target: How much to remove.
         limits: What holds for single layers.
-        latency: From a choice to its milliseconds, for a `latency_speed_up`.
+        milliseconds: From a choice to its time, for a target of milliseconds.
 
     Returns:
-        Which groups stay, bool of shape (G,), and what kept the choice from its target, in words.
+        Which groups stay, bool of shape (G,), and what was found, e.g. what kept the choice from its target.
 
     Raises:
         PruningError: If no group can be removed, a pattern matches no layer or contradicts another one, the rounding
@@ -64,7 +72,11 @@ def choose(
         candidates[ratio.claimed] = False
     order = np.flatnonzero(candidates)
     order = order[np.argsort(ranks[order])]
-    budget = Budget(target, channel_map, candidates, latency)
+    costs = Costs(channel_map, candidates, milliseconds)
+    limit = target.kind.limit(target.value, costs)
+
+    def fits(kept: np.ndarray, share: float = 1.0) -> bool:
+        return target.kind.spent(costs, kept) <= share * limit
 
     def cut(count: int) -> np.ndarray:
         kept = np.ones(len(scores), dtype=bool)
@@ -73,10 +85,10 @@ def choose(
         kept[order[:count]] = False
         return repair(kept)
 
-    kept = cut(smallest_cut(len(order), lambda count: budget.spent(cut(count)) <= budget.limit))
-    if target.name != "prune_ratio" or limits.round_to > 1:  # else a threshold and nothing else, as in Network Slimming
-        kept = use_up(channel_map, kept, order, budget, repair)
-    return kept, tuple(findings(channel_map, kept, prunable, limits, budget, own))
+    kept = cut(smallest_cut(len(order), lambda count: fits(cut(count))))
+    if not target.kind.of_candidates or limits.round_to > 1:  # else a threshold alone, as in Network Slimming
+        kept = use_up(channel_map, kept, order, fits, repair)
+    return kept, findings(channel_map, kept, prunable, target, costs, limits, own)
 
 
 def ranked(scores: np.ndarray, prunable: np.ndarray) -> np.ndarray:
@@ -102,15 +114,24 @@ def _check_step(channel_map: ChannelMap, prunable: np.ndarray, step: int) -> Non
         )
 
 
-def use_up(channel_map: ChannelMap, kept: np.ndarray, order: np.ndarray, budget: Budget, repair: Repair) -> np.ndarray:
+def use_up(
+    channel_map: ChannelMap, kept: np.ndarray, order: np.ndarray, fits: Callable[..., bool], repair: Repair
+) -> np.ndarray:
     """Gives channels back while the target holds: one step of the threshold can remove several rounding steps at once.
 
     The best removed group is tried first; where it does not fit, its layers are not tried again.
+
+    Args:
+        channel_map: The traced network.
+        kept: The choice so far, bool of shape (G,).
+        order: The candidates, the least important first.
+        fits: Whether a choice spends no more than a share, 1 by default, of what the target allows.
+        repair: What gives channels back until every rule holds.
     """
     layers = list({outputs.tobytes(): outputs for outputs in filters(channel_map).values()}.values())
     open_groups = np.zeros(len(kept), dtype=bool)
     open_groups[order] = True
-    while budget.spent(kept) < (1 - CLOSE) * budget.limit:
+    while fits(kept, 1 - CLOSE):
         removed = order[~kept[order] & open_groups[order]]
         if not len(removed):
             break
@@ -118,7 +139,7 @@ def use_up(channel_map: ChannelMap, kept: np.ndarray, order: np.ndarray, budget:
         trial = kept.copy()
         trial[best] = True
         trial = repair(trial)
-        if budget.spent(trial) <= budget.limit:
+        if fits(trial):
             kept = trial
         else:
             for outputs in layers:
@@ -127,79 +148,16 @@ def use_up(channel_map: ChannelMap, kept: np.ndarray, order: np.ndarray, budget:
     return kept
 
 
-def findings(
-    channel_map: ChannelMap,
-    kept: np.ndarray,
-    prunable: np.ndarray,
-    limits: Limits,
-    budget: Budget,
-    own: list[OwnRatio],
-) -> list[str]:
-    """Says in words what kept a choice from its target, and which layers stand at a limit."""
-    words = {
-        "floor": f"floor of {limits.floor:.0%}",
-        "min_channels": f"least of {limits.min_channels} channels",
-        "max_ratio": f"largest cut of {limits.max_ratio:.0%}",
-    }
-    gone = {name for block in channel_map.taken_out(kept) for name in block.layers}
-    standing: dict[str, list[str]] = {}
-    reasons: dict[str, None] = {}
-    for name, outputs in filters(channel_map).items():
-        least, width = limits.least(name, len(outputs)), int(kept[outputs].sum())
-        rule = max(least, key=least.__getitem__)
-        if not prunable[outputs].any() or name in gone:
-            continue
-        if width <= min(_rounded_up(least[rule], limits.round_to), len(outputs)):
-            reasons[f"the {words[rule]} per layer"] = None
-            if width <= least[rule] < len(outputs):
-                standing.setdefault(rule, []).append(name)
-    lines = []
-    outcome = budget.outcome(kept)
-    if outcome and budget.spent(kept) > budget.limit:
-        reasons.update({f"rounding to multiples of {limits.round_to}": None} if limits.round_to > 1 else {})
-        reasons.update({"own ratios of layers": None} if own else {})
-        reasons.update({"equal halves": None} if channel_map.balances else {})
-        if any(kept[part].sum() <= least for part, least in least_of_parts(channel_map, limits)):
-            reasons[f"the floor of {limits.floor:.0%} of each part of a split"] = None
-        if budget.target.name != "prune_ratio":
-            fixed = 1 - channel_map.channels[prunable].sum() / channel_map.channels.sum()
-            reasons[f"the {fixed:.0%} of all channels that are pinned, ignored or without a score"] = None
-        lines.append(f"{outcome}: the rest is kept by {_and(list(reasons))}")
-    elif outcome:
-        step = f"step of {limits.round_to} channels" if limits.round_to > 1 else "group of tied channels"
-        why = "the own ratios of layers remove that much, or " if own else ""
-        lines.append(f"{outcome}: {why}the next {step} is larger than the difference")
-    lines += [
-        f"{len(names)} layers stand at their {words[rule]}: {', '.join(names)}" for rule, names in standing.items()
-    ]
-    for ratio in own:
-        back = int(kept[ratio.removed].sum())
-        if not len(ratio.claimed):
-            lines.append(f"the ratio of '{ratio.pattern}' does nothing: no channel of its layers can be removed")
-        elif back:
-            lines.append(f"'{ratio.pattern}' keeps {back} of the {len(ratio.removed)} channels that its ratio removes")
-    return lines
-
-
-def _rounded_up(count: int, step: int) -> int:
-    """Returns the next multiple of a step."""
-    return -(-count // step) * step
-
-
-def _and(words: list[str]) -> str:
-    """Joins words as in a sentence."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def make_plan(
     channel_map: ChannelMap,
     scores: np.ndarray,
     *,
+    target: Target | None = None,
     prune_ratio: float | None = None,
     speed_up: float | None = None,
     target_params: int | None = None,
     latency_speed_up: float | None = None,
-    latency: Latency | None = None,
+    latency: Milliseconds | None = None,
     limits: Limits | None = None,
     settings: dict[str, Any] | None = None,
 ) -> PruningPlan:
@@ -208,6 +166,7 @@ def make_plan(
     Args:
         channel_map: The traced network.
         scores: Importance of each group, float of shape (G,); NaN keeps a group.
+        target: How much to remove; or one of the four that follow.
         prune_ratio: Share of the prunable channels to remove, in [0, 1).
         speed_up: Multiply-adds before over after, at least 1.
         target_params: Number of parameters to leave.
@@ -220,8 +179,13 @@ def make_plan(
         PruningError: If not exactly one target is given, it is out of its range, or for what `choose` raises.
     """
     target = Target.one_of(
-        prune_ratio=prune_ratio, speed_up=speed_up, target_params=target_params, latency_speed_up=latency_speed_up
+        target,
+        prune_ratio=prune_ratio,
+        speed_up=speed_up,
+        target_params=target_params,
+        latency_speed_up=latency_speed_up,
     )
     limits = limits or Limits()
-    kept, lines = choose(channel_map, scores, target, limits, latency)
-    return plan_from(channel_map, kept, {**(settings or {}), target.name: target.value, **limits.settings()}, lines)
+    kept, found = choose(channel_map, scores, target, limits, latency)
+    settings = {**(settings or {}), target.name: target.value, **limits.settings()}
+    return plan_from(channel_map, kept, settings, all_said(found), found)

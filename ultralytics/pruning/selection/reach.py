@@ -8,9 +8,12 @@ import numpy as np
 
 from ..channels import ChannelMap
 from ..errors import PruningError
+from ..plans.findings import Kind
 from .choose import choose
+from .costs import Milliseconds
 from .limits import Limits
-from .targets import Latency, Target
+from .targets import Target
+from .wording import said
 
 
 def check_reach(
@@ -19,7 +22,7 @@ def check_reach(
     target: Target,
     limits: Limits,
     option: str,
-    latency: Latency | None = None,
+    milliseconds: Milliseconds | None = None,
 ) -> None:
     """Refuses a target that pinned channels, floors and rounding keep out of reach.
 
@@ -29,13 +32,13 @@ def check_reach(
         target: What is asked for.
         limits: What holds for single layers.
         option: What the user said it with.
-        latency: From a choice to its milliseconds, for a `latency_speed_up`.
+        milliseconds: From a choice to its time, for a target of milliseconds.
 
     Raises:
         PruningError: If it is out of reach; it says what is the most that can be had.
     """
     scores: Any = np.random.default_rng(0).random(len(channel_map.channels))
-    _, lines = choose(channel_map, np.where(eligible, scores, np.nan), target, limits, latency)
-    for line in lines:
-        if " instead of " in line:
-            raise PruningError(f"{option} {target.value:g} is out of reach: {line}")
+    _, findings = choose(channel_map, np.where(eligible, scores, np.nan), target, limits, milliseconds)
+    for finding in findings:
+        if finding.kind == Kind.MISSED:
+            raise PruningError(f"{option} {target.value:g} is out of reach: {said(finding)}")

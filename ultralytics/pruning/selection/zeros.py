@@ -7,6 +7,7 @@ from torch import nn
 
 from ..channels import ChannelMap
 from ..errors import PruningError
+from ..plans.findings import Finding, Kind
 from .limits import Limits
 from .repair import Repair
 
@@ -32,7 +33,7 @@ def share_at_zero(channel_map: ChannelMap, model: nn.Module) -> float:
     return float(channel_map.channels[zero_groups(channel_map, model)].sum() / max(free, 1))
 
 
-def keep_the_rest(channel_map: ChannelMap, model: nn.Module, limits: Limits) -> tuple[np.ndarray, tuple[str, ...]]:
+def keep_the_rest(channel_map: ChannelMap, model: nn.Module, limits: Limits) -> tuple[np.ndarray, tuple[Finding, ...]]:
     """Chooses all groups but those at exactly zero, and of these what the limits give back.
 
     Args:
@@ -41,7 +42,7 @@ def keep_the_rest(channel_map: ChannelMap, model: nn.Module, limits: Limits) -> 
         limits: What holds for single layers, but for their own ratios.
 
     Returns:
-        Which groups stay, bool of shape (G,), and what was given back, in words.
+        Which groups stay, bool of shape (G,), and what was given back.
 
     Raises:
         PruningError: If no group is at zero.
@@ -54,5 +55,6 @@ def keep_the_rest(channel_map: ChannelMap, model: nn.Module, limits: Limits) -> 
         )
     kept = Repair(channel_map, limits, np.where(zero, 0, 1))(~zero)
     back = int(channel_map.channels[kept & zero].sum())
-    lines = (f"{back} channels at zero stay, so that layers are not empty, rounded, and parts equally wide",)
-    return kept, lines if back else ()
+    channels = int(channel_map.channels[zero].sum())
+    found = Finding(Kind.ZEROS_STAY, wanted=channels, reached=channels - back)
+    return kept, (found,) if back else ()

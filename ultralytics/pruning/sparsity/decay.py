@@ -19,6 +19,7 @@ from ..channels import ChannelMap
 from ..criteria.magnitude import group_norm
 from ..criteria.members import Members, filter_layers
 from ..errors import PruningError
+from ..plans.findings import Finding
 from ..selection.choose import choose
 from .regulation import REACHED_BY
 from .scales import FADED, Scales
@@ -82,11 +83,11 @@ class GroupDecay:
         self._weights: list[tuple[Tensor, Tensor, Tensor | None]] = list(self._places())
         self._factors: tuple[float, list[Tensor]] = (-1.0, [])
         self.strength, self.removed = 0.0, np.zeros(len(channel_map.channels), dtype=bool)
-        self.limits: tuple[str, ...] = ()
+        self.findings: tuple[Finding, ...] = ()
         if settings.target:
             eligible = scales.whole & erasable(channel_map, model)
             scores = np.where(eligible, group_norm(channel_map, model), np.nan)
-            kept, self.limits = choose(channel_map, scores, settings.target, settings.limits)
+            kept, self.findings = choose(channel_map, scores, settings.target, settings.limits)
             self.removed = ~kept
             if kept.all():
                 raise PruningError(f"the target {settings.asked} removes nothing")

@@ -48,7 +48,7 @@ class Regulation:
         self.strength = 0.0
         self.pulled = torch.zeros_like(scales.free)
         self._keeps: Tensor = torch.ones_like(scales.free, dtype=scales.gammas[0].dtype)
-        kept, self.limits = choose(channel_map, self._scores(), self._target, self._limits)
+        kept, self.findings = choose(channel_map, self._scores(), self._target, self._limits)
         if kept.all():
             raise PruningError(f"the target {settings.asked} removes nothing")
 

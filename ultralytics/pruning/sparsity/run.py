@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from ..errors import PruningError
+from ..plans.findings import Finding, Kind
 from ..tracing.trace import trace
 from .decay import GroupDecay
 from .penalties import PROXIMAL_STEPS, add_subgradient
@@ -67,9 +68,10 @@ class SparsityRun:
         return f"{self.settings}; {count:,} prunable gammas of {norms} batch norms"
 
     @property
-    def limits(self) -> tuple[str, ...]:
-        """What will keep the training from its target, in words."""
-        return tuple(line for own in self._choosers.values() for line in own.limits if " instead of " in line)
+    def missed(self) -> tuple[Finding, ...]:
+        """What will keep the training from its target."""
+        found = [finding for own in self._choosers.values() for finding in own.findings]
+        return tuple(finding for finding in found if finding.kind == Kind.MISSED)
 
     @property
     def strength(self) -> float:
@@ -196,10 +198,8 @@ class SparsityRun:
                 f"the decay was too weak: the least important groups could lose {1 - math.exp(-self.travel):.0%} of "
                 f"their size in all; use {_larger(7 / max(self.travel, 1e-9))}, or more epochs"
             )
-        if target:
-            asked = target.value if target.name == "prune_ratio" else 1 - target.value**-0.5
-        else:
-            asked = float((self._at_start < self.travel).float().mean())
+        passed = float((self._at_start < self.travel).float().mean())
+        asked = target.kind.channels(target.value) if target else passed
         if not target and asked < 0.1 and not self.divides:
             typical = float(self._at_start.median())
             larger = _larger(typical / self.travel) if self.travel else "a larger sr"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import PruningError, hint
 from ..selection.limits import Limits
-from ..selection.targets import Target
+from ..selection.targets import KINDS, Target
 
 MODES = {
     "subgradient": "adds sr * sign(gamma) to the gradients, as in Network Slimming",
@@ -26,7 +26,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # progress e / E in 0..1 -> 
     "cosine": lambda progress: 0.55 + 0.45 * math.cos(math.pi * progress),
     "ramp": lambda progress: 1 - abs(2 * progress - 1),
 }
-TARGETS = {"target_speed_up": "speed_up", "target_sparsity": "prune_ratio"}  # argument -> name of a `Target`
+TARGETS = {kind.argument: name for name, kind in KINDS.items() if kind.argument}  # argument -> name of a `Target`
 LEAST_EPOCHS = 3  # of a steered training: one to look, one to fade, one at zero
 
 
@@ -109,8 +109,7 @@ class Settings:
         """What is asked for, in the words of the training arguments."""
         if not self.target:
             return f"sr={self.sr:g} ({self.schedule})"
-        argument = next(argument for argument, name in TARGETS.items() if name == self.target.name)
-        return f"{argument}={self.target.value:g}"
+        return f"{self.target.kind.argument}={self.target.value:g}"
 
     def __str__(self) -> str:
         return f"{self.mode}, {self.asked}" + (f", sr_bias={self.sr_bias:g}" if self.sr_bias else "")

@@ -64,7 +64,7 @@ class Steering:
         removed: Which groups the last choice removes, bool of shape (G,).
         importance: Running mean of each group's squared effect on the loss, of shape (G,).
         erased: The parameters in which it makes zeros.
-        limits: In words, what will keep the choice from the target.
+        findings: What will keep the choice from the target.
 
     Raises:
         PruningError: If no group can be faded without a trace, or the limits fit no layer.
@@ -86,7 +86,7 @@ class Steering:
         self._sizes = [len(tensor) for tensor in self._faded]
         self.removed = np.zeros(len(self._eligible), dtype=bool)
         self.importance = torch.zeros(len(self._eligible), device=device, dtype=scales.gammas[0].dtype)
-        kept, self.limits = choose(channel_map, self.scores(), self._target, self._limits)
+        kept, self.findings = choose(channel_map, self.scores(), self._target, self._limits)
         if kept.all():
             raise PruningError(f"the target {settings.asked} removes nothing")
         self._chose_in = -1  # epoch
@@ -132,10 +132,7 @@ class Steering:
 
     def wanted(self, progress: float) -> Target:
         """Returns the target on the way, at a progress in 0..1: the cost falls evenly from 1 to that of the target."""
-        value = self._target.value
-        if self._target.name == "speed_up":
-            return replace(self._target, value=1 / max(1 - progress * (1 - 1 / value), 1 / value))
-        return replace(self._target, value=progress * value)
+        return replace(self._target, value=self._target.kind.on_the_way(self._target.value, progress))
 
     def _hold(self, *, gone: np.ndarray, fading: np.ndarray) -> None:
         """Sets what is held at zero from now on, and what fades."""

@@ -15,7 +15,7 @@ from ..command_line import options as shared
 from ..command_line.entry import Parser
 from ..command_line.options import DEFAULT_BATCHES
 from ..command_line.settings import training_keys
-from ..compression.recipe import SCHEMES, STEERED, Recipe
+from ..compression.recipe import SCHEMES, Recipe
 from ..compression.run import compress
 from ..criteria import CRITERIA
 from ..criteria.scoring import Scoring
@@ -31,14 +31,13 @@ from ..report import say
 from ..runs.folders import visible
 from ..selection.limits import DEFAULT_ROUND_TO
 from ..selection.reach import check_reach
-from ..selection.targets import Target
+from ..selection.targets import KINDS, Target
 from ..sparsity.steering import erasable
 from ..tracing.trace import trace
 from .sweep import read_grid, sweep, trials_of
 
 DEFAULT_CRITERION = "group_hessian"  # the best of docs/criteria.md
 OURS = ("data", "epochs", "batch", "imgsz", "sparsity", "finetune", "distill_model", "round_to", "time", "classes_from")
-TARGETS = ("speed_up", "latency_speed_up", "target_params", "prune_ratio")
 
 
 def decided(key: str) -> bool:
@@ -168,9 +167,9 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     check_side(options.imgsz, model)
     classes = None if options.settings.get("single_cls") else len(model.names)
     latency = shared.latency(options, options.imgsz)
-    target = Target.one_of(**{name: getattr(options, name) for name in TARGETS})
+    target = Target.one_of(**{name: getattr(options, name) for name in KINDS})
     unread = [name for name in shared.given(options, (*shared.SCORING, *shared.LIMITS)) if name != "round_to"]
-    scheme = options.scheme or ("stepwise" if unread or target.name not in STEERED else "steered")
+    scheme = options.scheme or ("stepwise" if unread or not target.kind.argument else "steered")
     data = resolve_data(options.data, classes=classes, to_train=True, task=model.task)
     if classes:
         check_order(model, names_in(data, model.task), options.data)
@@ -230,7 +229,7 @@ def check_target(recipe: Recipe, model: Any) -> None:
         PruningError: If it is; it says what is the most that can be had. If a table of latencies is not of this
             network.
     """
-    imgsz, in_time = recipe.training["imgsz"], recipe.target.name == "latency_speed_up"
+    imgsz, in_time = recipe.training["imgsz"], recipe.target.kind.timed
     if in_time and not recipe.table:  # nothing is timed yet
         return
     channel_map = trace(model, imgsz=imgsz)
@@ -241,5 +240,4 @@ def check_target(recipe: Recipe, model: Any) -> None:
         for parameter in model.parameters():
             parameter.requires_grad_(True)  # as in the training, and not in a checkpoint
         eligible = erasable(channel_map, model)
-    option = f"--{recipe.target.name.replace('_', '-')}"
-    check_reach(channel_map, eligible, recipe.target, recipe.limits, option, cost)
+    check_reach(channel_map, eligible, recipe.target, recipe.limits, recipe.target.kind.option, cost)

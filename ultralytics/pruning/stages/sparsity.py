@@ -18,7 +18,7 @@ from ..selection.targets import Target
 from ..selection.zeros import LEAST_SHARE, share_at_zero
 from ..sparsity import FADED, Scales, Settings
 from ..sparsity.penalties import PROXIMAL_STEPS
-from ..sparsity.settings import NEED_TARGET, TARGETS
+from ..sparsity.settings import NEED_TARGET
 from ..sparsity.steering import erasable
 from ..tracing.trace import trace
 
@@ -64,8 +64,8 @@ def check_target(network: Any, settings: dict[str, Any]) -> None:
         eligible = eligible & erasable(channel_map, network)
     for parameter, was in zip(network.parameters(), frozen, strict=True):
         parameter.requires_grad_(was)
-    argument = next(name for name, of in TARGETS.items() if of == asked.target.name)
-    check_reach(channel_map, eligible, asked.target, asked.limits, f"--{argument.replace('_', '-')}")
+    option = f"--{asked.target.kind.argument.replace('_', '-')}"
+    check_reach(channel_map, eligible, asked.target, asked.limits, option)
 
 
 def prune_options(folder: Path) -> tuple[tuple[str, ...], str]:
