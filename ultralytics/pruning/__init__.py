@@ -14,12 +14,15 @@ from .channels import ChannelMap
 from .checkpoints.checkpoint import load, plans_of, save
 from .cost import Cost, cost_of
 from .criteria import CRITERIA
+from .criteria.scoring import Scoring
 from .errors import PruningError
-from .pipeline import prune, prune_network, repeat_plan
+from .pipeline import Pruned, prune, prune_network, repeat_plan
 from .plans.plan import PruningPlan
 from .selection.choose import make_plan
 from .selection.limits import Limits
+from .selection.targets import Target
 from .surgery.cut import cut
+from .tracing.rules import register_rule
 from .tracing.trace import trace
 
 __all__ = [
@@ -27,8 +30,11 @@ __all__ = [
     "ChannelMap",
     "Cost",
     "Limits",
+    "Pruned",
     "PruningError",
     "PruningPlan",
+    "Scoring",
+    "Target",
     "cost_of",
     "cut",
     "load",
@@ -36,6 +42,7 @@ __all__ = [
     "plans_of",
     "prune",
     "prune_network",
+    "register_rule",
     "repeat_plan",
     "save",
     "trace",

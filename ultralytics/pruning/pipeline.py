@@ -17,6 +17,7 @@ from .criteria.scoring import Scoring
 from .errors import NothingToRemoveError, PruningError, typed_line
 from .latency import Latency, LatencyModel
 from .latency.search import plan_for
+from .networks.wrappers import unwrapped
 from .passes.images import Images, recalibrate
 from .plans.plan import PruningPlan, plan_from
 from .selection.choose import make_plan
@@ -61,6 +62,7 @@ def prune(model: nn.Module, plan: PruningPlan, channel_map: ChannelMap | None = 
     Returns:
         The layers that could not absorb what removed channels emit (see `fold_constants`).
     """
+    model = unwrapped(model)
     unfolded = fold_constants(model, channel_map, plan) if channel_map else []
     cut(model, plan)
     checkpoint.attach_plan(model, plan)
@@ -89,7 +91,7 @@ def prune_network(
     """Traces, scores, selects, checks and cuts a copy of a network. Exactly one target is given.
 
     Args:
-        model: The network; it is left as it is.
+        model: The network, or a `YOLO` that holds it; it is left as it is.
         target: How much to remove; or one of the five that follow.
         prune_ratio: Share of the prunable channels to remove, in [0, 1).
         speed_up: Multiply-adds before over after, at least 1.
@@ -108,7 +110,7 @@ def prune_network(
             limits are wrong, nothing can be removed, the cut network is not the original with silenced channels, or
             the images cannot be read.
     """
-    scoring = scoring or Scoring()
+    model, scoring = unwrapped(model), scoring or Scoring()
     start = time.perf_counter()
     channel_map = traced(model, imgsz)
     seconds = {"trace": time.perf_counter() - start}
@@ -159,7 +161,7 @@ def repeat_plan(
     Raises:
         PruningError: If the plan does not fit the network.
     """
-    start = time.perf_counter()
+    model, start = unwrapped(model), time.perf_counter()
     channel_map = traced(model, plan.settings.get("imgsz", 640))
     seconds = {"trace": time.perf_counter() - start, "select": 0.0}
     plan = matched(plan, channel_map)

@@ -15,6 +15,7 @@ from ..errors import PruningError, UntrustedError, first_line
 from ..files.whole import sha256, whole_file  # noqa: F401  (the first for others, which look for it here)
 from ..inputs.documents import brief
 from ..networks.rebuild import PLANS_ATTRIBUTE
+from ..networks.wrappers import unwrapped
 from ..plans.plan import PruningPlan
 from ..trust import restricted
 from .contents import bare, check_content
@@ -129,7 +130,7 @@ def save(model: Any, path: str | Path, *, train_args: dict[str, Any] | None = No
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     args = {key: value for key, value in (train_args or {}).items() if key in DEFAULT_CFG_DICT}
-    model = model.float().cpu()
+    model = unwrapped(model).float().cpu()
     model.criterion = None  # the loss's classes need not be known where the network is used
     model.args = args
     model.__dict__.pop("pt_path", None)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..channels import ChannelMap
 from ..cost import macs_of_groups
 from ..errors import PruningError
+from ..networks.wrappers import unwrapped
 from .magnitude import bn_norm, bn_scale, filter_l1, filter_l2, filter_l2_squared, geometric_median, group_norm, random
 from .normalizing import NORMALIZERS, normalized
 from .sensitivity import group_hessian, group_taylor
@@ -72,9 +73,9 @@ class Criterion:
         if self.needs == "images":
             if gradients is None:
                 raise PruningError("this criterion needs gradients on training images")
-            scores = self.values(channel_map, model, gradients)
+            scores = self.values(channel_map, unwrapped(model), gradients)
         else:
-            scores = self.values(channel_map, model)
+            scores = self.values(channel_map, unwrapped(model))
         scores = normalized(channel_map, scores, how)
         return scores / macs_of_groups(channel_map).clip(1) if per_multiply_add else scores
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import PruningError
+from ..networks.wrappers import unwrapped
 from ..plans.plan import LayerPlan, PruningPlan
 
 
@@ -30,6 +31,7 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
         PlanMismatchError: If a layer, an attribute or a block of the plan is missing or another one, or the network
             has other parameters than the plan was made for. The model is unchanged then.
     """
+    model = unwrapped(model)
     modules: dict[str, Any] = dict(model.named_modules())
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
     for name, layer in plan.layers.items():

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..channels import Balance, ChannelMap, Layer
+from ..networks.wrappers import unwrapped
 from .blocks import residual_blocks
 from .counting import cells_at
 from .deployed import Deployed, deployed
@@ -22,17 +23,6 @@ from .tape import Tape
 
 # Outputs of which losses and decoders read the shape alone: the release's heads return their inputs under this key.
 SHAPE_ONLY_OUTPUTS = {"feats"}
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Returns the model inside of DistributedDataParallel and `torch.compile`."""
-    while True:
-        if type(model).__name__ == "OptimizedModule":  # its import takes seconds
-            model = model.get_submodule("_orig_mod")
-        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        else:
-            return model
 
 
 @contextlib.contextmanager
@@ -81,8 +71,8 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int | S
     """Finds the channels of a network, the groups that they form, and which of them can be removed.
 
     Args:
-        model: A network that takes images, alone or inside of DistributedDataParallel or `torch.compile`; it is left
-            as it was.
+        model: A network that takes images, alone or inside of a `YOLO`, DistributedDataParallel or `torch.compile`; it
+            is left as it was.
         image: An image batch (N, C, H, W) to run it on. By default zeros, as small as the network's stride allows.
         imgsz: Side of the square image, or height and width, in pixels, for which costs will be given; that of `image`
             if there is one.
