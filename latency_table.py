@@ -21,7 +21,7 @@ if __name__ == "__main__":
     add("--weights", type=kinds.network, default="yolov8n.yaml", help="checkpoint, or a model yaml")
     add("--imgsz", type=kinds.side, default=640, help="side of the image in pixels")
     add("--runtime", choices=latency.RUNTIMES, default=latency.RUNTIMES[0], help="what runs the network")
-    add("--threads", type=kinds.threads, metavar="N", help="of the CPU (without: all cores)")
+    add("--threads", type=kinds.threads, metavar="N", help="of the CPU (default: all cores)")
     step = "the multiple that widths will be rounded to"
     add("--round-to", type=kinds.channels, metavar="N", default=limits.DEFAULT_ROUND_TO, help=step)
     add("--output", type=kinds.product, metavar="FILE", default="latency-table.json", help="the .json to write")

@@ -43,7 +43,7 @@ if __name__ == "__main__":
     options.add_latency(parser)
     folder = "folder for pruned.pt, pruned.json and pruned.onnx"
     add("--save-dir", type=kinds.product, default=places.ROOT / "weights", help=folder)
-    data = "data set, for --val (without: coco.yaml), for criteria that need images, for --recalibrate"
+    data = "data set, for --val (default: coco.yaml), for criteria that need images, for --recalibrate"
     add("--data", type=kinds.data_set, help=data)
     add("--val", action="store_true", help="measure the accuracy before and after on --data")
     add("--imgsz", type=kinds.side, help="side of the image for GFLOPs and ONNX; that of the training if empty")

@@ -270,7 +270,7 @@ def test_failed_build_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits" / "thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="something else"):
+    with pytest.raises(FileExistsError, match="something other"):
         build(tmp_path / "digits", SMALL)
     assert (tmp_path / "digits" / "thesis.txt").read_text() == "mine"
 

@@ -329,7 +329,7 @@ def test_the_stage_cuts_for_another_machine(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--latency-speed-up", "0.5"), "is no number of at least 1"),
+        (("--latency-speed-up", "0.5"), "is not a number of at least 1"),
         (("--latency-speed-up", "2", "--speed-up", "2"), "not allowed with argument"),
         (("--latency-speed-up", "2", "--latency-table", "no.json"), "no.json' is not there"),
         (("--threads", "2", "--speed-up", "2"), "--threads is read for --latency-speed-up only"),

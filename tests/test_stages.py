@@ -182,7 +182,7 @@ def test_run_folders(tmp_path):
     set_aside(tmp_path / "new", overwrite=False)
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "val.csv").touch()
-    with pytest.raises(PruningError, match="something else than a training"):
+    with pytest.raises(PruningError, match="something other than a training"):
         set_aside(tmp_path / "val", overwrite=True)
     assert (tmp_path / "val" / "val.csv").exists()
     with pytest.raises(PruningError, match="nothing to resume"):

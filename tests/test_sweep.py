@@ -115,7 +115,7 @@ def test_a_compression_ends_with_its_sweep(tmp_path) -> None:
     ("words", "message"),
     [
         (("--sweep", "rate=0.2"), "--sweep knows no 'rate'"),
-        (("--sweep", "ratio=0.2,1.4"), "'1.4' is no number of at least 0 and below 1"),
+        (("--sweep", "ratio=0.2,1.4"), "'1.4' is not a number of at least 0 and below 1"),
         (("--sweep", "criterion=slim"), "one target is needed"),
         (("--speed-up", "2", "--sweep", "ratio=0.2"), "not allowed with argument"),
     ],

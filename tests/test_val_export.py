@@ -118,7 +118,7 @@ def shifted_boxes(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_a_wrong_onnx_is_not_kept(copy, digits, exporter_gives, capsys):
     exporter_gives(shifted_boxes)
     copy.with_suffix(".onnx").write_text("of an earlier export")
-    with pytest.raises(PruningError, match="finds something else"):
+    with pytest.raises(PruningError, match="finds something other"):
         exporting.export(choices(copy, data=str(digits)))
     assert "largest difference of a box" in capsys.readouterr().out
     assert copy.with_suffix(".onnx").read_text() == "of an earlier export"
@@ -127,7 +127,7 @@ def test_a_wrong_onnx_is_not_kept(copy, digits, exporter_gives, capsys):
 
 def test_the_onnx_of_another_network_disagrees(exported, images, tmp_path):
     other = network(tmp_path / "other.pt", images, seed=1)
-    with pytest.raises(PruningError, match=r"finds something else than 'other\.pt'"):
+    with pytest.raises(PruningError, match=r"finds something other than 'other\.pt'"):
         exporting.check_agreement(exported, other, images[:2], {"imgsz": 160})
 
 
@@ -136,7 +136,7 @@ def test_without_detections_the_raw_outputs_are_compared(exported, weights, imag
     exporting.check_agreement(exported, weights, images[:2], {"imgsz": 160})
     assert "Raw outputs" in capsys.readouterr().out
     other = network(tmp_path / "other.pt", images, seed=1)
-    with pytest.raises(PruningError, match="computes something else"):
+    with pytest.raises(PruningError, match="computes something other"):
         exporting.check_agreement(exported, other, images[:2], {"imgsz": 160})
 
 
@@ -157,7 +157,7 @@ def test_maps_are_compared(task, images, tmp_path, capsys):
     exporting.export(choices(files[0], images=2))
     what = {"semantic": "share of pixels that differ", "depth": "largest relative difference"}[task]
     assert what in capsys.readouterr().out and files[0].with_suffix(".onnx").is_file()
-    with pytest.raises(PruningError, match="computes something else"):
+    with pytest.raises(PruningError, match="computes something other"):
         exporting.check_agreement(files[0].with_suffix(".onnx"), files[1], images[:2], {"imgsz": 160})
 
 

@@ -180,7 +180,7 @@ def _is_complete(folder: Path, recipe: Recipe) -> bool:
 def _replace(folder: Path, recipe: Recipe) -> None:
     """Build under another name and rename, so that `folder` never holds a part only. Needs the lock."""
     if folder.exists() and any(folder.iterdir()) and not (folder / "recipe.json").is_file():
-        raise FileExistsError(f"{folder} holds something else than the digits data set: move it away first")
+        raise FileExistsError(f"{folder} holds something other than the digits data set: move it away first")
     work = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(work, ignore_errors=True)  # of a killed build: a running one would hold the lock
     try:

@@ -97,12 +97,12 @@ def _of_training(content: dict[str, Any]) -> Iterator[str]:
         value = args.get(key)
         values = value if isinstance(value, (list, tuple)) else [value]
         if not all(one is None or _is_number(one) for one in values):
-            yield f"{key}={args[key]!r:.40} in its train_args is no number"
+            yield f"{key}={args[key]!r:.40} in its train_args is not a number"
     if not isinstance(content.get("train_metrics") or {}, dict):
         yield f"its train_metrics are no dictionary but a {type(content['train_metrics']).__name__}"
     epoch = content.get("epoch", -1)
     if not isinstance(epoch, int):
-        yield f"its epoch is no whole number but {epoch!r:.40}"
+        yield f"its epoch is not a whole number but {epoch!r:.40}"
     if content.get("optimizer") is not None:  # a run that can be resumed, with these arguments
         yield from _of_interrupted(content["optimizer"], args)
 

@@ -29,7 +29,7 @@ def ratio(text: str) -> float:
     """Reads a pruning ratio."""
     value = _number(text)
     if not 0 <= value < 1:
-        raise ArgumentTypeError(f"{quoted(text)} is no number of at least 0 and below 1")
+        raise ArgumentTypeError(f"{quoted(text)} is not a number of at least 0 and below 1")
     return value
 
 
@@ -45,7 +45,7 @@ def share(text: str) -> float:
     """Reads a share that may be the whole."""
     value = _number(text)
     if not 0 <= value <= 1:
-        raise ArgumentTypeError(f"{quoted(text)} is no number of at least 0 and at most 1")
+        raise ArgumentTypeError(f"{quoted(text)} is not a number of at least 0 and at most 1")
     return value
 
 
@@ -53,7 +53,7 @@ def factor(text: str) -> float:
     """Reads how many times less."""
     value = _number(text)
     if not 1 <= value < math.inf:
-        raise ArgumentTypeError(f"{quoted(text)} is no number of at least 1")
+        raise ArgumentTypeError(f"{quoted(text)} is not a number of at least 1")
     return value
 
 
@@ -78,7 +78,7 @@ def count(text: str) -> int:
     unit = UNITS.get(text[-1:].lower())
     value = _number(text[:-1]) * unit if unit else _number(text)
     if not 1 <= value < math.inf or (not unit and value != int(value)):
-        raise ArgumentTypeError(f"{quoted(text)} is no number such as 1200000, 1.2M or 900k")
+        raise ArgumentTypeError(f"{quoted(text)} is not a number such as 1200000, 1.2M or 900k")
     return round(value)
 
 
@@ -96,7 +96,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not WHOLE.fullmatch(text) or not least <= int(text) <= most:
             above = "" if WHOLE.fullmatch(text) and int(text) < least else f" and at most {most:,}"
-            raise ArgumentTypeError(f"{quoted(text)} is no whole number of at least {least}{above}")
+            raise ArgumentTypeError(f"{quoted(text)} is not a whole number of at least {least}{above}")
         return int(text)
 
     return read

@@ -43,9 +43,9 @@ def limits(options: argparse.Namespace, **defaults: Any) -> Limits:
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Adds what holds for single layers."""
-    add = parser.add_argument_group("what holds for single layers").add_argument
-    step = f"keep multiples of N channels in each layer, or all (without: {DEFAULT_ROUND_TO})"
+    """Adds the limits of single layers."""
+    add = parser.add_argument_group("limits of single layers").add_argument
+    step = f"keep multiples of N channels in each layer, or all (default: {DEFAULT_ROUND_TO})"
     add("--round-to", type=kinds.channels, metavar="N", help=step)
     add("--min-channels", type=kinds.channels, metavar="N", help="keep at least N channels in each layer, or all")
     add("--max-ratio-per-layer", type=kinds.share, metavar="R", help="remove at most the share R of each layer")
@@ -62,9 +62,9 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 def add_latency(parser: argparse.ArgumentParser) -> None:
     """Adds where and by what `--latency-speed-up` is timed."""
-    add = parser.add_argument_group("what --latency-speed-up is timed by").add_argument
-    add("--runtime", choices=RUNTIMES, help=f"what runs the network (without: {RUNTIMES[0]})")
-    add("--threads", type=kinds.threads, metavar="N", help="of the CPU (without: all cores)")
+    add = parser.add_argument_group("timing of --latency-speed-up").add_argument
+    add("--runtime", choices=RUNTIMES, help=f"what runs the network (default: {RUNTIMES[0]})")
+    add("--threads", type=kinds.threads, metavar="N", help="of the CPU (default: all cores)")
     table = "timings of another machine, by latency_table.py"
     add("--latency-table", type=kinds.source, metavar="FILE", help=table)
 
@@ -103,16 +103,16 @@ def add_scoring(parser: argparse.ArgumentParser, criterion: str = "slim") -> Non
     """
     add = parser.add_argument_group("how channels are scored").add_argument
     names = "; ".join(f"{name}: {entry.about}" for name, entry in CRITERIA.items())
-    add("--criterion", choices=list(CRITERIA), help=f"{names} (without: {criterion})")
+    add("--criterion", choices=list(CRITERIA), help=f"{names} (default: {criterion})")
     own = "lamp for lamp, mean for l1, l2, fpgm, group_norm, else none"
-    add("--normalize", choices=list(NORMALIZERS), help=f"what makes layers comparable (without: {own})")
+    add("--normalize", choices=list(NORMALIZERS), help=f"what makes layers comparable (default: {own})")
     add("--per", choices=PER, help="divide the score by what a channel costs")
     add(
         "--batches",
         type=kinds.positive,
         default=DEFAULT_BATCHES,
         metavar="N",
-        help=f"training batches that group_taylor and group_hessian look at (without: {DEFAULT_BATCHES})",
+        help=f"training batches that group_taylor and group_hessian look at (default: {DEFAULT_BATCHES})",
     )
     add(
         "--recalibrate",

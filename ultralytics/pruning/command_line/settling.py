@@ -99,7 +99,7 @@ def settle(
             option = (
                 f"use --{key.replace('_', '-')}" if key in by_name else "this script does not read it; leave it out"
             )
-            raise PruningError(f"{key}= is not yours to set here: {option}")
+            raise PruningError(f"{key}= cannot be set here: {option}")
         if key in by_name:
             read = _as_option(by_name[key], value)
             if key in said and getattr(options, key) != read:

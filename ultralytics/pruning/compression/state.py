@@ -83,8 +83,8 @@ class State:
         self._done, earlier = self._content["done"], self._content["recipe"]
         if changed := recipe.differences(earlier):
             raise PruningError(
-                f"'{folder.name}' was begun otherwise: {'; '.join(changed)}. Say the same to go on, --name OTHER for a "
-                f"new run, --overwrite to replace it"
+                f"'{folder.name}' was started with other settings: {'; '.join(changed)}. Give the same ones to go on, "
+                f"--name OTHER for a new run, --overwrite to replace it"
             )
 
     def once(
@@ -248,6 +248,6 @@ def make_room(folder: Path, *, overwrite: bool) -> Path:
     if not overwrite or not visible(folder):
         return replaced_by(folder)
     if not has_state(folder):
-        raise PruningError(f"'{shown(folder)}' holds something else than a compression; choose another --name")
+        raise PruningError(f"'{shown(folder)}' holds something other than a compression; choose another --name")
     check_own(folder, COMPRESSION, "a compression")
     return put_aside(folder)

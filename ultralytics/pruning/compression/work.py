@@ -1,4 +1,4 @@
-"""The works of a compression, each of which leaves a whole file or nothing: measure, train, cut."""
+"""What a compression does piece by piece: measure, train, cut. Each piece leaves a whole file or nothing."""
 
 from __future__ import annotations
 

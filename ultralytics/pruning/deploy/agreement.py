@@ -165,7 +165,7 @@ def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings:
         if found.pairs or found.alone:
             report.say(agreement_table(found, confidence))
             if not found.holds:
-                raise PruningError(f"the ONNX file finds something else than '{weights.name}'; it was not kept")
+                raise PruningError(f"the ONNX file finds something other than '{weights.name}'; it was not kept")
             return
     if settings.get("nms"):
         raise PruningError(f"no detection to compare, from {confidences[0]} on; use other --data or a smaller conf=")
@@ -212,7 +212,7 @@ def check_raw(models: Sequence[Any], name: str, images: Sequence[Path | np.ndarr
         f"{RAW_TOLERANCE:g} is allowed.\n"
     )
     if not difference <= RAW_TOLERANCE:
-        raise PruningError(f"the ONNX file computes something else than '{name}'; it was not kept")
+        raise PruningError(f"the ONNX file computes something other than '{name}'; it was not kept")
 
 
 def check_written(onnx: Path, weights: Path, images: Sequence[Path], settings: dict[str, Any]) -> None:

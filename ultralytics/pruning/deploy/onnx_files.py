@@ -144,7 +144,7 @@ def try_out(path: Path, name: str, file: OnnxFile, batch: int, sides: tuple[int,
         sides: Height and width of the images.
 
     Raises:
-        PruningError: If ONNX Runtime does not load or run it, or it takes or gives something else than it says.
+        PruningError: If ONNX Runtime does not load or run it, or it takes or gives something other than it says.
     """
     import onnxruntime
 

@@ -45,7 +45,7 @@ def activation(text: Any) -> nn.Module:
 
 
 def only_layers(release: Callable, is_restricted: Callable[[], bool]) -> Callable:
-    """Wraps the release's `parse_model`: refuses a row that names something else than a layer.
+    """Wraps the release's `parse_model`: refuses a row that names something other than a layer.
 
     Args:
         release: The function.

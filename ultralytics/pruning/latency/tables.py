@@ -96,7 +96,7 @@ class LatencyTable:
 
         Args:
             path: Where to; the layers of a table that is there stay, if it is of the same machine and runtime.
-            replace: Whether something else than a table may be replaced: a damaged one.
+            replace: Whether something other than a table may be replaced: a damaged one.
 
         Raises:
             PruningError: If something else is there.

@@ -137,10 +137,10 @@ def set_aside(folder: Path, *, overwrite: bool) -> Path:
         Where the run that was there, if any, is kept (see `put_aside`).
 
     Raises:
-        PruningError: If the folder holds a run and `overwrite` is not set, or something else than a training.
+        PruningError: If the folder holds a run and `overwrite` is not set, or something other than a training.
     """
     if [name for name in _entries(folder) if name != LOCK] and not (folder / "args.yaml").is_file():
-        raise PruningError(f"'{shown(folder)}' holds something else than a training; choose another --name")
+        raise PruningError(f"'{shown(folder)}' holds something other than a training; choose another --name")
     if has_epoch(folder) and not overwrite:
         state = "a run"
         with contextlib.suppress(PruningError):  # a checkpoint that cannot be read
@@ -207,5 +207,5 @@ def check_room(folder: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise PruningError(f"'{shown(folder)}' is there already; --overwrite replaces it, --name OTHER keeps it")
     if not has_table(folder):
-        raise PruningError(f"'{shown(folder)}' holds something else than a measurement; choose another --name")
+        raise PruningError(f"'{shown(folder)}' holds something other than a measurement; choose another --name")
     check_own(folder, MEASURING, "val.py")

@@ -62,7 +62,7 @@ def parser() -> Parser:
     target("--target-params", type=kinds.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
     target("--prune-ratio", type=kinds.ratio, metavar="R", help="share of the prunable channels to remove")
     schemes = "; ".join(f"{name}: {about}" for name, about in SCHEMES.items())
-    add("--scheme", choices=list(SCHEMES), help=f"{schemes} (without: steered, where it knows all options)")
+    add("--scheme", choices=list(SCHEMES), help=f"{schemes} (default: steered, where it knows all options)")
     add(
         "--max-map-drop",
         type=kinds.share,
@@ -101,13 +101,13 @@ def compress_stage(options: argparse.Namespace) -> None:
     """
     if not options.sweep:
         if options.at_once > 1:
-            raise PruningError("--workers is of --sweep: one compression is one process")
+            raise PruningError("--workers goes with --sweep: a single compression is one process")
         recipe, folder = prepared(options)
         compress(recipe, folder, overwrite=options.overwrite)
         return
     folder = run_folder(options.name)
     if any(not (name.endswith(".log") or name.startswith("sweep.")) for name in visible(folder)):
-        raise PruningError(f"'{shown(folder)}' holds something else than a sweep; choose another --name")
+        raise PruningError(f"'{shown(folder)}' holds something other than a sweep; choose another --name")
     if options.at_once > 1:
         packages.need(("ray",), f"--workers {options.at_once}")
     on_gpus = options.at_once > 1 and options.device != "cpu"
@@ -145,7 +145,7 @@ def prepared(options: argparse.Namespace) -> tuple[Recipe, Path]:
         raise PruningError(f"'{options.weights}' lies in the run that would be written; choose another --name")
     ours = (folder / "state.json").is_file()
     if visible(folder) and not ours:
-        raise PruningError(f"'{shown(folder)}' holds something else than a compression; choose another --name")
+        raise PruningError(f"'{shown(folder)}' holds something other than a compression; choose another --name")
     if ours and not options.overwrite:
         say(f"Going on with {shown(folder)}")
     return recipe, folder
@@ -176,7 +176,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     look_at(data, ("train", "val"), model.task, model.yaml)
     if unread and scheme == "steered":
         raise PruningError(
-            f"--{unread[0].replace('_', '-')} is of --scheme stepwise; the steered one scores by gradients"
+            f"--{unread[0].replace('_', '-')} needs --scheme stepwise; the steered one scores by gradients"
         )
     looks = scheme == "stepwise" and CRITERIA[options.criterion or DEFAULT_CRITERION].needs == "images"
     if "batches" in getattr(options, "said", ()) and not looks:
@@ -187,7 +187,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     if options.teacher and not teacher:
         say("The release teaches networks with a Detect head only: training without a teacher")
     if swallowed := [key for key in options.settings if decided(key)]:
-        raise PruningError(f"{swallowed[0]}= is not yours to set here: compress.py decides it, or has an option for it")
+        raise PruningError(f"{swallowed[0]}= cannot be set here: compress.py decides it, or has an option for it")
     Scoring(options.criterion or DEFAULT_CRITERION, options.normalize, options.per, lambda network: ())
     recipe = Recipe(
         weights=str(weights.resolve()),

@@ -62,7 +62,7 @@ def write(
         The files written.
 
     Raises:
-        PruningError: If the ONNX finds or computes something else than the checkpoint; nothing is written then.
+        PruningError: If the ONNX finds or computes something other than the checkpoint; nothing is written then.
     """
     own_plan = folder / "pruned.json"
     with naming_the_disk(folder), temporary_folder(folder, "pruning") as temporary:

@@ -119,7 +119,7 @@ def _differences(
 
 
 def _removed(channel_map: ChannelMap, plan: PruningPlan) -> dict[str, list[int]]:
-    """Returns the output channels of each layer that are made no more; in a block that is taken out, the inner ones."""
+    """Returns the output channels of each layer that are no longer produced; of a block that goes, the inner ones."""
     inner = {name: block.inner for block in channel_map.blocks if block.name in plan.blocks for name in block.layers}
     removed = {}
     for name, layer in plan.layers.items():

@@ -47,7 +47,7 @@ class Equations:
         self.valued: set[Attribute] = set()
 
     def use(self, symbols: Any) -> None:
-        """Notes that numbers were used for something else than a size: the widths in them must not change."""
+        """Notes that numbers were used for something other than a size: the widths in them must not change."""
         symbols = list(symbols)
         self.valued.update(symbol for symbol in symbols if isinstance(symbol, Attribute))
         self.hold(symbols)

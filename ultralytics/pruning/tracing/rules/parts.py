@@ -78,7 +78,7 @@ def cat(tape: Tape, call: Call) -> bool:
 
 
 def _joined(tape: Tape, call: Call, labels: Tensor, dims: set[int], silent: bool) -> bool:
-    """Labels a join; constants beside channels along another dimension than theirs tie the channels down."""
+    """Labels a join; a constant that is joined to channels along another dimension pins them."""
     if len(dims) != 1:
         return False
     spread(tape, call.result, labels, silent=silent, prefer=list(dims))
