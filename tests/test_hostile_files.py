@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import zipfile
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,16 @@ def test_no_script_runs_what_a_checkpoint_holds(
     assert all(word in line for word in ("builtins.exec", "--trust", f"{TRUST}=1", file.name))
     assert not runs.exists() and not (tmp_path / "out").exists()
     assert file.read_bytes() == before
+
+
+def test_what_is_allowed_for_a_while_is_refused_before_and_after(tmp_path):
+    """The list of what is allowed is not made anew at each step of a load, but whenever it has changed."""
+    torch.save({"third": Fraction(1, 3)}, tmp_path / "file.pt")
+    for _ in range(2):
+        with pytest.raises(pickle.UnpicklingError, match=r"fractions\.Fraction"):
+            torch.load(tmp_path / "file.pt", weights_only=True)
+        with torch.serialization.safe_globals([Fraction]):
+            assert torch.load(tmp_path / "file.pt", weights_only=True) == {"third": Fraction(1, 3)}
 
 
 @pytest.mark.parametrize("call", NAMES)

@@ -13,11 +13,11 @@ from networks import difference, image, raw_outputs
 
 from ultralytics import YOLO
 from ultralytics.data.digits import Recipe, build
-from ultralytics.pruning import Limits, cut, load, plans_of, prune_network, save, trace
+from ultralytics.pruning import Limits, cut, load, plans_of, prune_network, trace
 from ultralytics.pruning.checkpoints.checkpoint import sha256
 from ultralytics.pruning.plans.plan import PruningPlan
 from ultralytics.pruning.runs.folders import interrupted_run, set_aside
-from ultralytics.pruning.stages.sparsity import prune_options
+from ultralytics.pruning.stages.sparsity import Trained, prune_options
 
 QUICK = ("--imgsz", "64", "--batch", "16", "--device", "cpu", "workers=0", "nbs=16")
 
@@ -231,13 +231,11 @@ def test_steered_from_end_to_end(stages):
     assert "--zeros" not in by_ratio.stdout
 
 
-def test_the_next_command_cuts_what_has_faded(stages, tmp_path):
-    network, _ = load(stages.root / "runs/train-sparsity/weights/last.pt")
-    (tmp_path / "weights").mkdir()
+def test_the_next_command_cuts_what_has_faded(stages):
+    network, content = load(stages.root / "runs/train-sparsity/weights/last.pt")
 
     def suggested() -> tuple[tuple[str, ...], str]:
-        save(network, tmp_path / "weights" / "last.pt")
-        return prune_options(tmp_path)
+        return prune_options(Trained(network, content, trace(network, imgsz=64)))
 
     assert suggested()[0] == () and "Hardly a channel has faded" in suggested()[1]
     channel_map = trace(network)

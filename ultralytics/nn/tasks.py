@@ -12,6 +12,7 @@ from ultralytics.pruning.inputs import layer_names
 _SafeLoad.restricted = classmethod(
     lambda cls: cls.SUPPORTED and (trust.restricted() or getattr(cls._local, "active", False))
 )
+loading.remember_allowed()
 _SafeLoad.loading = loading.open_to_own(_SafeLoad.loading)
 _SafeLoad.activation = staticmethod(layer_names.activation)
 torch_safe_load = loading.restrict(torch_safe_load)

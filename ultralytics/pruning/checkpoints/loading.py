@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import _weights_only_unpickler as unpickler
 from torch import nn
 
 from ..errors import UntrustedError
@@ -56,6 +57,29 @@ def _written_for_workers(file: Any) -> bool:
     from ultralytics.utils import USER_CONFIG_DIR
 
     return isinstance(file, (str, Path)) and Path(file).resolve().parent == (USER_CONFIG_DIR / "DDP").resolve()
+
+
+def remember_allowed() -> None:
+    """Lets PyTorch's restricted loader look up what is allowed, instead of listing it anew at each step of a load.
+
+    The list is that of PyTorch still, made when something was allowed or forbidden since: each time, that gives it
+    another set.
+    """
+    release: Callable[[], dict[str, Any]] | None = getattr(unpickler, "_get_user_allowed_globals", None)
+    if release is None or not hasattr(unpickler, "_marked_safe_globals_set"):
+        return  # another PyTorch, which does it in a way of its own
+    known: tuple[Any, dict[str, Any]] = (None, {})
+
+    @functools.wraps(release)
+    def _get_user_allowed_globals() -> dict[str, Any]:
+        nonlocal known
+        allowed, (of, listed) = unpickler._marked_safe_globals_set, known
+        if of is not allowed:
+            listed = release()
+            known = allowed, listed
+        return listed
+
+    unpickler._get_user_allowed_globals = _get_user_allowed_globals
 
 
 def restrict(release: Callable) -> Callable:

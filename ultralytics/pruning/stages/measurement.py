@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from ..checkpoints import checkpoint
 from ..command_line.settling import NEVER_FAIL
@@ -34,6 +35,7 @@ class Measurement:
         milliseconds: Time of the network for one image, without preparing it and without NMS.
         names: Its classes.
         single_cls: Whether it takes all classes of the data set for one.
+        shapes: What it shares with its data: `channels`, `kpt_shape`.
     """
 
     checkpoint: str
@@ -49,6 +51,7 @@ class Measurement:
     milliseconds: float | None = None
     names: tuple[str, ...] = field(default=(), metadata=UNWRITTEN)
     single_cls: bool = field(default=False, metadata=UNWRITTEN)
+    shapes: dict[str, Any] = field(default_factory=dict, metadata=UNWRITTEN)
 
 
 def write_csv(rows: Sequence[Measurement], path: Path) -> None:

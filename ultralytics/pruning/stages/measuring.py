@@ -64,7 +64,7 @@ def measure(options: argparse.Namespace) -> None:
     check_settings(settings)
     paths = [find(word) for word in options.checkpoints]
     rows = [look_at(path, settings) for path in paths]
-    settings["data"] = check_data(settings.get("data", options.data), settings.get("split") or "val", rows, paths)
+    settings["data"] = check_data(settings.get("data", options.data), settings.get("split") or "val", rows)
     for path in paths:
         if path in older_products(path.with_suffix(".pt")):
             report.say(f"{places.shown(path)} is older than the .pt beside it: of an earlier network, perhaps")
@@ -117,6 +117,7 @@ def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
         return replace(row, single_cls=settings.get("single_cls", row.single_cls))
     model, content = checkpoint.load(path, trained_with_bn=False)
     row = replace(row, single_cls=checkpoint.counts_as_one(settings, content), names=tuple(known_names(model)))
+    row = replace(row, shapes=dict(model.yaml))
     stride = max(int(model.stride.max()), 32)
     if imgsz % stride:
         raise PruningError(
@@ -147,6 +148,7 @@ def look_at_onnx(path: Path, row: Measurement) -> Measurement:
         task=file.task,
         classes=len(file.names),
         names=file.names,
+        shapes={"channels": file.channels, "kpt_shape": file.keypoints},
         single_cls=dict(enumerate(file.names)) == ONE_CLASS,
         parameters=file.parameters,
         batch=batch,
@@ -154,7 +156,7 @@ def look_at_onnx(path: Path, row: Measurement) -> Measurement:
     )
 
 
-def check_data(data: str, split: str, rows: Sequence[Measurement], paths: Sequence[Path]) -> str:
+def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
     """Returns the path of the data set's yaml, or the folder of classified images.
 
     Raises:
@@ -174,8 +176,8 @@ def check_data(data: str, split: str, rows: Sequence[Measurement], paths: Sequen
     except Exception as error:  # whatever its checks raise
         raise PruningError(f"--data {data}: {first_line(error)}") from error
     sets.look_at(file, (split,), rows[0].task)
-    for path, row in zip(paths, rows, strict=True):
-        sets.look_at(file, (), row.task, shapes_of(path))
+    for row in rows:
+        sets.look_at(file, (), row.task, row.shapes)
     for row in rows:
         found = 1 if row.single_cls else len(names)
         if row.classes != found:
@@ -186,14 +188,6 @@ def check_data(data: str, split: str, rows: Sequence[Measurement], paths: Sequen
         if not row.single_cls:
             check_order(row.names, names, data)
     return file
-
-
-def shapes_of(path: Path) -> dict[str, Any]:
-    """Returns the shapes that a checkpoint shares with its data: `channels`, `kpt_shape`."""
-    if path.suffix == ".onnx":
-        file = read_onnx(path, path.name)
-        return {"channels": file.channels, "kpt_shape": file.keypoints}
-    return dict(checkpoint.load(path, trained_with_bn=False)[0].yaml)
 
 
 def folder_names(paths: Sequence[Path]) -> list[str]:

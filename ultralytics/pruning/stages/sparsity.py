@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..checkpoints import checkpoint
+from ..channels import ChannelMap
 from ..criteria import bn_scale
 from ..errors import PruningError
 from ..selection.choose import choose
@@ -68,15 +68,23 @@ def check_target(network: Any, settings: dict[str, Any]) -> None:
     check_reach(channel_map, eligible, asked.target, asked.limits, option)
 
 
-def prune_options(folder: Path) -> tuple[tuple[str, ...], str]:
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint that a training wrote, loaded: the network, what else it holds, and the network's channels."""
+
+    model: Any
+    content: dict[str, Any]
+    channel_map: ChannelMap
+
+
+def prune_options(last: Trained) -> tuple[tuple[str, ...], str]:
     """Returns what to tell prune.py after a sparsity training, the largest cut that removes only faded channels.
 
     Returns:
         The words of the command line, and why, in words.
     """
-    model, content = checkpoint.load(folder / "weights" / "last.pt")
-    mode = (content.get("train_args") or {}).get("sparsity")
-    channel_map = trace(model, imgsz=checkpoint.image_size(content))
+    model, channel_map = last.model, last.channel_map
+    mode = (last.content.get("train_args") or {}).get("sparsity")
     if share_at_zero(channel_map, model) >= LEAST_SHARE:
         return (), "prune.py will cut just the channels that are at exactly zero."
     if mode == "group_sl":

@@ -36,7 +36,7 @@ from ..runs.following import Origin, say_next
 from ..runs.interruption import saved_training
 from ..runs.stale import older_products
 from ..tracing.trace import trace
-from .sparsity import check_target, prune_options, sparsity_settings
+from .sparsity import Trained, check_target, prune_options, sparsity_settings
 
 SAID_OF_SETTINGS = (ValueError, RuntimeError, TypeError, AssertionError, LookupError, ImportError)  # by the release
 REFUSALS = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
@@ -111,17 +111,17 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
             write_folder(places.RUNS)
             begin(weights, settings, folder, replaced=set_aside(folder, overwrite=options.overwrite))
         forget_replaced(folder)
-    say(summary(folder))
+    text, final = summary(folder)
+    say(text)
     for product in (old for stem in ("best", "last") for old in older_products(folder / "weights" / f"{stem}.pt")):
         say(f"{shown(product)} was exported before the training went on: export it anew, or remove it")
     last = folder / "weights" / "last.pt"
-    used = checkpoint.load(last)[1]["train_args"]
     say()
-    more, why = prune_options(folder) if stage.sparsity else ((), "")
+    more, why = prune_options(final) if stage.sparsity else ((), "")
     if why:
         say(why)
     best = last if stage.sparsity or not last.with_name("best.pt").is_file() else last.with_name("best.pt")
-    say_next(stage.next_scripts, Origin.of(best, used, name=options.name), more)
+    say_next(stage.next_scripts, Origin.of(best, final.content["train_args"], name=options.name), more)
 
 
 def check_resumed(options: argparse.Namespace, earlier: dict[str, Any]) -> None:
@@ -254,12 +254,12 @@ def find_weights(weights: str, stage: Stage) -> Path:
     return path
 
 
-def summary(folder: Path) -> str:
-    """Returns the table at the end of a training stage: both checkpoints' size, accuracy and gammas."""
+def summary(folder: Path) -> tuple[str, Trained]:
+    """Returns the table at the end of a training stage, both checkpoints' size, accuracy and gammas, and `last.pt`."""
     rows, notes = [], set()
     for file in ("best.pt", "last.pt"):
         path = folder / "weights" / file
-        if not path.is_file():
+        if file == "best.pt" and not path.is_file():
             continue
         model, content = checkpoint.load(path)
         imgsz = checkpoint.image_size(content)
@@ -280,4 +280,4 @@ def summary(folder: Path) -> str:
         )
         notes.add(deployed_note(cost))
     titles = ("checkpoint", "parameters", f"GFLOPs at {pixels(imgsz)} px", what, "|gamma| < 1e-2", "|gamma| < 1e-3")
-    return "\n" + table(titles, rows) + "".join(sorted(notes))
+    return "\n" + table(titles, rows) + "".join(sorted(notes)), Trained(model, content, channel_map)
