@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from torch import nn
 
 from ultralytics import cfg
 from ultralytics.nn import tasks
-from ultralytics.utils import LOGGER, YAML
+from ultralytics.pruning.release import quiet_release
+from ultralytics.utils import YAML
 
 CONFIGS = Path(cfg.__file__).parent / "models"
 BY_HEAD = {  # class name of a model file's last module -> task, class of the network
@@ -73,7 +72,7 @@ class ZooModel:
         Args:
             classes: Number of classes; that of the model file by default.
         """
-        with _errors_only():
+        with quiet_release(logging.ERROR):  # it remarks on each file without a scale in its name
             config = tasks.yaml_model_load(f"{self.name}.yaml")
             for _, _, module, arguments in config["backbone"]:
                 if module == "TorchVision":
@@ -86,20 +85,9 @@ class ZooModel:
         return model
 
 
-@contextmanager
-def _errors_only() -> Iterator[None]:
-    """Silences the release, which remarks on each file without a scale in its name."""
-    level = LOGGER.level
-    LOGGER.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(level)
-
-
 def named(name: str) -> ZooModel:
     """Finds a model of the release by its name with the scale, e.g. "yolov8n-seg"."""
-    with _errors_only():
+    with quiet_release(logging.ERROR):  # it remarks on each file without a scale in its name
         config = tasks.yaml_model_load(f"{name}.yaml")
     file = next(
         f for stem in (name, re.sub(r"(\d+)[nslmx]", r"\1", name, count=1)) for f in CONFIGS.rglob(f"{stem}.yaml")

@@ -94,6 +94,7 @@ def test_a_yolo_is_taken_for_its_network(tmp_path) -> None:
     assert inside.layers.keys() == outside.layers.keys() and inside.free_share == outside.free_share > 0.5
     scores = CRITERIA["slim"](outside, wrapped)
     assert np.array_equal(scores, CRITERIA["slim"](inside, wrapped.model), equal_nan=True)
+    assert np.array_equal(scores, Scoring("slim")(outside, wrapped), equal_nan=True)
     plan = make_plan(outside, scores, prune_ratio=0.5)
     result = prune_network(wrapped, prune_ratio=0.5, imgsz=64)
     assert result.plan.layers == plan.layers and type(result.model) is type(wrapped.model)

@@ -1,6 +1,6 @@
 """What tracing finds out about a network: which channels exist, which are one, which must stay.
 
-Every channel that a layer produces carries a *label* while the network runs (see `tracing.py`). Labels that an
+Every channel that a layer produces carries a *label* while the network runs (see `tracing/tape.py`). Labels that an
 elementwise operation ties together form a *group*: a set of channels, often of several layers, that is kept or
 removed as a whole. A `ChannelMap` describes a network by groups alone, so that scores, plans and costs are array
 arithmetic and need neither the network nor a forward pass.

@@ -11,12 +11,12 @@ from .errors import PruningError
 
 
 @contextlib.contextmanager
-def quiet_release() -> Iterator[None]:
-    """Leaves only the release's warnings on the screen."""
+def quiet_release(least: int = logging.WARNING) -> Iterator[None]:
+    """Leaves only what the release says at this level, or above, on the screen: its warnings by default."""
     from ultralytics.utils import LOGGER
 
     level = LOGGER.level
-    LOGGER.setLevel(logging.WARNING)
+    LOGGER.setLevel(least)
     try:
         yield
     finally:

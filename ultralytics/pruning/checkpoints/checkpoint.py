@@ -18,6 +18,7 @@ from ..inputs.documents import brief
 from ..networks.rebuild import PLANS_ATTRIBUTE
 from ..networks.wrappers import unwrapped
 from ..plans.plan import PruningPlan
+from ..release import quiet_release
 from ..trust import restricted
 from .contents import bare, check_content
 from .loading import globals_in, refusal_of
@@ -89,24 +90,20 @@ def _refuse_other_formats(path: Path) -> None:
 def _load_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
     """Loads with the release, in one line where that fails."""
     from ultralytics.nn.tasks import BaseModel, load_checkpoint
-    from ultralytics.utils import LOGGER
 
-    level = LOGGER.level
-    LOGGER.setLevel(logging.ERROR)  # its warnings about foreign files are longer than the line that follows
-    try:
-        model, checkpoint = load_checkpoint(path)
-    except PruningError:
-        raise
-    except Exception as error:  # whatever a foreign pickle can raise
-        if "yolov5" in str(error).lower() or str(getattr(error, "name", "")).split(".")[0] == "models":
-            raise PruningError(
-                f"'{path}' comes from the old yolov5 repository; train the model with this one"
-            ) from error
-        if what := _bare(path):
-            raise PruningError(f"'{path}' {what}") from error
-        raise PruningError(f"'{path}' is not a checkpoint of Ultralytics ({first_line(error)})") from error
-    finally:
-        LOGGER.setLevel(level)
+    with quiet_release(logging.ERROR):  # its warnings about foreign files are longer than the line that follows
+        try:
+            model, checkpoint = load_checkpoint(path)
+        except PruningError:
+            raise
+        except Exception as error:  # whatever a foreign pickle can raise
+            if "yolov5" in str(error).lower() or str(getattr(error, "name", "")).split(".")[0] == "models":
+                raise PruningError(
+                    f"'{path}' comes from the old yolov5 repository; train the model with this one"
+                ) from error
+            if what := _bare(path):
+                raise PruningError(f"'{path}' {what}") from error
+            raise PruningError(f"'{path}' is not a checkpoint of Ultralytics ({first_line(error)})") from error
     model = getattr(model, "student_model", model)  # of a training with a teacher that was interrupted
     if not isinstance(model, BaseModel):
         what = _bare(path) or f"holds a {type(model).__name__}, not a model of Ultralytics"

@@ -46,10 +46,10 @@ class Candidate:
     missed: bool = False
     faster: float = 1.0
 
-    @property
-    def size(self) -> Size:
-        """How large it is."""
-        return Size(self.step.parameters, self.step.macs, self.faster)
+
+def size_of(step: Step, faster: float = 1.0) -> Size:
+    """Returns the size of the network in a row of the table."""
+    return Size(step.parameters, step.macs, faster)
 
 
 class Compression:
@@ -87,8 +87,8 @@ class Compression:
 
     def missing(self, candidate: Candidate) -> bool:
         """Whether a state falls short of the target."""
-        target, original = self.recipe.target, Size(self.original.parameters, self.original.macs)
-        return not target.kind.met(target.value, original, candidate.size, missed=candidate.missed)
+        target, now = self.recipe.target, size_of(candidate.step, candidate.faster)
+        return not target.kind.met(target.value, size_of(self.original), now, missed=candidate.missed)
 
     def note(self, step: Step) -> None:
         """Adds a row to the table, on disk too."""
@@ -131,11 +131,13 @@ class Compression:
 
     def _target(self, step: int) -> dict[str, Any] | None:
         """Returns what a step aims at, seen from the network before it; None if that is small enough already."""
-        recipe, target, before = self.recipe, self.recipe.target, self.steps[-1]
-        sizes = Size(self.original.parameters, self.original.macs), Size(before.parameters, before.macs, self.faster)
+        recipe, target = self.recipe, self.recipe.target
+        sizes = size_of(self.original), size_of(self.steps[-1], self.faster)
         value = target.kind.next_value(target.value, (step - 1) / recipe.steps, step / recipe.steps, *sizes)
-        if value is None or not target.kind.timed:
-            return None if value is None else {target.name: value}
+        if value is None:
+            return None
+        if not target.kind.timed:
+            return {target.name: value}
         table = Path(recipe.table) if recipe.table else None
         return {"latency": Latency(value, recipe.runtime, recipe.training["imgsz"], table, timed_as=self._shapes)}
 
@@ -183,11 +185,12 @@ class Compression:
         """
         kept: Candidate | None = None
         ended = ""
-        for candidate in self.stepwise() if self.recipe.scheme == "stepwise" else self.steered():
+        stepwise = self.recipe.scheme == "stepwise"
+        for candidate in self.stepwise() if stepwise else self.steered():
             self.note(candidate.step)
             for limit in candidate.limits:
                 say(f"Limit: {limit}")
-            stepwise = self.recipe.scheme == "stepwise"  # the steered one still has all of its fine-tuning before it
+            # The steered scheme still has all of its fine-tuning before it.
             if stepwise and not self.honours(candidate.step.accuracy):
                 ended = (
                     f"--max-map-drop {self.recipe.max_map_drop:g} ended it: step {candidate.step.step} has "

@@ -65,7 +65,7 @@ class Criterion:
             PruningError: If the normalizer is unknown, gives scores that cannot be divided by a cost, or the criterion
                 needs gradients and there are none.
         """
-        how = normalize or self.normalize
+        model, how = unwrapped(model), normalize or self.normalize
         if how not in NORMALIZERS:
             raise PruningError(f"unknown normalizer '{how}'; there are {', '.join(NORMALIZERS)}")
         if per_multiply_add and how == "gaussian":
@@ -73,9 +73,9 @@ class Criterion:
         if self.needs == "images":
             if gradients is None:
                 raise PruningError("this criterion needs gradients on training images")
-            scores = self.values(channel_map, unwrapped(model), gradients)
+            scores = self.values(channel_map, model, gradients)
         else:
-            scores = self.values(channel_map, unwrapped(model))
+            scores = self.values(channel_map, model)
         scores = normalized(channel_map, scores, how)
         return scores / macs_of_groups(channel_map).clip(1) if per_multiply_add else scores
 

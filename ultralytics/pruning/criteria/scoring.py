@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap
 from ..errors import PruningError, hint
+from ..networks.wrappers import unwrapped
 from . import CRITERIA, NORMALIZERS
 
 PER = ("multiply-add",)
@@ -55,6 +56,7 @@ class Scoring:
         Raises:
             PruningError: If the criterion reads batch-norm scales and the network has none.
         """
+        model = unwrapped(model)
         modules = dict(model.named_modules())
         criterion = CRITERIA[self.criterion]
         if criterion.needs == "scales" and all(modules[layer.name].weight is None for layer in channel_map.norms()):

@@ -96,7 +96,7 @@ def _look_for_images(places: Any, what: str) -> None:
 
 
 def look_at(data: str, splits: Iterable[str], task: str, network: Mapping[str, Any] | None = None) -> None:
-    """Reads some images and labels of a data set (see `data_samples.py`).
+    """Reads some images and labels of a data set (see `samples.py`).
 
     Args:
         data: What `resolve_data` returned.

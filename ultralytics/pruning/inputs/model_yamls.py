@@ -16,6 +16,7 @@ from torch import nn
 
 from ..errors import PruningError, first_line, typed_line
 from ..files.places import YAML
+from ..release import quiet_release
 from ..trust import restricted
 from .documents import brief, found_in, read_yaml
 from .layer_names import check_layers
@@ -165,16 +166,14 @@ def _build_without_memory(config: dict[str, Any], what: str) -> None:
         PruningError: If it cannot be built, or is too large.
     """
     from ultralytics.nn.tasks import parse_model
-    from ultralytics.utils import LOGGER
 
-    config, level = copy.deepcopy(config), LOGGER.level
+    config = copy.deepcopy(config)
     for row in config["backbone"] + config["head"]:
         if row[2] == "TorchVision":  # the third argument names weights, which it would fetch
             row[3][2:3] = [None]
     channels = config.get("channels") or 3
-    LOGGER.setLevel(logging.ERROR)  # what it warns of is said again by the build that follows
-    try:
-        with _counted(), _activation_kept(), torch.device("meta"):
+    try:  # what the release warns of is said again by the build that follows
+        with quiet_release(logging.ERROR), _counted(), _activation_kept(), torch.device("meta"):
             layers, _ = parse_model(config, ch=channels, verbose=False)
             try:
                 _run(layers, torch.zeros(1, channels, SIDE, SIDE))
@@ -187,8 +186,6 @@ def _build_without_memory(config: dict[str, Any], what: str) -> None:
         raise PruningError(f"{what} describes a network that is too large to be built here: {error}") from error
     except Exception as error:  # whatever modules raise over their arguments
         raise PruningError(f"{what} describes no network that can be built: {typed_line(error)}") from error
-    finally:
-        LOGGER.setLevel(level)
 
 
 def _run(layers: nn.Sequential, image: torch.Tensor) -> None:
