@@ -30,12 +30,12 @@ if __name__ == "__main__":
     add(
         "--sparsity",
         choices=list(sparsity.MODES),
-        help="mode (subgradient if empty; the README says when to use which)",
+        help=f"mode ({sparsity.DEFAULT_MODE} if empty; the README says when to use which)",
     )
     add(
         "--sr",
         type=kinds.strength,
-        help=f"strength (subgradient: {sparsity_stage.DEFAULT_SR}; all others: 2 / epochs)",
+        help=f"strength ({sparsity_stage.default_strengths()})",
     )
     add(
         "--target-speed-up",

@@ -22,8 +22,8 @@ from ultralytics.pruning.criteria.normalizing import normalized
 from ultralytics.pruning.files import places
 from ultralytics.pruning.pipeline import prune_network
 from ultralytics.pruning.selection.zeros import LEAST_SHARE, share_at_zero
-from ultralytics.pruning.sparsity import steering
-from ultralytics.pruning.sparsity.steering import Steering
+from ultralytics.pruning.sparsity.modes import steered
+from ultralytics.pruning.sparsity.modes.steered import Steering
 
 SGD = {"optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 1}
 LONGER = {**MORE, "epochs": 20}  # from the dense network of the first table
@@ -86,8 +86,8 @@ def per_layer(run: Steering) -> np.ndarray:
 ADJUSTED = {  # what a part of a variant's name changes
     "score per multiply-add": (Steering, "scores", per_multiply_add),
     "score per layer": (Steering, "scores", per_layer),
-    "choice ends at 40 %": (steering, "LAST", 0.4),
-    "fades to a tenth an epoch": (steering, "FADE", 0.1),
+    "choice ends at 40 %": (steered, "LAST", 0.4),
+    "fades to a tenth an epoch": (steered, "FADE", 0.1),
 }
 
 

@@ -62,12 +62,8 @@ def loop_of_forks(model: nn.Module, sr: float = 1e-3) -> None:
 
 def work(run: SparsityRun, optimizer: torch.optim.Optimizer) -> None:
     """Does what a mode does in a step."""
-    if run.settings.mode == "subgradient":
-        run.add_to_gradients(optimizer)
-        return
-    if run._steering:
-        run._steering.observe(0.01)
-    run._after_step(0.01)
+    run.mode.before_step(optimizer, 0.01)
+    run.mode.after_step(0.01)
 
 
 if __name__ == "__main__":

@@ -314,8 +314,8 @@ def test_a_stronger_pull_is_one_that_is_stronger(mode):
     run = run_of(yolo("yolov8n"), sparsity=mode, sr=0.01)
     run._at_start.fill_(1.0)
     for share in (0.99, 0.7, 0.1):
-        run.travel = share * (float(run._at_start.median()) if mode == "subgradient" else 1.0)
-        said = re.search(r"an sr (\d+) times as large", run.shortfall() or "")
+        run.mode.travel = share * (float(run._at_start.median()) if mode == "subgradient" else 1.0)
+        said = re.search(r"an sr (\d+) times as large", " ".join(run.findings()))
         assert said and int(said[1]) >= max(2, round(1 / share) - 1)
 
 

@@ -243,7 +243,7 @@ def test_every_mode_s_steps_are_those_of_the_cpu_also_when_it_moves_on_the_way(c
         other.train(range(2, EPOCHS))
         for found, expected in ((other.model, whole.model), (other.averaged, whole.averaged)):
             assert same_weights(found.to(cuda), expected), (first, second)
-    assert other.run.shortfall() == whole.run.shortfall() and other.run.missed == whole.run.missed
+    assert other.run.findings() == whole.run.findings() and other.run.missed == whole.run.missed
 
 
 @pytest.mark.parametrize("mode", ["proximal", "steered", "group_reg"])

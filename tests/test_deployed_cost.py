@@ -144,7 +144,7 @@ def test_a_target_of_a_sparsity_training_is_met_at_its_image_size(imgsz) -> None
     own = {"sparsity": "proximal", "target_speed_up": 1.5}
     run = SparsityRun(model, Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **own})), imgsz)
     expected, at_640 = cost_of(trace(model, imgsz=imgsz)).macs, cost_of(trace(model, imgsz=640)).macs
-    assert cost_of(run._regulation._map).macs == expected
+    assert cost_of(run.mode._regulation._map).macs == expected
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     assert expected > at_640 * height * width / 640**2 * 1.05
 

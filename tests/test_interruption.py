@@ -138,7 +138,7 @@ def test_the_recovery_from_nan_goes_back_to_the_choice_of_the_checkpoint(start, 
     seen = []
 
     def ends(trainer):
-        steering = trainer.sparsity._steering
+        steering = trainer.sparsity.mode
         seen.append((trainer.epoch, steering.removed.copy(), len(trainer.sparsity.history.epochs)))
         if len(seen) == 3:  # in the third epoch: the choice was made, and is lost with the epoch
             trainer.loss = torch.tensor(float("nan"))

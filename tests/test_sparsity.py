@@ -14,9 +14,11 @@ from ultralytics.pruning import PruningError, trace
 from ultralytics.pruning.selection.limits import DEFAULT_ROUND_TO
 from ultralytics.pruning.selection.zeros import zero_groups
 from ultralytics.pruning.sparsity import MODES, SCHEDULES, Scales, Settings, SparsityRun
-from ultralytics.pruning.sparsity.decay import spread
-from ultralytics.pruning.sparsity.penalties import add_subgradient, shrink, shrink_groups
-from ultralytics.pruning.sparsity.steering import erasable
+from ultralytics.pruning.sparsity.erasing import erasable
+from ultralytics.pruning.sparsity.modes.group import shrink_groups
+from ultralytics.pruning.sparsity.modes.group_sl import spread
+from ultralytics.pruning.sparsity.modes.proximal import shrink
+from ultralytics.pruning.sparsity.modes.subgradient import add_subgradient
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 
@@ -126,7 +128,7 @@ def test_an_idle_gamma_moves_by_sr_in_an_epoch_whatever_the_optimizer_and_batch(
         optimizer.step()
     for layer in "abc":
         assert gammas(net, layer) == pytest.approx([0.9] * len(gammas(net, layer)), abs=1e-6)
-    assert run.travel == pytest.approx(0.1)
+    assert run.mode.travel == pytest.approx(0.1)
 
 
 def test_musgd_is_as_good_as_any():
@@ -166,8 +168,8 @@ def test_nothing_moves_where_the_gradient_scaler_skips_a_step(mode, fused):
         scaler.update()
         same = all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
         assert same == broken
-        if run._steering:
-            assert run._steering.importance.isfinite().all()
+        if mode == "steered":
+            assert run.mode.importance.isfinite().all()
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -232,7 +234,7 @@ def test_a_weight_decays_by_the_groups_that_make_and_that_read_it(layers):
         lambda n, x: n.out(n.b(n.a(x))), a=block(3, 4), b=nn.Sequential(second, nn.BatchNorm2d(6)), out=conv(6, 2, 1)
     )
     run = run_of(net, sparsity="group_sl", sr=1.0, sr_schedule="constant")
-    decay, channel_map = run._decay, trace(net, image(net, 16))
+    decay, channel_map = run.mode, trace(net, image(net, 16))
     rate = {}
     for name, rates in (("a.0", [0.1, 0.2, 0.3, 0.4]), ("b.0", [1.0, 0.0, 2.0, 0.0, 3.0, 0.0])):
         decay._rates[channel_map.layers[name].outputs] = torch.tensor(rates)
@@ -267,11 +269,11 @@ def test_growing_regularisation_leaves_a_thousandth_before_it_holds():
     """Of an idle gamma that the target removes: exp of minus the sum of the rates; the others do not move."""
     net = yolo("yolov8n")
     run = run_of(net, sparsity="group_reg", target_sparsity=0.5)
-    before, chosen = run.scales.values(), torch.from_numpy(run._decay.removed)[run.scales.groups]
+    before, chosen = run.scales.values(), torch.from_numpy(run.mode.removed)[run.scales.groups]
     for epoch in range(7):
         run.epoch_starts(epoch, 10)
         for _ in range(4):
-            run._after_step(0.25)
+            run.mode.after_step(0.25)
     torch.testing.assert_close(run.scales.values()[chosen], before[chosen] * 1e-3, rtol=0.02, atol=0)
     assert torch.equal(run.scales.values()[~chosen], before[~chosen])
     run.epoch_starts(7, 10)
@@ -305,9 +307,9 @@ def test_under_adam_the_strength_says_nothing_so_that_none_is_refused():
     run.epoch_starts(0, 10)
     idle(net)
     run.add_to_gradients(optimizer)
-    assert run.travel == pytest.approx(0.001)
-    run.travel = 0.01
-    assert run.shortfall() is None or "times as large" not in run.shortfall()
+    assert run.mode.travel == pytest.approx(0.001)
+    run.mode.travel = 0.01
+    assert not any("times as large" in line for line in run.findings())
 
 
 def test_sums_over_groups_are_those_of_a_loop():

@@ -66,7 +66,7 @@ def test_it_goes_on_as_if_it_had_not_been_interrupted(mode):
         for other in others:
             for (name, own), found in zip(training.model.named_parameters(), other.model.parameters(), strict=True):
                 assert torch.equal(own, found), (number, name)
-            assert other.run.strength == training.run.strength and other.run.travel == training.run.travel
+            assert other.run.strength == training.run.strength and other.run.mode.travel == training.run.mode.travel
         if number in SAVED_BEHIND:
             others.append(training.loaded_anew())
     state = training.run.state()

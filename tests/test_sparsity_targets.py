@@ -14,7 +14,7 @@ from ultralytics.pruning.plans.findings import Kind
 from ultralytics.pruning.selection.choose import choose
 from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.selection.zeros import share_at_zero, zero_groups
-from ultralytics.pruning.sparsity.steering import erasable
+from ultralytics.pruning.sparsity.erasing import erasable
 
 
 @pytest.mark.parametrize("mode", ["steered", "group"])
@@ -36,7 +36,7 @@ def test_an_epoch_that_starts_twice_is_chosen_once():
     train(net, run, 6, end=2)
     for _ in range(2):
         run.epoch_starts(2, 6)
-        assert run._steering._fading.any()
+        assert run.mode._fading.any()
 
 
 MODES_TO_A_TARGET = ["steered", "group_reg", "proximal", "group"]
@@ -76,7 +76,7 @@ def test_a_target_is_met_exactly_by_zeros_that_can_be_cut(mode, asked):
 def test_steering_fades_step_by_step_and_chooses_as_prune_does():
     net = yolo("yolov8n")
     run = run_of(net, sparsity="steered", target_sparsity=0.5, round_to=4)
-    steering = run._steering
+    steering = run.mode
     generator = torch.Generator().manual_seed(0)
     steering.importance.copy_(torch.rand(len(steering.importance), generator=generator))
     channel_map = trace(net)
@@ -89,7 +89,7 @@ def test_steering_fades_step_by_step_and_chooses_as_prune_does():
     assert (steering.removed == ~kept).all()
     chosen = torch.from_numpy(steering.removed)[run.scales.groups]
     torch.testing.assert_close(run.scales.values(), before)
-    run._after_step(0.5)  # half an epoch
+    run.mode.after_step(0.5)  # half an epoch
     torch.testing.assert_close(run.scales.values(), torch.where(chosen, before * 1e-3**0.5, before))
     steering.importance.zero_()
     run.epoch_starts(7, 10)
@@ -106,9 +106,8 @@ def test_a_saved_state_goes_on_as_if_nothing_had_happened(asked, tmp_path):
     second = run_of(halves, **asked)
     second.load(torch.load(tmp_path / "state.pt", weights_only=False))
     train(halves, second, 6, start=3)
-    assert second.travel == pytest.approx(first.travel * 2, rel=0.9)
-    chooser = second._steering or second._regulation or second._decay
-    if chooser:
+    assert second.mode.travel == pytest.approx(first.mode.travel * 2, rel=0.9)
+    if second.settings.target:
         assert share_at_zero(trace(halves), halves) == pytest.approx(share_at_zero(trace(whole), whole), abs=0.02)
 
 
@@ -129,10 +128,11 @@ def test_a_run_in_which_nothing_faded_says_so():
     net = residual()
     set_gammas(net, a=[1.0] * 4, b=[1.0] * 6, c=[1.0] * 4)
     weak = run_of(net, sparsity="proximal", sr=0.001)
-    weak.travel = 0.01
-    assert "too weak" in weak.shortfall() and "100 times" in weak.shortfall()
+    weak.mode.travel = 0.01
+    (said,) = weak.findings()
+    assert "too weak" in said and "100 times" in said
     held = run_of(net, sparsity="proximal", sr=0.1)
-    held.travel = 2.0
-    assert "the loss holds against the pull" in held.shortfall()
+    held.mode.travel = 2.0
+    assert "the loss holds against the pull" in held.findings()[0]
     set_gammas(net, a=[0.0] * 4, b=[0.0] * 6, c=[1.0] * 4)
-    assert held.shortfall() is None
+    assert held.findings() == ()

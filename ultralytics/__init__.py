@@ -96,13 +96,21 @@ import math
 
 from ultralytics import cfg as release_cfg
 
+
+def modes_of_sparsity() -> list[str]:
+    """Returns the names in the table of modes."""
+    from ultralytics.pruning.sparsity import MODES
+
+    return list(MODES)
+
+
 TRAINING_ARGUMENTS = {
     # name: (default, the release's set of keys with this type if it has one, accepted, in words)
     "sparsity": (
         None,
         None,
         lambda value: isinstance(value, str),
-        "a mode: subgradient, proximal, group, group_sl, group_reg, steered",
+        lambda: f"a mode: {', '.join(modes_of_sparsity())}",
     ),
     "sr": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
     "sr_bias": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
@@ -125,7 +133,7 @@ def check_training_arguments(cfg: dict, hard: bool = True, release_check=release
     release_check(cfg, hard)
     for name, (_, _, accepted, words) in TRAINING_ARGUMENTS.items():
         if cfg.get(name) is not None and not accepted(cfg[name]):
-            raise ValueError(f"'{name}={cfg[name]}' is invalid: it must be {words}")
+            raise ValueError(f"'{name}={cfg[name]}' is invalid: it must be {words() if callable(words) else words}")
 
 
 release_cfg.check_cfg = check_training_arguments

@@ -97,7 +97,7 @@ def _network(model):
 @_instead_of(BaseTrainer, "__init__")
 def _read_sparsity(self, release, cfg=DEFAULT_CFG, overrides=None, _callbacks=None):
     asked = Settings.of(get_cfg(cfg, overrides))  # before the run's folder is made
-    if asked and asked.mode == "subgradient":
+    if asked and asked.traits.in_gradients:
         overrides = {**(overrides or {}), "amp": False}  # with it go autocast and the gradient scaler
     release(cfg, overrides, _callbacks)
 
@@ -126,18 +126,18 @@ def _start_sparsity(self, release):
     LOGGER.info(f"{colorstr('sparsity:')} {self.sparsity}")
     for limit in all_said(self.sparsity.missed):
         LOGGER.warning(f"the target will be missed: {limit}")
-    if settings.mode == "subgradient" and self.sparsity.divides:
+    if settings.traits.in_gradients and self.sparsity.divides:
         LOGGER.warning(
             f"{type(self.optimizer).__name__} divides the pull of sr by its own running size, so that gammas move "
             f"by about lr per step whatever sr is. Use optimizer=SGD, or sparsity=proximal."
         )
-    if settings.mode == "subgradient" and automatic:
+    if settings.traits.in_gradients and automatic:
         LOGGER.warning("optimizer=auto ignores lr0, which the pull is multiplied by. Use optimizer=SGD.")
 
 
 @_instead_of(BaseTrainer, "optimizer_step")
 def _pull(self, release):
-    if not self.sparsity or self.sparsity.settings.mode != "subgradient":
+    if not self.sparsity or not self.sparsity.settings.traits.in_gradients:
         return release()
     self.sparsity.add_to_gradients(self.optimizer)
     self.optimizer.step()  # without clipping, which would rescale the pull
@@ -189,8 +189,8 @@ def _conclude_sparsity(self, release):
     release()  # first: whatever may fail below, the checkpoints are finished
     if self.sparsity and RANK in {-1, 0}:
         self.sparsity.history.ends(self.sparsity.scales, self.save_dir)
-        if shortfall := self.sparsity.shortfall():
-            LOGGER.warning(f"SPARSITY: {shortfall}.")
+        for finding in self.sparsity.findings():
+            LOGGER.warning(f"SPARSITY: {finding}.")
 
 
 # =====

@@ -11,7 +11,7 @@ from ..errors import PruningError
 from ..latency import Runtime
 from ..selection.limits import Limits
 from ..selection.targets import KINDS, Target
-from ..sparsity.settings import LEAST_EPOCHS
+from ..sparsity.modes.steered import LEAST_EPOCHS
 
 FREE = ("training device", "runtime threads", "runtime device")  # may differ when a run goes on
 # A file may lie elsewhere when a run goes on, e.g. since it was moved with it, if its content is the same.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..channels import ChannelMap
+from ..gammas import all_gammas
 from .members import Members, columns, filter_layers, own_parameters, rows, to_itself
 
 
@@ -78,11 +79,9 @@ def bn_norm(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
 
 def _gammas(channel_map: ChannelMap, model: nn.Module, power: int = 1) -> Members:
     """Collects |gamma|^power of each group."""
-    modules, members = dict(model.named_modules()), Members(channel_map)
-    for layer in channel_map.norms():
-        gamma = modules[layer.name].weight
-        if gamma is not None:
-            members.add(layer.outputs, gamma.detach().cpu().double().abs().pow(power))
+    members = Members(channel_map)
+    for gamma in all_gammas(channel_map, model).values():
+        members.add(gamma.groups, gamma.parameter.detach().cpu().double().abs().pow(power))
     return members
 
 

@@ -1,11 +1,13 @@
 """Sparsity training: makes channels fade while a network is trained, so that cutting them changes little or nothing.
 
 `settings.py` says what can be asked for, `run.py` is what the trainer holds, `scales.py` the gammas that it works on;
-`penalties.py`, `regulation.py` and `steering.py` are the modes, `watching.py` what a person sees.
+`modes/` are the ways to let channels fade, `watching.py` what a person sees.
 """
 
+from .asked import SCHEDULES, TARGETS
+from .modes import DEFAULT_MODE, MODES
 from .run import SparsityRun
 from .scales import FADED, Scales
-from .settings import MODES, SCHEDULES, Settings
+from .settings import Settings
 
-__all__ = ["FADED", "MODES", "SCHEDULES", "Scales", "Settings", "SparsityRun"]
+__all__ = ["DEFAULT_MODE", "FADED", "MODES", "SCHEDULES", "TARGETS", "Scales", "Settings", "SparsityRun"]

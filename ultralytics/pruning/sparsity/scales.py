@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap
 from ..errors import PruningError
+from ..gammas import gammas_of
 
 FADED = 1e-3  # |gamma| below which a channel counts as faded: what it adds is noise, and folding absorbs the rest
 
@@ -48,31 +49,27 @@ class Scales:
         Raises:
             PruningError: If no gamma can be pruned, or all that can are frozen, but for the head.
         """
-        modules = dict(model.named_modules())
-        norms = [layer for layer in channel_map.norms() if modules[layer.name].weight is not None]
-        norms = [layer for layer in norms if channel_map.free[layer.outputs].any()]
-        trained = [layer for layer in norms if modules[layer.name].weight.requires_grad]
-        if not norms:
-            raise PruningError("no batch-norm scale of this network can be pruned, so a pull on them would do nothing")
-        count, of = (sum(int(channel_map.free[layer.outputs].sum()) for layer in some) for some in (trained, norms))
+        norms = {name: own for name, own in gammas_of(channel_map, model).items() if own.free.any()}
+        trained = {name: own for name, own in norms.items() if own.parameter.requires_grad}
+        count, of = (sum(int(own.free.sum()) for own in some.values()) for some in (trained, norms))
         body = getattr(model, "model", None)
         head = f"model.{len(body) - 1}." if isinstance(body, nn.Sequential) else None
-        if not trained or (count < of and head and all(layer.name.startswith(head) for layer in trained)):
+        if not trained or (count < of and head and all(name.startswith(head) for name in trained)):
             raise PruningError(
                 f"only {count:,} of {of:,} batch-norm scales that can be pruned are trained, the others are frozen and "
                 f"cannot fade: train the backbone, too (freeze=...)"
             )
-        gammas = [modules[layer.name].weight for layer in trained]
-        groups = np.concatenate([layer.outputs for layer in trained])
+        gammas = [own.parameter for own in trained.values()]
+        groups = np.concatenate([own.groups for own in trained.values()])
         whole = channel_map.free & np.isin(np.arange(len(channel_map.channels)), groups)
-        for layer in norms:
-            whole[layer.outputs] &= modules[layer.name].weight.requires_grad
+        for own in norms.values():
+            whole[own.groups] &= own.parameter.requires_grad
         members = np.bincount(groups, minlength=len(channel_map.channels)).clip(1)
         device = gammas[0].device
         return cls(
-            names=tuple(layer.name for layer in trained),
+            names=tuple(trained),
             gammas=gammas,
-            betas=[modules[layer.name].bias for layer in trained],
+            betas=[own.beta for own in trained.values()],
             free=torch.as_tensor(channel_map.free[groups], device=device),
             groups=torch.as_tensor(groups, device=device),
             members=torch.as_tensor(members, device=device),

@@ -32,7 +32,7 @@ from ..runs.folders import visible
 from ..selection.limits import DEFAULT_ROUND_TO
 from ..selection.reach import check_reach
 from ..selection.targets import KINDS, Target
-from ..sparsity.steering import erasable
+from ..sparsity.erasing import erasable
 from ..tracing.trace import trace
 from .sweep import read_grid, sweep, trials_of
 

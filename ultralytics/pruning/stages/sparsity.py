@@ -16,13 +16,18 @@ from ..selection.limits import DEFAULT_ROUND_TO, Limits
 from ..selection.reach import check_reach
 from ..selection.targets import Target
 from ..selection.zeros import LEAST_SHARE, share_at_zero
-from ..sparsity import FADED, Scales, Settings
-from ..sparsity.penalties import PROXIMAL_STEPS
-from ..sparsity.settings import NEED_TARGET
-from ..sparsity.steering import erasable
+from ..sparsity import DEFAULT_MODE, FADED, MODES, TARGETS, Scales, Settings
 from ..tracing.trace import trace
 
-DEFAULT_SR = 1e-2  # of the subgradient mode
+
+def default_strengths() -> str:
+    """Says in words which strength each mode has where nothing is said."""
+    modes: dict[str, list[str]] = {}
+    for name, traits in MODES.items():
+        if traits.default_strength:
+            modes.setdefault(traits.default_said, []).append(name)
+    *some, (last, _) = modes.items()
+    return "; ".join([f"{', '.join(names)}: {said}" for said, names in some] + [f"all others: {last}"])
 
 
 def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -34,11 +39,9 @@ def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     more: dict[str, Any] = {}
-    mode = settings.get("sparsity")
-    if mode not in NEED_TARGET and not any(name in settings for name in ("sr", "target_speed_up", "target_sparsity")):
-        in_epochs = min(2 / settings["epochs"], 0.5)  # an idle gamma of 1 reaches zero behind the middle
-        by_epoch = mode in PROXIMAL_STEPS or mode == "group_sl"
-        more = {"sr": in_epochs if by_epoch else DEFAULT_SR}
+    strength = MODES.get(settings.get("sparsity") or DEFAULT_MODE, MODES[DEFAULT_MODE]).default_strength
+    if strength and not any(name in settings for name in ("sr", *TARGETS)):
+        more = {"sr": strength(settings["epochs"])}
     if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
         raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
     return more
@@ -59,9 +62,7 @@ def check_target(network: Any, settings: dict[str, Any]) -> None:
     frozen = [parameter.requires_grad for parameter in network.parameters()]
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.is_floating_point())  # as in the training, and not in a checkpoint
-    eligible = Scales.of(network, channel_map).whole
-    if asked.mode in NEED_TARGET:
-        eligible = eligible & erasable(channel_map, network)
+    eligible = asked.traits.eligible(channel_map, network, Scales.of(network, channel_map))
     for parameter, was in zip(network.parameters(), frozen, strict=True):
         parameter.requires_grad_(was)
     option = f"--{asked.target.kind.argument.replace('_', '-')}"
@@ -87,9 +88,9 @@ def prune_options(last: Trained) -> tuple[tuple[str, ...], str]:
     mode = (last.content.get("train_args") or {}).get("sparsity")
     if share_at_zero(channel_map, model) >= LEAST_SHARE:
         return (), "prune.py will cut just the channels that are at exactly zero."
-    if mode == "group_sl":
-        words = ("--criterion", "group_norm", "--speed-up", "2")
-        return words, "It has decayed whole groups: their norm tells what can go."
+    traits = MODES.get(str(mode))
+    if traits and traits.cut_by:
+        return traits.cut_by
     scores, channels = bn_scale(channel_map, model), channel_map.channels
     scored = channel_map.free & ~np.isnan(scores)
     limits = Limits(round_to=DEFAULT_ROUND_TO)

@@ -1,4 +1,4 @@
-"""Steered sparsity: decide what to remove, then fade just that, instead of pulling on every gamma and hoping for a gap.
+"""The steered mode: decide what to remove, then fade just that, instead of pulling on every gamma and hoping for a gap.
 
 The importance of a group is gathered from gradients that the training computes anyway. From the second epoch to `LAST`
 of the run the wanted cost falls in steps to the target; at each epoch's start the selection of `prune.py` chooses anew
@@ -14,36 +14,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from ..channels import ChannelMap
-from ..errors import PruningError
-from ..selection.choose import choose
-from ..selection.targets import Target
-from .scales import Scales
-from .settings import LEAST_EPOCHS, Settings
+from ...channels import ChannelMap
+from ...errors import PruningError
+from ...selection.choose import choose
+from ...selection.targets import Target
+from ..asked import Asked
+from ..erasing import erasable, traceless
+from ..findings import Ending, of_a_target
+from ..scales import Scales
+from .base import Mode, Traits
 
 LAST = 0.6  # part of the run after which the choice stands
 FADE = 1e-3  # what is left of a scale after an epoch of fading
 MEMORY = 1.0  # epochs over which the importance is averaged
-
-
-def erasable(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
-    """Returns which groups emit nothing once their gammas, betas and parameters are zero, bool of shape (G,).
-
-    Each convolution of such a group has a batch norm of its own, so that no bias is left, and all of it is trained.
-    """
-    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
-    erases = channel_map.free.copy()
-    for layer in channel_map.layers.values():
-        if layer.has_filters:
-            fades = layer.norm is not None
-        elif layer.is_norm:
-            fades = modules[layer.name].weight is not None and modules[layer.name].weight.requires_grad
-        else:
-            fades = layer.name in parameters and parameters[layer.name].requires_grad
-        if not fades:
-            erases[layer.outputs] = False
-    return erases
+LEAST_EPOCHS = 3  # one to look, one to fade, one at zero
 
 
 def _gradient(tensor: Tensor) -> Tensor:
@@ -51,56 +37,55 @@ def _gradient(tensor: Tensor) -> Tensor:
     return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
 
 
-class Steering:
+class Steering(Mode):
     """Chooses what to remove, epoch by epoch, and fades it.
 
     Args:
         model: The network.
         channel_map: Its channels.
         scales: Its gammas and betas.
-        settings: What is asked for; has a target.
+        asked: What is asked for; has a target.
 
     Attributes:
         removed: Which groups the last choice removes, bool of shape (G,).
         importance: Running mean of each group's squared effect on the loss, of shape (G,).
-        erased: The parameters in which it makes zeros.
-        findings: What will keep the choice from the target.
 
     Raises:
         PruningError: If no group can be faded without a trace, or the limits fit no layer.
     """
 
-    def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, settings: Settings) -> None:
-        assert settings.target is not None
-        self._map, self._scales, self._target, self._limits = channel_map, scales, settings.target, settings.limits
+    def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, asked: Asked) -> None:
+        assert asked.target is not None
+        self._map, self._scales, self._target, self._limits = channel_map, scales, asked.target, asked.limits
         self._eligible = erasable(channel_map, model)
         if not self._eligible.any():
             raise PruningError("no channel of this network can be faded without a trace: use sparsity=proximal")
         device = scales.groups.device
         layers, parameters = channel_map.layers.values(), dict(model.named_parameters())
         vectors = {layer.name: layer.outputs for layer in layers if layer.kind == "Parameter"}
-        self.erased = [*scales.gammas, *scales.betas, *(parameters[name] for name in vectors)]
-        self._faded = [tensor.detach().view(-1) for tensor in self.erased]
+        self.faded = [*scales.gammas, *scales.betas, *(parameters[name] for name in vectors)]
+        self._flat = [tensor.detach().view(-1) for tensor in self.faded]
         groups = [torch.as_tensor(outputs, device=device) for outputs in vectors.values()]
         self._groups = torch.cat([scales.groups, scales.groups, *groups])  # of all that fades
-        self._sizes = [len(tensor) for tensor in self._faded]
+        self._sizes = [len(tensor) for tensor in self._flat]
         self.removed = np.zeros(len(self._eligible), dtype=bool)
         self.importance = torch.zeros(len(self._eligible), device=device, dtype=scales.gammas[0].dtype)
-        kept, self.findings = choose(channel_map, self.scores(), self._target, self._limits)
+        kept, self.foreseen = choose(channel_map, self.scores(), self._target, self._limits)
         if kept.all():
-            raise PruningError(f"the target {settings.asked} removes nothing")
+            raise PruningError(f"the target {asked.asked} removes nothing")
         self._chose_in = -1  # epoch
         self._fading = torch.zeros(len(self._eligible), dtype=torch.bool, device=device)
         self._gone = self._fading.clone()
 
-    def observe(self, share_of_epoch: float) -> None:
+    def before_step(self, optimizer: Optimizer, share: float) -> None:
         """Adds the gradients of a step to the importance, before the optimizer uses them.
 
         Removing a group changes the loss, to first order, by the sum over its members of gamma * dL/dgamma + beta *
         dL/dbeta. Source: arXiv 1906.10771, equation (8), at the gates of the batch norms.
 
         Args:
-            share_of_epoch: How much of an epoch the step is.
+            optimizer: The optimizer.
+            share: How much of an epoch the step is.
         """
         scales = self._scales
         products = [
@@ -108,7 +93,7 @@ class Steering:
             for tensors in (scales.gammas, scales.betas)
         ]
         effect = torch.cat(products[0]) + torch.cat(products[1])
-        self.importance.lerp_(scales.per_group(effect).square(), min(share_of_epoch / MEMORY, 1.0))
+        self.importance.lerp_(scales.per_group(effect).square(), min(share / MEMORY, 1.0))
 
     def epoch_starts(self, epoch: int, epochs: int) -> None:
         """Chooses anew, up to `LAST` of the run.
@@ -122,8 +107,7 @@ class Steering:
         self._chose_in, before = epoch, self.removed
         last = min(max(round(LAST * epochs), 1), epochs - LEAST_EPOCHS + 1)
         if 1 <= epoch <= last:
-            kept, _ = choose(self._map, self.scores(), self.wanted(epoch / last), self._limits)
-            self.removed = ~kept
+            self.removed = ~choose(self._map, self.scores(), self.wanted(epoch / last), self._limits)[0]
         self._hold(gone=self.removed & before, fading=self.removed & ~before)
 
     def scores(self) -> np.ndarray:
@@ -139,30 +123,46 @@ class Steering:
         self._gone, self._fading = (torch.as_tensor(mask, device=self._gone.device) for mask in (gone, fading))
         self.after_step(0.0)
 
-    def after_step(self, share_of_epoch: float) -> None:
+    def after_step(self, share: float) -> None:
         """Fades what the choice removes; call it after the optimizer's step.
 
         Args:
-            share_of_epoch: How much of an epoch the step was.
+            share: How much of an epoch the step was.
         """
-        factors = torch.ones(len(self._gone), dtype=self._faded[0].dtype, device=self._gone.device)
-        factors.masked_fill_(self._fading, FADE**share_of_epoch).masked_fill_(self._gone, 0.0)
+        factors = torch.ones(len(self._gone), dtype=self._flat[0].dtype, device=self._gone.device)
+        factors.masked_fill_(self._fading, FADE**share).masked_fill_(self._gone, 0.0)
         with torch.no_grad():
-            torch._foreach_mul_(self._faded, list(factors[self._groups].split(self._sizes)))
+            torch._foreach_mul_(self._flat, list(factors[self._groups].split(self._sizes)))
 
     def state(self) -> dict[str, Any]:
-        """Returns what `load` takes."""
-        return {
+        """Returns its choice, and what it chooses by."""
+        own = {
             "gone": self._gone.cpu(),
             "removed": torch.from_numpy(self.removed),
             "importance": self.importance.cpu(),
             "chose_in": self._chose_in,
         }
+        return {"steering": own}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from an earlier `state`."""
-        self.removed = state["removed"].numpy().copy()
-        self.importance.copy_(state["importance"])
-        self._chose_in = state["chose_in"]
-        gone = state["gone"].numpy()
+        """Goes on from an earlier state of the run."""
+        own = state["steering"]
+        self.removed = own["removed"].numpy().copy()
+        self.importance.copy_(own["importance"])
+        self._chose_in = own["chose_in"]
+        gone = own["gone"].numpy()
         self._hold(gone=gone, fading=self.removed & ~gone)
+
+    def findings(self, ending: Ending) -> tuple[str, ...]:
+        """Says in words that little has faded, and what to try."""
+        return of_a_target(self._target, ending)
+
+
+STEERED = Traits(
+    Steering,
+    "chooses what to remove for a target, and fades just that",
+    needs_target=True,
+    fades_betas=True,
+    least_epochs=LEAST_EPOCHS,
+    eligible=traceless,
+)

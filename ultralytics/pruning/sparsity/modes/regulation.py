@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..channels import ChannelMap
-from ..criteria import bn_scale
-from ..errors import PruningError
-from ..selection.choose import choose
-from .scales import Scales
-from .settings import Settings
-
-REACHED_BY = 0.7  # part of the run at whose end the target holds; the rest is for the accuracy to come back
+from ...channels import ChannelMap
+from ...criteria import bn_scale
+from ...errors import PruningError
+from ...plans.findings import Finding
+from ...selection.choose import choose
+from ..asked import Asked
+from ..scales import Scales
+from .base import REACHED_BY
 
 
 class Regulation:
@@ -28,39 +28,41 @@ class Regulation:
         model: The network.
         channel_map: Its channels.
         scales: Its gammas.
-        settings: What is asked for; has a target.
+        asked: What is asked for; has a target.
 
     Attributes:
         held: Which groups are held at zero, bool of shape (G,).
         strength: How far an idle gamma of `pulled` moves in this epoch.
         pulled: Which of the K channels, bool of shape (K,).
-        limits: In words, what will keep the choice from the target.
+        foreseen: What the choice found at the start.
 
     Raises:
         PruningError: If the target is so small that it removes nothing.
     """
 
-    def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, settings: Settings) -> None:
-        assert settings.target is not None
+    def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, asked: Asked) -> None:
+        assert asked.target is not None
         self._model, self._map, self._scales = model, channel_map, scales
-        self._target, self._limits = settings.target, settings.limits
+        self._target, self._limits = asked.target, asked.limits
         self.held = np.zeros(len(channel_map.channels), dtype=bool)
         self.strength = 0.0
         self.pulled = torch.zeros_like(scales.free)
         self._keeps: Tensor = torch.ones_like(scales.free, dtype=scales.gammas[0].dtype)
-        kept, self.findings = choose(channel_map, self._scores(), self._target, self._limits)
+        kept, self.foreseen = self._choose()
         if kept.all():
-            raise PruningError(f"the target {settings.asked} removes nothing")
+            raise PruningError(f"the target {asked.asked} removes nothing")
 
-    def _scores(self) -> np.ndarray:
-        return np.where(self._scales.whole, bn_scale(self._map, self._model), np.nan)
+    def _choose(self) -> tuple[np.ndarray, tuple[Finding, ...]]:
+        """Chooses by |gamma| as it is."""
+        scores = np.where(self._scales.whole, bn_scale(self._map, self._model), np.nan)
+        return choose(self._map, scores, self._target, self._limits)
 
     def epoch_starts(self, epoch: int, epochs: int) -> None:
         """Sets the strength of this epoch, counted from 0."""
         left = round(REACHED_BY * epochs) - epoch
         if self.held.any():
             return
-        removed = ~choose(self._map, self._scores(), self._target, self._limits)[0]
+        removed = ~self._choose()[0]
         self.pulled = torch.as_tensor(removed, device=self._scales.groups.device)[self._scales.groups]
         if left > 0:
             self.strength = float(self._scales.values().abs()[self.pulled].max()) / left
