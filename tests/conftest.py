@@ -1,28 +1,21 @@
 """What the tests share. All of it is made on the spot, small, and without the network."""
 
-import atexit
-import functools
 import importlib.util
 import json
 import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 from pathlib import Path
 
 import pytest
 import torch
 
 import ultralytics
+from helpers.repository import REPOSITORY
 from ultralytics.data.digits import Recipe, build
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import save
+from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.files import places
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 assert Path(ultralytics.__file__).parent == REPOSITORY / "ultralytics", "the tests need the overlay, not the release"
 
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
@@ -53,6 +46,12 @@ def plain_arithmetic():
     yield
     torch.set_flush_denormal(False)
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def one_thread(monkeypatch) -> None:
+    """The stages let all cores work; the tests stay with one."""
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
 
 
 @pytest.fixture(scope="session")
@@ -122,78 +121,3 @@ def runs(tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setattr(places, "RUNS", tmp_path / "runs")
     return tmp_path / "runs"
-
-
-def entries(folder: Path = REPOSITORY) -> set[Path]:
-    """What lies in a folder, but for what pytest itself writes there, another one's included."""
-    return {path for path in folder.iterdir() if path.name != ".pytest_cache"}
-
-
-def copied_repository(root: Path) -> Path:
-    """Copies what a person runs, so that stages write their runs elsewhere; returns the copy."""
-    shutil.copytree(REPOSITORY / "ultralytics", root / "ultralytics", ignore=shutil.ignore_patterns("__pycache__"))
-    for script in REPOSITORY.glob("*.py"):
-        shutil.copy(script, root)
-    return root
-
-
-def stock_environment(folder: Path) -> dict[str, str]:
-    """The environment of a process in `folder` that runs the stock release under its restricted loader."""
-    return {
-        **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "ULTRALYTICS_SAFE_LOAD": "1",
-        "YOLO_CONFIG_DIR": str(folder / "config"),
-        "YOLO_AUTOINSTALL": "0",
-    }
-
-
-def run_python(*words: str | Path, cwd: Path = REPOSITORY, timeout: float = 300, **environment: str):
-    """Runs Python in a process of its own, as a person would, and returns its output."""
-    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
-    everything = {**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **settings}
-    line = [str(word) for word in words]
-    script = Path(cwd, line[0])
-    root = Path(environment.get("PYTHONPATH", script.parent))  # what the script imports is of this folder
-    if environment.keys() <= {"PYTHONPATH"} and script.suffix == ".py" and (root / "ultralytics" / "pruning").is_dir():
-        return zygote_of(root).run([str(script), *line[1:]], cwd, everything, timeout)
-    return subprocess.run(
-        [sys.executable, *line], cwd=cwd, env=everything, capture_output=True, text=True, timeout=timeout
-    )
-
-
-class Zygote:
-    """A process that has imported the scripts of a repository and forks one for each run (see `zygote.py`)."""
-
-    def __init__(self, repository: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
-            cwd=repository,
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"CUDA_VISIBLE_DEVICES": ""},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        atexit.register(self._process.kill)
-
-    def run(self, words: list[str], cwd: Path, environment: dict[str, str], timeout: float):
-        """Runs a script in a fork; returns what `subprocess.run` does."""
-        with tempfile.TemporaryDirectory() as folder:
-            out, err = (Path(folder, name) for name in ("stdout", "stderr"))
-            files = {"stdout": str(out), "stderr": str(err)}
-            request = {"words": words, "cwd": str(cwd), "environment": environment, **files}
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            child = int(self._process.stdout.readline())
-            clock = threading.Timer(timeout, os.kill, (child, signal.SIGKILL))
-            clock.start()
-            code = int(self._process.stdout.readline())
-            clock.cancel()
-            clock.join()
-            return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
-
-
-@functools.cache
-def zygote_of(repository: Path) -> Zygote:
-    """The one zygote of a repository, or of a copy of it."""
-    return Zygote(repository)

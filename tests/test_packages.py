@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, run_python
-from test_bad_options import refused
 
+from helpers.processes.python import run_python
+from helpers.repository import FADED_WEIGHTS, REPOSITORY
+from helpers.scripts import refused
 from ultralytics.pruning import packages
 from ultralytics.pruning.checkpoints import checkpoint
 from ultralytics.pruning.command_line import entry
-
-FADED = REPOSITORY / "tests" / "data" / "faded.pt"
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +25,7 @@ def one_thread(monkeypatch):
 @pytest.fixture
 def own(tmp_path) -> Path:
     """A checkpoint in a folder of its own."""
-    return Path(shutil.copy(FADED, tmp_path / "net.pt"))
+    return Path(shutil.copy(FADED_WEIGHTS, tmp_path / "net.pt"))
 
 
 LATENCY = ("--latency-speed-up", "2")
@@ -95,7 +94,7 @@ def test_names_that_the_terminal_cannot_show_do_no_harm(tmp_path):
     """Not in what is printed, nor in an error, nor in what the release says."""
     folder = tmp_path / "Prüfung ✓"
     folder.mkdir()
-    shutil.copy(FADED, folder / "größe.pt")
+    shutil.copy(FADED_WEIGHTS, folder / "größe.pt")
     words = ["vis-bn-weight.py", str(folder / "größe.pt"), "--save", str(folder / "ä.png")]
     code = f"import runpy, sys; sys.argv = {words!r}; runpy.run_path(sys.argv[0], run_name='__main__')\n"
     code += "from ultralytics.utils import LOGGER; LOGGER.info('größe ✓')\n"

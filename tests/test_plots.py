@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, run_python
 from PIL import Image
 from torch import nn
 
+from helpers.processes.python import run_python
+from helpers.repository import REPOSITORY
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import PruningError, plots, prune_network, save, trace

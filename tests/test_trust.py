@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, run_python
-from hostile import (
+from torch import nn
+
+from helpers.hostile import (
     EXEC,
     SCRIPTS,
     TRUST,
@@ -18,11 +19,11 @@ from hostile import (
     hostile,
     no_trust,
     raw,
-    run,
     tiny,
 )
-from torch import nn
-
+from helpers.processes.python import run_python
+from helpers.repository import REPOSITORY
+from helpers.scripts import run
 from ultralytics import YOLO
 from ultralytics.nn import tasks
 from ultralytics.pruning import PruningError, load, prune_network, save, trust

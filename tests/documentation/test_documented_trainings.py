@@ -1,0 +1,132 @@
+"""Every command that README.md and --help print runs as printed, in their order, in a folder with a space in its name.
+
+The words are those that are printed. What they ask for is made short after it is read: three epochs at 160 pixels, no
+pictures of a training, few rounds of a timing.
+"""
+
+import argparse
+import contextlib
+import inspect
+import io
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers.repository import REPOSITORY
+from ultralytics.data import digits as built_in
+from ultralytics.pruning.command_line import entry
+from ultralytics.pruning.data import sets
+from ultralytics.pruning.files import places
+from ultralytics.pruning.latency import timing
+from ultralytics.pruning.stages import compressing, sweep
+
+SHOWN = re.compile(r"`(python [\w-]+\.py [^`]+|python [\w-]+\.py)`")
+README = SHOWN.findall(" ".join((REPOSITORY / "README.md").read_text().split()))
+HELP = {
+    script.name: command
+    for script in sorted(REPOSITORY.glob("*.py"))
+    for command in re.findall(r'"(python [\w-]+\.py [^"]*)"', script.read_text())
+}
+HELP["compress.py"] = re.search(r'"(python compress\.py [^"]*)"', inspect.getsource(compressing))[1]
+ORDER = ("train-normal.py", "train_sparsity.py", "vis-bn-weight.py", "finetune.py", "val.py", "export.py")
+ORDER += ("compress.py", "latency_table.py")  # and prune.py, whose example is in test_documented_commands.py
+LONGEST = {"epochs": 3, "steps": 1, "epochs_per_step": 3, "imgsz": 160}  # a fading takes three epochs
+WRITES = {"train_sparsity.py": "train-sparsity", "finetune.py": "finetune"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, small_weights, digits) -> Path:
+    """Where a person stands: the repository's scripts, a pretrained network, a data set, and no run."""
+    root = tmp_path / "a new user"
+    (root / "weights").mkdir(parents=True)
+    for script in HELP:
+        shutil.copy(REPOSITORY / script, root)
+    for name in ("weights/yolov8s.pt", "best.pt", "before.pt", "after.pt"):
+        shutil.copy(small_weights, root / name)
+    (root / "my.yaml").write_text(yaml.safe_dump({**yaml.safe_load(digits.read_text()), "path": str(digits.parent)}))
+    monkeypatch.setattr(places, "ROOT", root)
+    monkeypatch.setattr(places, "RUNS", root / "runs")
+    monkeypatch.setattr(sets, "DATASETS", root / "datasets")
+    monkeypatch.setattr(built_in.build, "__defaults__", (built_in.Recipe(train=16, val=8),))
+    monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def person(folder, monkeypatch, capfd):
+    """Runs a printed command, with its words as they are."""
+    run = entry.run
+
+    def shortened(stage):
+        def of(options: argparse.Namespace) -> None:
+            most = LONGEST | ({"epochs": 1, "epochs_per_step": 1} if getattr(options, "criterion", None) else {})
+            for name in most.keys() & vars(options).keys():
+                setattr(options, name, options.__dict__[name] and min(options.__dict__[name], most[name]))
+            if hasattr(options, "epochs") or "val.py" in options.command:
+                options.settings |= {"plots": False}
+            stage(options)
+
+        return of
+
+    monkeypatch.setattr(entry, "run", lambda parser, stage, words=None: run(parser, shortened(stage), words))
+    monkeypatch.setattr(timing.in_turns, "__kwdefaults__", {"rounds": 2})
+    monkeypatch.setattr(timing.milliseconds, "__kwdefaults__", {"least": 1, "seconds": 0})
+    monkeypatch.setattr(compressing, "DEFAULT_ROUND_TO", 1)  # by 16, the small network cannot lose 80 % of its channels
+
+    def type_in(command: str) -> None:
+        _, script, *words = shlex.split(command)
+        monkeypatch.setattr(sys, "argv", [script, *words])
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as ended:
+            raise AssertionError(f"{command}: {ended.code}: {capfd.readouterr()}") from ended
+
+    logs: list[str] = []
+
+    def trial(words: list[str], log: str) -> int:
+        """Runs one trial of a sweep; its log stands for those of the others (test_sweep.py runs them all)."""
+        if not logs:
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                type_in(shlex.join(["python", "compress.py", *words]))
+            logs.append(out.getvalue())
+        Path(log).write_text(logs[0])
+        return 0
+
+    monkeypatch.setattr(sweep, "run_trial", trial)
+    return type_in
+
+
+def test_the_readme_from_its_first_line_to_its_last(folder, person):
+    lines = [line for line in README if "--help" not in line and ("--dry-run" not in line or "--latency" in line)]
+    assert len(lines) >= 13
+    for number, line in enumerate(lines):
+        script = line.split()[1]
+        if script in WRITES and any(script in before for before in lines[:number]):
+            shutil.rmtree(folder / "runs" / WRITES[script])  # a finished run is not replaced without being asked
+        person(line)
+    made = ["weights/pruned.onnx", "board.json"]
+    made += [f"runs/{name}" for name in ("bn-weights.png", "val/val.csv", "compress/compressed.pt", "sweep/sweep.csv")]
+    assert [name for name in made if not (folder / name).is_file()] == []
+
+
+def test_the_examples_of_all_helps_in_the_order_of_the_stages(folder, person):
+    for script in ORDER:
+        if script == "finetune.py":
+            person("python prune.py")
+        person(HELP[script])
+    made = [
+        "runs/finetune/weights/best.onnx",
+        "runs/val/val.csv",
+        "runs/compress/compressed.pt",
+        "bn.png",
+        "board.json",
+    ]
+    assert [name for name in made if not (folder / name).is_file()] == []
+    assert sorted([*ORDER, "prune.py"]) == sorted(HELP)

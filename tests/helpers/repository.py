@@ -1,0 +1,20 @@
+"""The repository under test, and copies of it."""
+
+import shutil
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FADED_WEIGHTS = Path(__file__).with_name("faded.pt")  # a YOLOv8n trained on real images until gammas were zero
+
+
+def entries(folder: Path = REPOSITORY) -> set[Path]:
+    """What lies in a folder, but for what pytest itself writes there, another one's included."""
+    return {path for path in folder.iterdir() if path.name != ".pytest_cache"}
+
+
+def copied_repository(root: Path) -> Path:
+    """Copies what a person runs, so that stages write their runs elsewhere; returns the copy."""
+    shutil.copytree(REPOSITORY / "ultralytics", root / "ultralytics", ignore=shutil.ignore_patterns("__pycache__"))
+    for script in REPOSITORY.glob("*.py"):
+        shutil.copy(script, root)
+    return root
