@@ -5,6 +5,7 @@ A file of this folder is served instead of the release's file at the same path; 
 Audit the edits with `grep -rn ===== ultralytics`.
 """
 
+import functools
 import importlib.util
 import os
 import re
@@ -52,6 +53,27 @@ def run_release(namespace: dict) -> None:
     exec(compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True), namespace)
 
 
+def instead_of(owner, name: str):
+    """Puts the decorated edit in the place of a function of the release, or of a method.
+
+    Args:
+        owner: The class, or the module, that has it. One edit each: nothing then depends on which was made first.
+        name: Its name. The edit is called with the release's function, and then what that is called with.
+    """
+
+    def decorate(edit):
+        release = getattr(owner, name)
+
+        @functools.wraps(release)
+        def edited(*args, **kwargs):
+            return edit(release, *args, **kwargs)
+
+        setattr(owner, name, edited)
+        return edited
+
+    return decorate
+
+
 class OverlayFinder:
     """Serves `ultralytics.x.y` from `<this folder>/x/y.py` where that file stands, and leaves the rest alone."""
 
@@ -91,50 +113,21 @@ for _name in ("datasets", "weights", "runs"):
     setattr(release_utils, f"{_name.upper()}_DIR", OVERLAY_DIR.parent / _name)
 # =====
 
-# ===== training arguments: one table; known, checked and carried like the release's own =====
-import math
-
+# ===== training arguments of our own: known, checked and carried like the release's =====
 from ultralytics import cfg as release_cfg
+from ultralytics.pruning.training import arguments as training_arguments
+
+for _name, _argument in training_arguments.TRAINING_ARGUMENTS.items():
+    release_utils.DEFAULT_CFG_DICT[_name] = _argument.default
+    setattr(release_utils.DEFAULT_CFG, _name, _argument.default)
+    if _argument.keys:
+        setattr(release_cfg, _argument.keys, getattr(release_cfg, _argument.keys) | {_name})
 
 
-def modes_of_sparsity() -> list[str]:
-    """Returns the names in the table of modes."""
-    from ultralytics.pruning.sparsity import MODES
-
-    return list(MODES)
-
-
-TRAINING_ARGUMENTS = {
-    # name: (default, the release's set of keys with this type if it has one, accepted, in words)
-    "sparsity": (
-        None,
-        None,
-        lambda value: isinstance(value, str),
-        lambda: f"a mode: {', '.join(modes_of_sparsity())}",
-    ),
-    "sr": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
-    "sr_bias": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < math.inf, "a finite number of at least 0"),
-    "sr_schedule": ("linear", None, lambda value: isinstance(value, str), "linear, constant, cosine or ramp"),
-    "target_speed_up": (0.0, "CFG_FLOAT_KEYS", lambda value: not value or 1 < value < math.inf, "a number above 1"),
-    "target_sparsity": (0.0, "CFG_FLOAT_KEYS", lambda value: 0 <= value < 1, "at least 0 and below 1"),
-    "round_to": (16, "CFG_INT_KEYS", lambda value: value >= 1, "a whole number of at least 1"),
-    "finetune": (False, "CFG_BOOL_KEYS", lambda value: True, "True or False"),
-    "classes_from": ("network", None, lambda value: value in ("network", "data"), "network or data"),
-}
-for _name, (_default, _typed_keys, _, _) in TRAINING_ARGUMENTS.items():
-    release_utils.DEFAULT_CFG_DICT[_name] = _default
-    setattr(release_utils.DEFAULT_CFG, _name, _default)
-    if _typed_keys:
-        setattr(release_cfg, _typed_keys, getattr(release_cfg, _typed_keys) | {_name})
+@instead_of(release_cfg, "check_cfg")
+def _check_cfg(release, cfg, hard=True):
+    release(cfg, hard)  # types, a TypeError
+    training_arguments.check_ranges(cfg)  # a ValueError
 
 
-def check_training_arguments(cfg: dict, hard: bool = True, release_check=release_cfg.check_cfg) -> None:
-    """Checks types like the release does (TypeError), then the ranges of the arguments above (ValueError)."""
-    release_check(cfg, hard)
-    for name, (_, _, accepted, words) in TRAINING_ARGUMENTS.items():
-        if cfg.get(name) is not None and not accepted(cfg[name]):
-            raise ValueError(f"'{name}={cfg[name]}' is invalid: it must be {words() if callable(words) else words}")
-
-
-release_cfg.check_cfg = check_training_arguments
 # =====

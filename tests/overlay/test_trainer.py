@@ -224,7 +224,34 @@ def test_a_person_sees_the_sparsity(quick, tmp_path, monkeypatch, caplog):
     assert [event.value for event in events.Scalars("sparsity/strength")] == pytest.approx([0.6] * 3)
     histograms = events.Tags()["histograms"]
     assert "gamma" in histograms and "gamma/model.0.bn" in histograms and len(histograms) == 1 + 57
-    assert "sparsity" not in (edited.TQDM.more or "") and not list((run / "weights").glob("resume-*"))
+    assert not list((run / "weights").glob("resume-*"))
+
+
+def test_trainings_in_one_process_do_not_see_each_others_column(quick, tmp_path, monkeypatch):
+    """One for sparsity inside of one without, whose next lines are as wide as before, and as its heading."""
+    from ultralytics.engine import trainer as edited
+
+    lines = []
+    monkeypatch.setattr(edited.TQDM.__mro__[1], "set_description", lambda self, text: lines.append(text.split()))
+    common = {**quick, "model": "yolov8n.yaml", "project": str(tmp_path), "fraction": 0.5, "val": False, "batch": 16}
+    outer = DetectionTrainer(overrides={**common, "name": "outer", "epochs": 2})
+    inner = DetectionTrainer(overrides={**common, "name": "inner", "sparsity": "proximal", "sr": 0.01})
+
+    def train_inner(trainer):
+        if trainer.epoch == 0:
+            lines.append("inner")
+            inner.train()
+            lines.append("outer")
+
+    outer.add_callback("on_train_epoch_end", train_inner)
+    outer.train()
+    begin, end = lines.index("inner"), lines.index("outer")
+    before, inside, after = lines[:begin], lines[begin + 1 : end], lines[end + 1 :]
+    assert before and inside and after
+    columns = len(outer.progress_string().split())
+    assert {len(line) for line in (*before, *after)} == {columns}
+    assert {len(line) for line in inside} == {columns + 1}
+    assert len(inner.progress_string().split()) == columns + 1
 
 
 def test_a_run_in_which_nothing_fades_says_so_at_its_end(quick, tmp_path, caplog):

@@ -5,20 +5,16 @@ from ultralytics import run_release
 run_release(globals())
 
 # ===== no checkpoint runs code when it is loaded, unless the user trusts it (see pruning/trust.py) =====
-from functools import wraps
+import sys
+
+from ultralytics import instead_of
 
 
-def _restricted(release):
-    """Wraps `torch_load`, which all of the release imports from here."""
+@instead_of(sys.modules[__name__], "torch_load")
+def torch_load(release, *args, **kwargs):
+    from ultralytics.pruning.checkpoints import loading  # not before the release is there
 
-    @wraps(release)
-    def torch_load(*args, **kwargs):
-        from ultralytics.pruning.checkpoints import loading  # not before the release is there
-
-        return loading.torch_load(release, *args, **kwargs)
-
-    return torch_load
+    return loading.torch_load(release, *args, **kwargs)
 
 
-torch_load = _restricted(torch_load)
 # =====

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import contextlib
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,3 +24,18 @@ def fingerprint(network: Any) -> Hashable:
 def _version(tensor: Tensor) -> int:
     """Returns how often a tensor was written to in place; it is not counted for those made to predict only."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+@contextlib.contextmanager
+def predictor_of_this_network(model: Any) -> Iterator[None]:
+    """Predicts within the block, not with the copy of a network that has changed since.
+
+    Args:
+        model: A model of the release, which keeps its predictor from call to call.
+    """
+    now = fingerprint(model.model)
+    if model.predictor and getattr(model.predictor, "copied_from", now) != now:
+        model.predictor = None
+    yield
+    if model.predictor and not hasattr(model.predictor, "copied_from"):
+        model.predictor.copied_from = now
