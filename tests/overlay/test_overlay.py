@@ -73,6 +73,17 @@ def test_edited_classes_keep_the_public_names_of_the_release():
     assert release.__code__.co_filename == str(ultralytics.RELEASE_DIR / "engine" / "trainer.py")
 
 
+def test_each_function_of_the_release_is_edited_once():
+    """Edits that lie on each other would take effect in an order that nothing says."""
+    edits = [
+        (file, *edit)
+        for file in EDITED
+        for edit in re.findall(r'instead_of\((.+), "(.+)"\)', (OVERLAY / file).read_text())
+    ]
+    assert ("engine/trainer.py", "BaseTrainer", "_setup_train") in edits
+    assert len(edits) == len(set(edits)) > 15
+
+
 TRAIN_TWO_EPOCHS = """
 import sys, torch
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def class_layers(head: nn.Module) -> Iterator[tuple[str, Any]]:
     if reads_text(head) and not getattr(head, "is_fused", False):  # no layer has a row for a class, but the text has
         return
     owner: Any = head
+
     if isinstance(head, Detect):
         for branch in (ONE_TO_MANY, ONE_TO_ONE):
             for level, layers in enumerate(getattr(head, branch, None) or ()):

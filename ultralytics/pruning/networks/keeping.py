@@ -44,26 +44,17 @@ def kept_network(trainer: Any, weights: nn.Module | None) -> Any:
     """
     if weights is None:
         raise PruningError(f"finetune=True trains the network of a .pt, and '{trainer.args.model}' gave none")
-    loaded: Any = weights
-    data, args = trainer.data, trainer.args
-    yaml = getattr(loaded, "yaml", None) or {}
-    for name, own in (("channels", yaml.get("channels", 3)), ("kpt_shape", yaml.get("kpt_shape"))):
-        other = data.get(name, own)
-        if own is not None and other != own:
-            raise PruningError(f"finetune=True keeps the network's {name} {own}, but the data set has {other}")
-    if any(kind.__name__ == "YOLOEPETrainer" for kind in type(trainer).__mro__):
-        raise PruningError(
-            "finetune=True keeps the network, linear probing gives it another head: leave out one of both"
-        )
-    if is_fused(loaded.model):
-        raise PruningError("the loaded network is fused: it has no batch norm left to train; take the .pt before that")
-    model = copy.deepcopy(loaded).float()
+    _refuse_another_network(trainer, weights)
+
+    model: Any = copy.deepcopy(weights).float()
     model.criterion = None
     model.__dict__.pop("class_weights", None)  # of another training; this one sets its own
+    args = trainer.args
     fit_classes(
-        model, data["names"], adopt=args.classes_from == "data", by_name=args.cls_remap is not False,
+        model, trainer.data["names"], adopt=args.classes_from == "data", by_name=args.cls_remap is not False,
         single=bool(args.single_cls),
     )  # fmt: skip
+
     for parameter in model.parameters():  # a finished checkpoint is frozen; the trainer would warn for each parameter
         parameter.requires_grad_(parameter.is_floating_point())
     if args.dropout:
@@ -73,6 +64,26 @@ def kept_network(trainer: Any, weights: nn.Module | None) -> Any:
     if reads_text(model.model[-1]):
         _follow_texts(trainer, model)
     return model
+
+
+def _refuse_another_network(trainer: Any, loaded: Any) -> None:
+    """Refuses what only another network could be trained for, or by.
+
+    Raises:
+        PruningError: If the data set has other channels or keypoints, the trainer builds another head, or the network
+            is fused.
+    """
+    yaml = getattr(loaded, "yaml", None) or {}
+    for name, kept in (("channels", yaml.get("channels", 3)), ("kpt_shape", yaml.get("kpt_shape"))):
+        other = trainer.data.get(name, kept)
+        if kept is not None and other != kept:
+            raise PruningError(f"finetune=True keeps the network's {name} {kept}, but the data set has {other}")
+    if any(kind.__name__ == "YOLOEPETrainer" for kind in type(trainer).__mro__):
+        raise PruningError(
+            "finetune=True keeps the network, linear probing gives it another head: leave out one of both"
+        )
+    if is_fused(loaded.model):
+        raise PruningError("the loaded network is fused: it has no batch norm left to train; take the .pt before that")
 
 
 def _follow_texts(trainer: Any, model: Any) -> None:

@@ -171,25 +171,32 @@ def _of_module(found: nn.Module, wanted: nn.Module, fused: bool, ignored: set[st
         return None  # a Conv with its batch norm, of a RepVGGDW
     if type(found).__name__ != type(wanted).__name__:
         return f" is a {type(found).__name__}, its yaml says {type(wanted).__name__}"
+    if words := _of_shapes(found, wanted, fused, rows=1 if ignored else 0):
+        return words
+
+    if is_head:  # holds what is set at run time; its layers tell the rest
+        ignored = ignored | (vars(found).keys() - {"f", "nl"})
+    for name, value in _settings(wanted).items():
+        other = _settings(found).get(name, value)
+        if name not in ignored and other != value and not (fused and name == "bias"):
+            return f".{name} is {other}, its yaml says {value}"
+    return None
+
+
+def _of_shapes(found: nn.Module, wanted: nn.Module, fused: bool, *, rows: int) -> str | None:
+    """Compares the shapes of two modules' tensors, but for their first `rows` dimensions."""
     tensors = [
         {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
         for module in (found, wanted)
     ]
     for name in dict.fromkeys((*tensors[1], *tensors[0])):
-        one, other = (own.get(name) for own in tensors)
+        one, other = (of_module.get(name) for of_module in tensors)
         if one is None or other is None:
             if fused or name not in {"weight", "bias", *found._parameters, *wanted._parameters}:
                 continue  # a convolution has absorbed its batch norm; a buffer that another release lacks
             return f".{name} is {'not there' if one is None else 'not in its yaml'}"
-        rows = 1 if ignored else 0
         if one.shape[rows:] != other.shape[rows:]:
             return f".{name} is {tuple(one.shape)}, its yaml says {tuple(other.shape)}"
-    if is_head:  # holds what is set at run time; its layers tell the rest
-        ignored = ignored | (vars(found).keys() - {"f", "nl"})
-    for name, value in _settings(wanted).items():
-        own = _settings(found).get(name, value)
-        if name not in ignored and own != value and not (fused and name == "bias"):
-            return f".{name} is {own}, its yaml says {value}"
     return None
 
 

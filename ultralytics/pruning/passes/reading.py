@@ -89,6 +89,7 @@ class Reader:
         overrides = {**UNCHANGED, **dict(images.settings), **wanted, **own}
         self.reproducible = Reproducible(int(overrides.get("seed") or 0))
         self._count = images.batches
+
         try:
             with quiet_release(), self.reproducible():
                 self._trainer = _reading(trainer_class(model))(overrides=overrides)
@@ -105,6 +106,7 @@ class Reader:
             if ran_out(error):
                 what = "memory ends with the network alone, before the first image; take another --device"
             raise PruningError(f"{what}: {first_line(error)}") from error
+
         self.precision = _precision(self._trainer.args, self.device)
 
     def __iter__(self) -> Iterator[list[Any]]:

@@ -108,22 +108,30 @@ def load_state(trainer: Any) -> bool:
     state = _read(path)
     if "model" not in state:
         return False
+
     unwrap_model(trainer.model).load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["ema"])
     for saved, group in zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups, strict=True):
         saved["fused"] = group.get("fused")  # the device that it runs on now says which kernel
     trainer.optimizer.load_state_dict(state["optimizer"])
+
     for index in state["recent_images"]:
         trainer.train_loader.dataset.load_image(index)
     if trainer.train_loader.num_workers == 0:
         _skip_seen_images(trainer)
+
+    _set_random_states(state, trainer.device)  # last: what is read and drawn above moves them
+    return True
+
+
+def _set_random_states(state: dict[str, Any], device: torch.device) -> None:
+    """Brings the random numbers of Python, NumPy and PyTorch, on the CPU and on a GPU, to where they were."""
     random.setstate(state["random"]["python"])
     kind, keys, *rest = state["random"]["numpy"]
     np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["random"]["torch"])
-    if state["cuda"] is not None and trainer.device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], trainer.device)
-    return True
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def _skip_seen_images(trainer: Any) -> None:
