@@ -10,20 +10,23 @@ from torch import nn
 
 from helpers.networks import yolo
 from helpers.repository import REPOSITORY
+from helpers.sparsity_runs import residual, run_of, set_gammas, train
 from ultralytics import YOLO
 from ultralytics.pruning import CRITERIA, PruningError, Scoring, Target, make_plan, prune, prune_network, save, trace
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.selection.targets import KINDS
+from ultralytics.pruning.sparsity import MODES
+from ultralytics.pruning.stages.sparsity import sparsity_settings
 from ultralytics.pruning.tracing.rules import RULES
 
 TEXT = (REPOSITORY / "docs" / "extending.md").read_text()
-CRITERION, RULE, TARGET, STAGE = re.findall(r"```python\n(.+?)```", TEXT, re.DOTALL)
+CRITERION, RULE, TARGET, MODE, STAGE = re.findall(r"```python\n(.+?)```", TEXT, re.DOTALL)
 
 
 @pytest.fixture(autouse=True)
 def tables():
     """Leaves the tables as they were."""
-    before = [(table, dict(table)) for table in (CRITERIA, RULES, KINDS)]
+    before = [(table, dict(table)) for table in (CRITERIA, RULES, KINDS, MODES)]
     yield
     for table, entries in before:
         table.clear()
@@ -34,7 +37,7 @@ def run(example: str) -> None:
     exec(compile(example, "docs/extending.md", "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("example", [CRITERION, RULE, TARGET, STAGE])
+@pytest.mark.parametrize("example", [CRITERION, RULE, TARGET, MODE, STAGE])
 def test_an_example_is_short(example) -> None:
     lines = [line for line in example.splitlines() if line.strip() and not line.startswith(("import", "from"))]
     assert len(lines) <= 10
@@ -73,6 +76,15 @@ def test_a_kind_of_target() -> None:
     run(TARGET)
     plan = prune_network(yolo("yolov8n"), target=Target("halvings", 1), imgsz=64).plan
     assert 2 <= plan.before.macs / plan.after.macs <= 2.04
+
+
+def test_a_mode_of_sparsity_training() -> None:
+    run(MODE)
+    network = residual()
+    set_gammas(network, a=[1.0] * 4, b=[0.9, 0.8, 0.3, 0.2, 0.1, 0.05], c=[1.0] * 4)
+    train(network, run_of(network, sparsity="cutoff", sr=0.25), epochs=4)
+    assert (network.b[1].weight == 0).tolist() == [False, False, False, True, True, True]
+    assert sparsity_settings({"sparsity": "cutoff", "epochs": 4}) == {"sr": 0.5}
 
 
 def test_a_stage(small_weights, monkeypatch, capsys) -> None:

@@ -31,8 +31,8 @@ class Cost:
 
     def to_dict(self) -> dict[str, int]:
         """Returns it as plain data, for a plan."""
-        own = {"params": self.params, "macs": self.macs}
-        return {**own, "training_only": self.training_only} if self.training_only else own
+        plain = {"params": self.params, "macs": self.macs}
+        return {**plain, "training_only": self.training_only} if self.training_only else plain
 
     @property
     def gflops(self) -> float:
@@ -82,11 +82,11 @@ class CostModel:
             width_in[self._inside[block]] = width_out[self._inside[block]] = 0
         groups = np.where(self._depthwise, np.maximum(width_in, 1), self._groups)
         weights = np.where(self._filters, width_in * width_out * self._kernel // groups, 0)
-        own = weights + width_out * self._per_channel
+        params = weights + width_out * self._per_channel
         return Cost(
-            params=self._other + int(own.sum()),
+            params=self._other + int(params.sum()),
             macs=int((weights * self._uses).sum()),
-            training_only=self._training_only + int(own[~self._deployed].sum()),
+            training_only=self._training_only + int(params[~self._deployed].sum()),
         )
 
 

@@ -110,41 +110,58 @@ def prune_network(
             limits are wrong, nothing can be removed, the cut network is not the original with silenced channels, or
             the images cannot be read.
     """
-    model, scoring = unwrapped(model), scoring or Scoring()
-    start = time.perf_counter()
-    channel_map = traced(model, imgsz)
-    seconds = {"trace": time.perf_counter() - start}
-    start = time.perf_counter()
-    settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
     targets: dict[str, Any] = {
         "target": target,
         "prune_ratio": prune_ratio,
         "speed_up": speed_up,
         "target_params": target_params,
     }
-    if latency and (zeros or any(value is not None for value in targets.values())):
+    given = [name for name, value in targets.items() if value is not None]
+    if latency and (zeros or given):
         raise PruningError("a latency and another target: one is needed")
+    if zeros and given:
+        raise PruningError(f"zeros and {given[0]}: one target is needed")
+
+    model, scoring, start = unwrapped(model), scoring or Scoring(), time.perf_counter()
+    channel_map = traced(model, imgsz)
+    seconds = {"trace": time.perf_counter() - start}
+    start = time.perf_counter()
+    settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
     if zeros:
-        if given := [name for name, value in targets.items() if value is not None]:
-            raise PruningError(f"zeros and {given[0]}: one target is needed")
-        limits = limits or Limits(floor=0)
-        kept, found = keep_the_rest(channel_map, model, limits)
-        plan = plan_from(channel_map, kept, {**settings, "zeros": True, **limits.settings()}, all_said(found), found)
+        plan = _plan_of_zeros(model, channel_map, limits or Limits(floor=0), settings)
     elif latency:
-        scores, rules = scoring(channel_map, model), limits or Limits()
-
-        def by_time(speed_up: float, cost: LatencyModel) -> PruningPlan:
-            how: dict[str, Any] = {"limits": rules, "settings": settings, "latency": cost}
-            return make_plan(channel_map, scores, latency_speed_up=speed_up, **how)
-
-        plan = plan_for(latency, model, channel_map, rules, by_time)
+        plan = _plan_by_timings(model, channel_map, latency, scoring, limits or Limits(), settings)
     else:
-        scores = scoring(channel_map, model)
-        plan = make_plan(channel_map, scores, **targets, limits=limits, settings=settings)
+        plan = make_plan(channel_map, scoring(channel_map, model), **targets, limits=limits, settings=settings)
     seconds["select"] = time.perf_counter() - start
+
     if plan.limits and plan.after == plan.before:
         raise NothingToRemoveError(f"nothing would be removed: {plan.limits[0]}")
     return _carried_out(model, channel_map, plan, fold, statistics, source or {}, seconds)
+
+
+def _plan_of_zeros(model: nn.Module, channel_map: ChannelMap, limits: Limits, settings: dict[str, Any]) -> PruningPlan:
+    """Plans to remove just the channels whose scales are exactly zero."""
+    kept, found = keep_the_rest(channel_map, model, limits)
+    return plan_from(channel_map, kept, {**settings, "zeros": True, **limits.settings()}, all_said(found), found)
+
+
+def _plan_by_timings(
+    model: nn.Module,
+    channel_map: ChannelMap,
+    latency: Latency,
+    scoring: Scoring,
+    limits: Limits,
+    settings: dict[str, Any],
+) -> PruningPlan:
+    """Plans for milliseconds, timed on this machine."""
+    scores = scoring(channel_map, model)
+
+    def by_model(speed_up: float, cost: LatencyModel) -> PruningPlan:
+        how: dict[str, Any] = {"limits": limits, "settings": settings, "latency": cost}
+        return make_plan(channel_map, scores, latency_speed_up=speed_up, **how)
+
+    return plan_for(latency, model, channel_map, limits, by_model)
 
 
 def repeat_plan(
@@ -193,7 +210,6 @@ def _carried_out(
     cut(pruned, plan)
     seconds["cut"] = time.perf_counter() - start
     plan = plan.with_source(source, {stage: round(value, 4) for stage, value in seconds.items()})
-
     plan = replace(plan, settings={**plan.settings, "recalibrate": statistics.batches if statistics else 0})
 
     difference = check(model, pruned, plan)

@@ -44,6 +44,21 @@ class LayerPlan:
         """The output channels that go, ascending."""
         return sorted(set(range(self.out_before)) - set(self.kept_out))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as plain data, for a plan."""
+        return {
+            "type": self.type,
+            "in": list(self.kept_in),
+            "out": list(self.kept_out),
+            "in_before": self.in_before,
+            "out_before": self.out_before,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LayerPlan:
+        """Builds it from plain data that was checked."""
+        return cls(data["type"], tuple(data["in"]), tuple(data["out"]), data["in_before"], data["out_before"])
+
 
 @dataclass(frozen=True)
 class PruningPlan:
@@ -92,16 +107,7 @@ class PruningPlan:
             "limits": list(self.limits),
             "blocks": list(self.blocks),
             "widths": {module: dict(values) for module, values in self.widths.items()},
-            "layers": {
-                name: {
-                    "type": layer.type,
-                    "in": list(layer.kept_in),
-                    "out": list(layer.kept_out),
-                    "in_before": layer.in_before,
-                    "out_before": layer.out_before,
-                }
-                for name, layer in self.layers.items()
-            },
+            "layers": {name: layer.to_dict() for name, layer in self.layers.items()},
         }
 
     def to_json(self) -> str:
@@ -127,14 +133,9 @@ class PruningPlan:
             raise
         except ValueError as error:
             raise PruningError(str(error)) from error
-        layers = {
-            name: LayerPlan(
-                entry["type"], tuple(entry["in"]), tuple(entry["out"]), entry["in_before"], entry["out_before"]
-            )
-            for name, entry in data["layers"].items()
-        }
+
         return cls(
-            layers=layers,
+            layers={name: LayerPlan.from_dict(entry) for name, entry in data["layers"].items()},
             before=Cost(**data["cost"]["before"]),
             after=Cost(**data["cost"]["after"]),
             settings=data["settings"],
@@ -172,27 +173,28 @@ def plan_from(
         limits: In words, what kept the choice from its target.
         findings: The same as values.
     """
-
     blocks = channel_map.taken_out(kept)
     taken_out = {name for block in blocks for name in block.layers}
 
     def places(layer: Layer, groups: np.ndarray) -> tuple[int, ...]:
         return () if layer.name in taken_out else tuple(np.flatnonzero(kept[groups]).tolist())
 
+    layers = {
+        name: LayerPlan(
+            type=layer.kind,
+            kept_in=places(layer, layer.inputs),
+            kept_out=places(layer, layer.outputs),
+            in_before=len(layer.inputs),
+            out_before=len(layer.outputs),
+        )
+        for name, layer in channel_map.layers.items()
+    }
     widths: dict[str, dict[str, int]] = {}
     for (module, attribute), groups in channel_map.widths.items():
         widths.setdefault(module, {})[attribute] = int(kept[groups].sum())
+
     return PruningPlan(
-        layers={
-            name: LayerPlan(
-                type=layer.kind,
-                kept_in=places(layer, layer.inputs),
-                kept_out=places(layer, layer.outputs),
-                in_before=len(layer.inputs),
-                out_before=len(layer.outputs),
-            )
-            for name, layer in channel_map.layers.items()
-        },
+        layers=layers,
         before=cost_of(channel_map),
         after=cost_of(channel_map, kept),
         settings=settings,

@@ -42,23 +42,30 @@ def check_plan(data: Any) -> None:
     for key, value in mapping(data["settings"], "settings").items():
         if key in SETTINGS:
             SETTINGS[key](value, f"settings[{brief(key)}]")
-    mapping(data["cost"], "cost", needs=("before", "after"))
-    for when in ("before", "after"):
-        cost = mapping(data["cost"][when], f"cost {when}", needs=("params", "macs"))
-        if set(cost) - {"params", "macs", "training_only"}:
-            raise ValueError(f"cost {when} is {brief(cost)}, more than params, macs and training_only")
-        for name in cost:
-            whole(cost[name], f"{name} {when}", 0, 2**63 - 1 if name == "macs" else MOST_PARAMETERS)
+    _check_cost(data["cost"])
+
     listing(data.get("limits", []), "limits", text)
     blocks = listing(data.get("blocks", []), "blocks", text)
     if not all(blocks) or len(set(blocks)) < len(blocks):
-        raise ValueError(f"blocks are {brief(blocks)}: each has a name of its own")
+        raise ValueError(f"blocks are {brief(blocks)}: each has a name, and no two the same")
+
     mapping(data.get("widths", {}), "widths", _check_widths)
     inside = tuple(f"{block}." for block in blocks)
     for name, layer in mapping(data["layers"], "layers").items():
         _check_layer(name, layer, name.startswith(inside))
     if not data["layers"]:
         raise ValueError("it names no layer")
+
+
+def _check_cost(value: Any) -> None:
+    """Checks what a network costs before and after the cut."""
+    mapping(value, "cost", needs=("before", "after"))
+    for when in ("before", "after"):
+        cost = mapping(value[when], f"cost {when}", needs=("params", "macs"))
+        if set(cost) - {"params", "macs", "training_only"}:
+            raise ValueError(f"cost {when} is {brief(cost)}, more than params, macs and training_only")
+        for name in cost:
+            whole(cost[name], f"{name} {when}", 0, 2**63 - 1 if name == "macs" else MOST_PARAMETERS)
 
 
 def _check_layer(name: str, entry: Any, taken_out: bool) -> None:

@@ -64,11 +64,12 @@ def choose(
             f"no channel of this network can be removed: all are {why}, or lack what the criterion reads (a batch norm)"
         )
     _check_step(channel_map, prunable, limits.round_to)
+
     ranks = ranked(scores, prunable)
-    own = own_ratios(channel_map, limits, ranks, prunable)
+    ratios = own_ratios(channel_map, limits, ranks, prunable)
     repair = Repair(channel_map, limits, ranks)
     candidates = prunable.copy()
-    for ratio in own:
+    for ratio in ratios:
         candidates[ratio.claimed] = False
     order = np.flatnonzero(candidates)
     order = order[np.argsort(ranks[order])]
@@ -80,7 +81,7 @@ def choose(
 
     def cut(count: int) -> np.ndarray:
         kept = np.ones(len(scores), dtype=bool)
-        for ratio in own:
+        for ratio in ratios:
             kept[ratio.removed] = False
         kept[order[:count]] = False
         return repair(kept)
@@ -88,7 +89,7 @@ def choose(
     kept = cut(smallest_cut(len(order), lambda count: fits(cut(count))))
     if not target.kind.of_candidates or limits.round_to > 1:  # else a threshold alone, as in Network Slimming
         kept = use_up(channel_map, kept, order, fits, repair)
-    return kept, findings(channel_map, kept, prunable, target, costs, limits, own)
+    return kept, findings(channel_map, kept, prunable, target, costs, limits, ratios)
 
 
 def ranked(scores: np.ndarray, prunable: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def matching(channel_map: ChannelMap, pattern: str) -> list[str]:
         PruningError: If there is none.
     """
     names = {name: _with_parents(name) for name in filters(channel_map)}
-    found = [name for name, own in names.items() if any(fnmatch.fnmatchcase(part, pattern) for part in own)]
+    found = [name for name, parts in names.items() if any(fnmatch.fnmatchcase(part, pattern) for part in parts)]
     if not found:
         known = dict.fromkeys(part for own in names.values() for part in own)
         close = difflib.get_close_matches(pattern, known, 3)
@@ -168,12 +168,12 @@ def own_ratios(channel_map: ChannelMap, limits: Limits, ranks: np.ndarray, pruna
     for pattern, share in limits.ratios:
         claimed, removed = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
         for name in matching(channel_map, pattern):
-            own = np.unique(channel_map.layers[name].outputs)
-            own = own[undecided[own]]
-            undecided[own] = False
-            claimed.append(own)
-            width = len(channel_map.layers[name].outputs)
-            gone = limits.widths.get(name, width) - width
-            removed.append(own[np.argsort(ranks[own])][: max(0, round(share * (len(own) + gone)) - gone)])
+            outputs = channel_map.layers[name].outputs
+            groups = np.unique(outputs)
+            groups = groups[undecided[groups]]
+            undecided[groups] = False
+            claimed.append(groups)
+            gone = limits.widths.get(name, len(outputs)) - len(outputs)
+            removed.append(groups[np.argsort(ranks[groups])][: max(0, round(share * (len(groups) + gone)) - gone)])
         result.append(OwnRatio(pattern, np.concatenate(claimed), np.concatenate(removed)))
     return result

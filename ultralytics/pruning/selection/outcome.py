@@ -21,7 +21,7 @@ def findings(
     target: Target,
     costs: Costs,
     limits: Limits,
-    own: Sequence[OwnRatio],
+    ratios: Sequence[OwnRatio],
 ) -> tuple[Finding, ...]:
     """Returns what was found about a choice.
 
@@ -32,22 +32,22 @@ def findings(
         target: What was asked for.
         costs: What choices cost.
         limits: What holds for single layers.
-        own: What the own ratios of layers removed.
+        ratios: What the ratios of single layers removed.
     """
     near, standing = _at_limits(channel_map, kept, prunable, limits)
     found = []
     if (about := _about_target(kept, target, costs)) and about[0] == Kind.MISSED:
         why = [Reason(rule, _number(rule, limits)) for rule in near]
-        why += _other_reasons(channel_map, kept, prunable, limits, own, of_candidates=target.kind.of_candidates)
+        why += _other_reasons(channel_map, kept, prunable, limits, ratios, of_candidates=target.kind.of_candidates)
         found.append(Finding(*about, reasons=tuple(why)))
     elif about:
         step = Reason("step", limits.round_to) if limits.round_to > 1 else Reason("tied")
-        found.append(Finding(*about, reasons=(*([Reason("own_ratios")] if own else []), step)))
+        found.append(Finding(*about, reasons=(*([Reason("own_ratios")] if ratios else []), step)))
     found += [
         Finding(Kind.AT_LIMIT, rule, wanted=_number(rule, limits), layers=tuple(names))
         for rule, names in standing.items()
     ]
-    return (*found, *_about_ratios(kept, own))
+    return (*found, *_about_ratios(kept, ratios))
 
 
 def _about_target(kept: np.ndarray, target: Target, costs: Costs) -> tuple[Kind, str, float, float] | None:
@@ -90,13 +90,13 @@ def _other_reasons(
     kept: np.ndarray,
     prunable: np.ndarray,
     limits: Limits,
-    own: Sequence[OwnRatio],
+    ratios: Sequence[OwnRatio],
     *,
     of_candidates: bool,
 ) -> list[Reason]:
     """Returns what else than the limits of layers can keep a choice from its target."""
     why = [Reason("rounding", limits.round_to)] if limits.round_to > 1 else []
-    why += [Reason("own_ratios")] if own else []
+    why += [Reason("own_ratios")] if ratios else []
     why += [Reason("halves")] if channel_map.balances else []
     if any(kept[part].sum() <= least for part, least in least_of_parts(channel_map, limits)):
         why.append(Reason("part_floor", limits.floor))
@@ -105,10 +105,10 @@ def _other_reasons(
     return why
 
 
-def _about_ratios(kept: np.ndarray, own: Sequence[OwnRatio]) -> list[Finding]:
-    """Returns the own ratios of layers that do nothing, or not all."""
+def _about_ratios(kept: np.ndarray, ratios: Sequence[OwnRatio]) -> list[Finding]:
+    """Returns the ratios of single layers that do nothing, or not all."""
     found = []
-    for ratio in own:
+    for ratio in ratios:
         removed = len(ratio.removed)
         gone = removed - int(kept[ratio.removed].sum())
         if not len(ratio.claimed):

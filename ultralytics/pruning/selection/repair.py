@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..channels import ChannelMap
 from ..cost import KeptCounts
 from .limits import Limits, filters, least_of_parts
+
+
+@dataclass(frozen=True)
+class BlockRules:
+    """The rules about the inside of one block: none of them holds once the block is taken out whole.
+
+    Attributes:
+        inner: The block's inner groups, int of shape (N,).
+        parts: The numbers of the parts that lie in it, int.
+        balances: The numbers of the balances that lie in it, int.
+        inputs: The numbers of the layers' inputs that lie in it, int.
+    """
+
+    inner: np.ndarray
+    parts: np.ndarray
+    balances: np.ndarray
+    inputs: np.ndarray
 
 
 class Repair:
@@ -25,28 +43,28 @@ class Repair:
     """
 
     def __init__(self, channel_map: ChannelMap, limits: Limits, ranks: np.ndarray) -> None:
+        self._ranks = ranks
         self._index: dict[bytes, int] = {}
         self._parts: list[np.ndarray] = []
         self._least: list[int] = []
         self._step: list[int] = []
+
         for name, outputs in filters(channel_map).items():
             self._add(outputs, least=max(limits.least(name, len(outputs)).values()), step=limits.round_to)
         for part, least in least_of_parts(channel_map, limits):
             self._add(part, least=least)
         self._balances = [self._add_balance(balance.parts) for balance in channel_map.balances]
+
         self._inputs = list({layer.inputs.tobytes(): layer.inputs for layer in channel_map.layers.values()}.values())
         self._input_counts = KeptCounts(self._inputs)
-        self._ranks = ranks
-        whole = limits.min_channels == 1 and limits.max_ratio == 1  # else no layer may go
-        self._blocks = [self._inside(channel_map, block.inner) for block in channel_map.blocks if whole]
+        layers_may_go = limits.min_channels == 1 and limits.max_ratio == 1
+        blocks = channel_map.blocks if layers_may_go else ()
+        self._blocks = [self._rules_inside(channel_map, block.inner) for block in blocks]
+
         self._counts = KeptCounts(self._parts)
         self._least_of, self._step_of = np.array(self._least), np.array(self._step)
         self._width = np.array([len(part) for part in self._parts])
-        self._best_first = []
-        for part in self._parts:
-            groups, places = np.unique(part, return_counts=True)
-            best = np.argsort(-ranks[groups], kind="stable")
-            self._best_first.append((groups[best], places[best]))
+        self._best_first = [self._sorted(part) for part in self._parts]
 
     def _add(self, part: np.ndarray, least: int = 0, step: int = 1) -> int:
         """Notes a rule, joined with those on the same places; returns its number."""
@@ -73,35 +91,49 @@ class Repair:
             self._least[whole], self._step[whole] = 0, 1
         return np.array([self._add(part, least, step) for part in parts])
 
-    def _inside(self, channel_map: ChannelMap, inner: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Returns a block's inner groups, and the numbers of the parts, balances and inputs that only it has."""
-        own = np.zeros(len(channel_map.channels), dtype=bool)
-        own[inner] = True
-        parts = [index for index, part in enumerate(self._parts) if own[part].all()]
-        balances = [i for i, balance in enumerate(channel_map.balances) if own[np.concatenate(balance.parts)].any()]
-        inputs = [index for index, part in enumerate(self._inputs) if own[part].all()]
-        return inner, np.array(parts, dtype=int), np.array(balances, dtype=int), np.array(inputs, dtype=int)
+    def _rules_inside(self, channel_map: ChannelMap, inner: np.ndarray) -> BlockRules:
+        """Returns the rules about a block's inner groups."""
+        inside = np.zeros(len(channel_map.channels), dtype=bool)
+        inside[inner] = True
+        parts = [index for index, part in enumerate(self._parts) if inside[part].all()]
+        balances = [i for i, balance in enumerate(channel_map.balances) if inside[np.concatenate(balance.parts)].any()]
+        inputs = [index for index, part in enumerate(self._inputs) if inside[part].all()]
+        return BlockRules(inner, *(np.array(numbers, dtype=int) for numbers in (parts, balances, inputs)))
+
+    def _sorted(self, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a part's groups, the best first, and how many of its places each of them has."""
+        groups, places = np.unique(part, return_counts=True)
+        best = np.argsort(-self._ranks[groups], kind="stable")
+        return groups[best], places[best]
 
     def __call__(self, kept: np.ndarray) -> np.ndarray:
         """Returns the choice with what the rules give back, bool of shape (G,); `kept` is left as it is."""
         kept = kept.copy()
         while True:
+            taken_out = [block for block in self._blocks if not kept[block.inner].any()]
             counts = self._counts(kept)
-            gone = [block for block in self._blocks if not kept[block[0]].any()]  # taken out: no rule holds in there
-            least = self._least_of.copy()
-            for _, parts, _, _ in gone:
-                least[parts] = 0
-            wanted = -(-np.maximum(counts, least) // self._step_of) * self._step_of
-            wanted = np.minimum(wanted, self._width)
-            suspended = {int(index) for _, _, balances, _ in gone for index in balances}
-            for number, parts in enumerate(self._balances):
-                if number not in suspended:
-                    wanted[parts] = wanted[parts].max()
+            wanted = self._wanted(counts, taken_out)
             short = np.flatnonzero(counts < wanted)
             for index in short:
                 self._restore(kept, int(index), int(wanted[index]))
-            if not len(short) and not self._fill_inputs(kept, {int(i) for *_, inputs in gone for i in inputs}):
+
+            may_be_empty = {int(index) for block in taken_out for index in block.inputs}
+            if not len(short) and not self._fill_inputs(kept, may_be_empty):
                 return kept
+
+    def _wanted(self, counts: np.ndarray, taken_out: list[BlockRules]) -> np.ndarray:
+        """Returns how many places each part must keep, where it keeps `counts` now; both int, one for each part."""
+        least = self._least_of.copy()
+        for block in taken_out:
+            least[block.parts] = 0
+        wanted = -(-np.maximum(counts, least) // self._step_of) * self._step_of
+        wanted = np.minimum(wanted, self._width)
+
+        suspended = {int(index) for block in taken_out for index in block.balances}
+        for number, parts in enumerate(self._balances):
+            if number not in suspended:
+                wanted[parts] = wanted[parts].max()
+        return wanted
 
     def _restore(self, kept: np.ndarray, index: int, wanted: int) -> None:
         """Gives back the best groups of a part until `wanted` of its places are kept."""

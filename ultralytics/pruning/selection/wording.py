@@ -47,9 +47,9 @@ def _missed(finding: Finding) -> str:
 def _beyond(finding: Finding) -> str:
     kind = KINDS[finding.about]
     text = f"{kind.sentence(finding.reached)}, beyond the {kind.said(finding.wanted)} asked for"
-    own = any(reason.name == "own_ratios" for reason in finding.reasons)
+    has_ratios = any(reason.name == "own_ratios" for reason in finding.reasons)
     step = next(_reason(reason) for reason in finding.reasons if reason.name in ("step", "tied"))
-    why = "the own ratios of layers remove that much, or " if own else ""
+    why = "the own ratios of layers remove that much, or " if has_ratios else ""
     return f"{text}: {why}the next {step} is larger than the difference"
 
 
@@ -63,6 +63,20 @@ def _at_limit(finding: Finding) -> str:
     return f"{len(finding.layers)} layers stand at their {rule}: {', '.join(finding.layers)}"
 
 
+def _idle_ratio(finding: Finding) -> str:
+    return f"the ratio of '{finding.about}' does nothing: no channel of its layers can be removed"
+
+
+def _short_ratio(finding: Finding) -> str:
+    kept = f"{finding.wanted - finding.reached:.0f} of the {finding.wanted:.0f} channels"
+    return f"'{finding.about}' keeps {kept} that its ratio removes"
+
+
+def _zeros_stay(finding: Finding) -> str:
+    stay = f"{finding.wanted - finding.reached:.0f} channels at zero stay"
+    return f"{stay}, so that layers are not empty, rounded, and parts equally wide"
+
+
 def _and(words: list[str]) -> str:
     """Joins words as in a sentence."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
@@ -73,12 +87,7 @@ _WORDS = {
     Kind.BEYOND: _beyond,
     Kind.MISSED_AS_TIMED: _missed_as_timed,
     Kind.AT_LIMIT: _at_limit,
-    Kind.IDLE_RATIO: lambda own: f"the ratio of '{own.about}' does nothing: no channel of its layers can be removed",
-    Kind.SHORT_RATIO: lambda own: (
-        f"'{own.about}' keeps {own.wanted - own.reached:.0f} of the {own.wanted:.0f} channels that its ratio removes"
-    ),
-    Kind.ZEROS_STAY: lambda own: (
-        f"{own.wanted - own.reached:.0f} channels at zero stay, so that layers are not empty, rounded, and parts "
-        f"equally wide"
-    ),
+    Kind.IDLE_RATIO: _idle_ratio,
+    Kind.SHORT_RATIO: _short_ratio,
+    Kind.ZEROS_STAY: _zeros_stay,
 }

@@ -34,18 +34,8 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
     model = unwrapped(model)
     modules: dict[str, Any] = dict(model.named_modules())
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
-    for name, layer in plan.layers.items():
-        _check(name, modules.get(name, tensors.get(name)), layer)
-    for name, widths in plan.widths.items():
-        for attribute, width in widths.items():
-            _check_width(modules.get(name), f"{name}.{attribute}", attribute, width)
-    if unknown := [name for name in plan.blocks if not name or name not in modules]:
-        raise PlanMismatchError(f"the plan takes out a block {unknown[0]!r} that this network does not have")
-    parameters = sum(p.numel() for p in model.parameters())
-    if parameters != plan.before.params:
-        raise PlanMismatchError(
-            f"this network has {parameters:,} parameters, the plan was made for one with {plan.before.params:,}"
-        )
+    _check_plan(model, plan, {**tensors, **modules})
+
     for name, layer in plan.layers.items():
         if (len(layer.kept_in) == layer.in_before and len(layer.kept_out) == layer.out_before) or not layer.kept_out:
             continue
@@ -55,6 +45,7 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
             owner, _, attribute = name.rpartition(".")
             tensor = tensors[name]
             setattr(modules[owner], attribute, _pick(tensor, _long_dim(tensor), layer.kept_out))
+
     for name, widths in plan.widths.items():
         for attribute, width in widths.items():
             _set_width(modules[name], attribute, width)
@@ -63,6 +54,22 @@ def cut(model: nn.Module, plan: PruningPlan) -> None:
     for part in modules.values():
         if {"i", "f", "np"} <= vars(part).keys():  # the release's models note each layer's number of parameters
             part.np = sum(p.numel() for p in part.parameters())
+
+
+def _check_plan(model: nn.Module, plan: PruningPlan, named: dict[str, Any]) -> None:
+    """Refuses a plan of another network; `named` are the modules, parameters and buffers by their names."""
+    for name, layer in plan.layers.items():
+        _check(name, named.get(name), layer)
+    for name, widths in plan.widths.items():
+        for attribute, width in widths.items():
+            _check_width(named.get(name), f"{name}.{attribute}", attribute, width)
+    if unknown := [name for name in plan.blocks if not name or not isinstance(named.get(name), nn.Module)]:
+        raise PlanMismatchError(f"the plan takes out a block {unknown[0]!r} that this network does not have")
+    parameters = sum(p.numel() for p in model.parameters())
+    if parameters != plan.before.params:
+        raise PlanMismatchError(
+            f"this network has {parameters:,} parameters, the plan was made for one with {plan.before.params:,}"
+        )
 
 
 def _take_out(modules: dict[str, Any], name: str) -> nn.Module:
@@ -162,9 +169,9 @@ def _cut_groups(
     step_in, step_out = module.in_channels // module.groups, module.out_channels // module.groups
     blocks = []
     for group in range(module.groups):
-        own_in = [i - group * step_in for i in kept_in if i // step_in == group]
-        own_out = [i - group * step_out for i in kept_out if i // step_out == group]
-        rows, columns = (own_in, own_out) if module.transposed else (own_out, own_in)
+        inputs = [i - group * step_in for i in kept_in if i // step_in == group]
+        outputs = [i - group * step_out for i in kept_out if i // step_out == group]
+        rows, columns = (inputs, outputs) if module.transposed else (outputs, inputs)
         step = step_in if module.transposed else step_out
         block = module.weight.detach()[group * step : (group + 1) * step]
         blocks.append(_pick(_pick(block, 0, rows), 1, columns))

@@ -50,23 +50,37 @@ def fold_constants(
     skipped = []
     with torch.no_grad():
         for name, calls in _differences(model, modules, channel_map, plan, readers, side).items():
-            constants = torch.stack([first for first, _ in calls])
-            largest = constants.abs().max()
-            changing = (constants - torch.stack([last for _, last in calls])).abs() > SAME * largest
-            varying = (constants - constants[0]).abs() > SAME * largest  # a shared layer that reads two constants
-            constant = torch.where((changing | varying).any(0), 0, constants[0])
+            constant, whole = _constant(calls)
             uneven = getattr(modules[name], "transposed", False) and max(modules[name].stride) > 1
-            if largest > 0 and (uneven or not torch.equal(constant, constants[0])):
-                skipped.append(name)
             shift = _shift(modules[name], constant)
+
             norm = channel_map.layers[name].norm
+            absorbed = True
             if norm and modules[norm].running_mean is not None:
                 modules[norm].running_mean -= shift
             elif modules[name].bias is not None:
                 modules[name].bias += shift
-            elif shift.abs().max() > 0 and name not in skipped:
+            else:
+                absorbed = not shift.abs().max() > 0
+
+            seen = any(first.abs().max() > 0 for first, _ in calls)
+            if (seen and (uneven or not whole)) or not absorbed:
                 skipped.append(name)
     return skipped
+
+
+def _constant(calls: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, bool]:
+    """Returns the part of a difference that is a constant, (C_in,), and whether that is all of it.
+
+    Args:
+        calls: What a layer read at each call of a first and of a last image, (C_in,) each.
+    """
+    constants = torch.stack([first for first, _ in calls])
+    changing = constants - torch.stack([last for _, last in calls])
+    varying = constants - constants[0]  # between the calls of a shared layer
+    moves = (torch.maximum(changing.abs(), varying.abs()) > SAME * constants.abs().max()).any(0)
+    constant = torch.where(moves, 0, constants[0])
+    return constant, torch.equal(constant, constants[0])
 
 
 def _differences(

@@ -25,19 +25,27 @@ def matched(plan: PruningPlan, channel_map: ChannelMap) -> PruningPlan:
     if channel_map.layers.keys() != plan.layers.keys():
         raise PlanMismatchError("the plan names other layers than this network runs")
     for name, layer in channel_map.layers.items():
-        own = plan.layers[name]
-        if (own.type, own.in_before, own.out_before) != (layer.kind, len(layer.inputs), len(layer.outputs)):
+        planned = plan.layers[name]
+        widths = (len(layer.inputs), len(layer.outputs))
+        if (planned.type, planned.in_before, planned.out_before) != (layer.kind, *widths):
             raise PlanMismatchError(
-                f"{name} is a {layer.kind} of {len(layer.inputs)} input and {len(layer.outputs)} output channels, the "
-                f"plan was made for a {own.type[:40]} of {own.in_before} and {own.out_before}"
+                f"{name} is a {layer.kind} of {widths[0]} input and {widths[1]} output channels, the "
+                f"plan was made for a {planned.type[:40]} of {planned.in_before} and {planned.out_before}"
             )
+
     again = plan_from(channel_map, kept_groups(plan, channel_map), plan.settings, plan.limits)
+    _check_same(plan, again)
+    return replace(plan, before=again.before, after=again.after)
+
+
+def _check_same(plan: PruningPlan, again: PruningPlan) -> None:
+    """Refuses a plan that says anything else than the one that follows from its groups."""
     if again.blocks != plan.blocks:
         raise PlanMismatchError(
             f"the plan takes out {len(plan.blocks)} blocks, its layers say {', '.join(again.blocks) or 'none'}"
         )
-    for name, own in plan.layers.items():
-        if own != again.layers[name]:
+    for name, layer in plan.layers.items():
+        if layer != again.layers[name]:
             raise PlanMismatchError(
                 f"a network cut by this plan does not run: {name} keeps other channels than the layers tied to it"
             )
@@ -48,7 +56,6 @@ def matched(plan: PruningPlan, channel_map: ChannelMap) -> PruningPlan:
             raise PlanMismatchError(
                 f"the plan {when} {found.params:,} parameters, but says that it {when} {said.params:,}"
             )
-    return replace(plan, before=again.before, after=again.after)
 
 
 def kept_groups(plan: PruningPlan, channel_map: ChannelMap) -> np.ndarray:

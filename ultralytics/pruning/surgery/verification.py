@@ -30,29 +30,33 @@ def silenced(model: nn.Module, plan: PruningPlan) -> nn.Module:
     masked = copy.deepcopy(model)
     with torch.no_grad():
         for name, module in masked.named_modules():
-            layer = plan.layers.get(name)
-            if layer is None:
-                continue
-            tensors = (module.weight, getattr(module, "running_mean", None))
-            like = next((tensor for tensor in tensors if tensor is not None), None)
-            if like is None:  # a norm without weights and statistics: zero where its input is
-                continue
-            mask = torch.zeros(layer.out_before, dtype=like.dtype, device=like.device)
-            mask[list(layer.kept_out)] = 1
-            if module.weight is None:  # (0 - mean) / deviation
-                module.running_mean *= mask
-                continue
-            if module.bias is not None:
-                module.bias *= mask
-            if isinstance(module, nn.ConvTranspose2d):  # (C_in, C_out / groups, kH, kW)
-                blocks = module.weight.view(module.groups, -1, *module.weight.shape[1:])
-                blocks *= mask.view(module.groups, 1, -1, 1, 1)
-            else:
-                module.weight *= mask.view(-1, *[1] * (module.weight.ndim - 1))
+            if layer := plan.layers.get(name):
+                _silence(module, layer)
         for name, tensor in [*masked.named_parameters(), *masked.named_buffers()]:
             if layer := plan.layers.get(name):  # a tensor with a value for each channel
                 tensor.view(-1)[layer.removed_out] = 0
     return masked
+
+
+def _silence(module: Any, layer: LayerPlan) -> None:
+    """Sets to zero what makes the removed channels of a layer."""
+    tensors = (module.weight, getattr(module, "running_mean", None))
+    like = next((tensor for tensor in tensors if tensor is not None), None)
+    if like is None:  # a norm without weights and statistics: zero where its input is
+        return
+    mask = torch.zeros(layer.out_before, dtype=like.dtype, device=like.device)
+    mask[list(layer.kept_out)] = 1
+
+    if module.weight is None:  # (0 - mean) / deviation
+        module.running_mean *= mask
+        return
+    if module.bias is not None:
+        module.bias *= mask
+    if isinstance(module, nn.ConvTranspose2d):  # (C_in, C_out / groups, kH, kW)
+        blocks = module.weight.view(module.groups, -1, *module.weight.shape[1:])
+        blocks *= mask.view(module.groups, 1, -1, 1, 1)
+    else:
+        module.weight *= mask.view(-1, *[1] * (module.weight.ndim - 1))
 
 
 def raw_outputs(model: nn.Module, image: Tensor) -> list[Tensor]:
@@ -178,6 +182,7 @@ def _differences_of_weights(reference: nn.Module, pruned: nn.Module, plan: Pruni
                 expected = _at(forward(wholes[name], numbers), layer, layer.kept_out)
                 found = forward(cuts[name], _at(numbers, layer, layer.kept_in))
                 yield _relative(expected, found)
+
     named = tuple(f"{name}." for name in (*plan.layers, *plan.blocks))
     for name, tensor in before.items():
         if name not in plan.layers and not name.startswith(named):

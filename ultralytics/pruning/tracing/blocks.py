@@ -59,16 +59,16 @@ def residual_blocks(model: nn.Module, tape: Tape, channel_map: ChannelMap) -> tu
     everywhere = places(list(layers.values())) if layers else np.zeros(0)
     blocks = []
     for name, (module, image) in sorted(_passing(model, tape).items()):
-        own = {key: layer for key, layer in layers.items() if key.startswith(f"{name}.")}
-        made = [layer.outputs for layer in own.values() if layer.has_filters]
-        if not made or not _only_layers(module, name, own):
+        inside = {key: layer for key, layer in layers.items() if key.startswith(f"{name}.")}
+        made = [layer.outputs for layer in inside.values() if layer.has_filters]
+        if not made or not _only_layers(module, name, inside):
             continue
-        if any(tape.records[key].calls != 1 for key in own if tape.records[key].module):
+        if any(tape.records[key].calls != 1 for key in inside if tape.records[key].module):
             continue
         inner = np.unique(np.concatenate(made))
-        inner = inner[places(list(own.values()))[inner] == everywhere[inner]]
+        inner = inner[places(list(inside.values()))[inner] == everywhere[inner]]
         if len(inner) and free[inner].all() and returns_its_input(module, image):
-            blocks.append(Block(name, inner, tuple(own)))
+            blocks.append(Block(name, inner, tuple(inside)))
     return tuple(blocks)
 
 

@@ -7,7 +7,7 @@ zeros of the right shape that take no memory.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,26 +66,31 @@ def _shaped(function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         return function(*args, **kwargs)
     if function in ZEROS:
         return ZEROS[function](*args)
+
     if function in OF_EACH_CHANNEL and args and args[0].ndim == 4:
         one = function(args[0][:, :1], *args[1:], **kwargs)
         return one.expand(-1, args[0].shape[1], -1, -1) if isinstance(one, Tensor) else function(*args, **kwargs)
-    if function in BROADCAST:
-        tensors = [value for value in args if isinstance(value, Tensor) and value.dtype.is_floating_point]
-        if tensors:
-            like = next((tensor for tensor in tensors if tensor.ndim), tensors[0])  # a number may be on the CPU
-            return like.new_zeros(()).expand(np.broadcast_shapes(*(tensor.shape for tensor in tensors)))
+    tensors = [value for value in args if isinstance(value, Tensor) and value.dtype.is_floating_point]
+    if function in BROADCAST and tensors:
+        like = next((tensor for tensor in tensors if tensor.ndim), tensors[0])  # a number may be on the CPU
+        return like.new_zeros(()).expand(np.broadcast_shapes(*(tensor.shape for tensor in tensors)))
+
     if function in PRODUCTS and min(args[0].ndim, args[1].ndim) > 1:
         shape = (*np.broadcast_shapes(args[0].shape[:-2], args[1].shape[:-2]), args[0].shape[-2], args[1].shape[-1])
         return args[0].new_zeros(()).expand(shape)
     if function in JOINS:
-        tensors, dim = args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0)
-        sizes = list(tensors[0].shape)
-        if function is torch.stack:
-            sizes.insert(dim % (len(sizes) + 1), len(tensors))
-        else:
-            sizes[dim] = sum(tensor.shape[dim] for tensor in tensors)
-        return tensors[0].new_zeros(()).expand(sizes)
+        return _joined(function, args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0))
     return function(*args, **kwargs)
+
+
+def _joined(function: Any, tensors: Sequence[Tensor], dim: int) -> Tensor:
+    """Returns zeros of the shape of tensors that are joined, by `stack` along a new dimension."""
+    sizes = list(tensors[0].shape)
+    if function is torch.stack:
+        sizes.insert(dim % (len(sizes) + 1), len(tensors))
+    else:
+        sizes[dim] = sum(tensor.shape[dim] for tensor in tensors)
+    return tensors[0].new_zeros(()).expand(sizes)
 
 
 def cells_at(model: nn.Module, names: Collection[str], image: Tensor) -> Counter[str] | None:

@@ -56,25 +56,46 @@ def deployed(model: nn.Module, image: Tensor) -> Deployed | None:
                 fused(image)
     except Exception:  # whatever the network's own code raises
         return None
+
     whole = dict(model.named_parameters())
     read = {name for name in uses.read if name in whole}
     cells = Counter({_owner(name): count for name, count in uses.cells.items()})
+    for name in sorted(uses.read - {""} - whole.keys()):
+        if name.endswith(".weight"):
+            read |= _merged_branches(name, whole, fused, cells)
+    read |= _folded_norms(model, fused, read)
+    return Deployed(frozenset(read | {_owner(name) for name in read}), cells)
+
+
+def _merged_branches(name: str, whole: dict[str, nn.Parameter], fused: nn.Module, cells: Counter[str]) -> set[str]:
+    """Returns the parameters of branches that were merged into one convolution, and gives its uses to one of them.
+
+    Args:
+        name: The weight of the convolution, which the whole network does not have.
+        whole: The parameters of the whole network.
+        fused: The fused network.
+        cells: How often each weight is used, by its layer; changed in place.
+    """
     kept = dict(fused.named_parameters()).keys()
-    gone = [name for name in whole if name not in kept]
-    for name in sorted(uses.read - {""} - whole.keys()):  # of a convolution that branches were merged into
-        shape, place = fused.get_parameter(name).shape, f"{_owner(_owner(name))}."
-        branches = [key for key in gone if key.startswith(place)]
-        like = [_owner(key) for key in branches if whole[key].shape == shape and key.endswith(".weight")]
-        if name.endswith(".weight") and like:
-            read.update(branches)
-            cells.update(dict.fromkeys((_owner(key) for key in branches), 0))
-            cells[like[0]] = cells.pop(_owner(name), 0)
+    place, shape = f"{_owner(_owner(name))}.", fused.get_parameter(name).shape
+    branches = [key for key in whole if key not in kept and key.startswith(place)]
+    like = [_owner(key) for key in branches if whole[key].shape == shape and key.endswith(".weight")]
+    if not like:
+        return set()
+    cells.update(dict.fromkeys((_owner(key) for key in branches), 0))
+    cells[like[0]] = cells.pop(_owner(name), 0)
+    return set(branches)
+
+
+def _folded_norms(model: nn.Module, fused: nn.Module, read: set[str]) -> set[str]:
+    """Returns the parameters of the batch norms that were folded into layers of which something is read."""
     left = dict(fused.named_modules())
     beside = {_owner(_owner(name)) for name in read}
+    folded: set[str] = set()
     for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d) and name not in left and _owner(name) in beside:  # folded into these
-            read.update(_of(model, name))
-    return Deployed(frozenset(read | {_owner(name) for name in read}), cells)
+        if isinstance(module, nn.BatchNorm2d) and name not in left and _owner(name) in beside:
+            folded.update(_of(model, name))
+    return folded
 
 
 def _fused(model: nn.Module, image: Tensor) -> Any:

@@ -33,7 +33,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, tape: Tape) -> None:
         super().__init__()
         self.tape = tape
-        self._known = {*tape.weights, *tape.own, *map(id, stored_in(tape.names))}
+        self._known = {*tape.weights, *tape.paths, *map(id, stored_in(tape.names))}
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Runs the function and its rule (see `torch.overrides.TorchFunctionMode`)."""
@@ -44,12 +44,14 @@ class Recorder(TorchFunctionMode):
         call = Call(function, args, kwargs or {}, result)
         if call.writes:
             self.tape.written.add(id(call.tensor))
+
         if function in (SHAPE, SIZE, LENGTH):
             if owner := self.tape.layer(args[0]):
                 self.tape.touch(owner, "the shape of its weights is read")
             return self._as_sizes(call)
         if next(tensors_in(call.result), None) is None and call.short_name not in VALUE_READERS:
             return call.result  # devices, types and the like say nothing about a channel's content
+
         tensors = {id(tensor): tensor for tensor in tensors_in([args, kwargs])}
         self.tape.unseen |= not self._known.issuperset(tensors)
         self._known.update(map(id, tensors_in(call.result)))
@@ -58,6 +60,7 @@ class Recorder(TorchFunctionMode):
         if function not in LAYERS:
             for owner in owners:
                 self.tape.touch(owner, f"its weights are read by {call.name}")
+
         rule = RULES.get(function)
         if not (inputs or owners) or not getattr(rule, "takes_sizes", False):
             self.tape.use_sizes([call.args, call.kwargs])

@@ -77,14 +77,14 @@ def owners_of(model: nn.Module) -> tuple[dict[int, Any], dict[int, str | None]]:
     A tensor that two modules share is nobody's (None), so that neither is cut.
     """
     layers: dict[int, Any] = {}
-    own: dict[int, str | None] = {}
+    paths: dict[int, str | None] = {}
     for name, module in model.named_modules():
         for key, tensor in {**module._parameters, **module._buffers}.items():
             if tensor is None:
                 continue
-            shared = id(tensor) in layers or id(tensor) in own
+            shared = id(tensor) in layers or id(tensor) in paths
             if isinstance(module, LAYER_TYPES):
                 layers[id(tensor)] = None if shared else module
             else:
-                own[id(tensor)] = None if shared else f"{name}.{key}".lstrip(".")
-    return layers, own
+                paths[id(tensor)] = None if shared else f"{name}.{key}".lstrip(".")
+    return layers, paths

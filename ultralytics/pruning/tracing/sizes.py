@@ -131,7 +131,7 @@ class Size(int):
         return self.plain() // divisor
 
     def _times(self, factor: Fraction) -> Any:
-        terms = {symbol: own * factor for symbol, own in self.terms.items()}
+        terms = {symbol: share * factor for symbol, share in self.terms.items()}
         return self._make(int(int.__index__(self) * factor), terms, self.constant * factor, self.used)
 
     __radd__, __rmul__ = __add__, __mul__
@@ -166,6 +166,13 @@ def sizes_in(value: Any) -> Iterator[Size]:
             yield from sizes_in(item)
 
 
+def _is_numbers(value: Any) -> bool:
+    """Whether an attribute holds an integer, or a list of integers."""
+    if type(value) in (list, tuple):
+        return bool(value) and all(type(item) is int for item in value)
+    return type(value) is int
+
+
 @contextlib.contextmanager
 def attributes_as_sizes(
     names: dict[nn.Module, str], layers: tuple[type, ...], used: Callable[[Any], None]
@@ -177,22 +184,19 @@ def attributes_as_sizes(
         layers: Types of modules that are cut themselves: of these only the widths.
         used: Called with the symbols of a size that is used for anything but a size.
     """
+
+    def as_size(name: str, key: str, value: Any) -> Any:
+        if type(value) is int:
+            return Size.of(Attribute(name, key, value), value, used)
+        return type(value)(Size.of(Attribute(name, key, item, i), item, used) for i, item in enumerate(value))
+
     saved: list[tuple[nn.Module, str, Any]] = []
     try:
         for module, name in names.items():
             for key, value in list(vars(module).items()):
-                if isinstance(module, layers) and key not in LAYER_WIDTHS:
-                    continue
-                if type(value) is int:
-                    size: Any = Size.of(Attribute(name, key, value), value, used)
-                elif type(value) in (list, tuple) and value and all(type(item) is int for item in value):
-                    size = type(value)(
-                        Size.of(Attribute(name, key, item, i), item, used) for i, item in enumerate(value)
-                    )
-                else:
-                    continue
-                saved.append((module, key, value))
-                vars(module)[key] = size
+                if _is_numbers(value) and (key in LAYER_WIDTHS or not isinstance(module, layers)):
+                    saved.append((module, key, value))
+                    vars(module)[key] = as_size(name, key, value)
         yield
     finally:
         for module, key, value in saved:

@@ -1,6 +1,6 @@
 """What is noted of a network while it runs: the labels of its tensors, its layers, what ties them. Rules write here.
 
-Source: the approach is this project's own. Instead of guessing the dependencies between layers from the autograd
+Source: none but this project. Instead of guessing the dependencies between layers from the autograd
 graph, it lets every channel carry a label through the forward pass.
 """
 
@@ -42,7 +42,7 @@ class Tape:
         written: Ids of tensors that were changed in place.
         names: The modules' names.
         weights: The layer that owns each weight, by id; None for one that two modules share.
-        own: The path of each other parameter and buffer that has no labels yet, by id.
+        paths: The path of each other parameter and buffer, by id; None once it has labels.
         unseen: Whether a tensor came up that no function returned, e.g. out of a compiled function.
     """
 
@@ -56,6 +56,7 @@ class Tape:
         self.unknown: Counter[str] = Counter()
         self.fixed = fixed
         self.relied: set[Attribute] = set()
+
         self.running: list[nn.Module] = []
         self.made_by: dict[int, str] = {}
         self.reads: Counter[int] = Counter()
@@ -66,7 +67,7 @@ class Tape:
         self._labelled: dict[int, Labelled] = {}
         self._touched: dict[str, str] = {}
         self.unseen = False
-        self.weights, self.own = owners_of(model)
+        self.weights, self.paths = owners_of(model)
 
     def labelled(self, tensor: Any) -> Labelled | None:
         """Returns a tensor's labels, or None if it carries none.
@@ -75,9 +76,9 @@ class Tape:
         own when it is first asked for: it may hold a value for each channel.
         """
         item = self._labelled.get(id(tensor))
-        name = self.own.get(id(tensor))
+        name = self.paths.get(id(tensor))
         if item is None and name is not None:
-            self.own[id(tensor)] = None
+            self.paths[id(tensor)] = None
             dims = [dim for dim, size in enumerate(tensor.shape) if size > 1]
             if len(dims) == 1:
                 kind = "Parameter" if isinstance(tensor, nn.Parameter) else "Buffer"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -33,9 +34,10 @@ def quiet(model: nn.Module) -> Iterator[None]:
     that batch norms keep their statistics and dropout does nothing.
     """
     before = {module: dict(vars(module)) for module in model.modules()}
-    lists = [(value, list(value)) for own in before.values() for value in own.values() if type(value) is list]
+    lists = [(value, list(value)) for state in before.values() for value in state.values() if type(value) is list]
     registered = [(module._buffers, dict(module._buffers)) for module in before]
     values = [(buffer, buffer.clone()) for buffer in model.buffers()]
+
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
         for module in before:
@@ -43,15 +45,16 @@ def quiet(model: nn.Module) -> Iterator[None]:
             vars(module).pop("_compiled_call_impl", None)  # of model.compile(): the class has None
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
             yield
+
     finally:
         for module, attributes in before.items():
             vars(module).clear()
             vars(module).update(attributes)
         for value, items in lists:
             value[:] = items
-        for own, saved in registered:
-            own.clear()
-            own.update(saved)
+        for buffers, saved in registered:
+            buffers.clear()
+            buffers.update(saved)
         for buffer, numbers in values:
             buffer.data.copy_(numbers)
 
@@ -87,19 +90,24 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int | S
         given = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
         wanted = (*wanted[:2], *(math.ceil(side / wanted[-1]) * wanted[-1] for side in given))
         image = torch.zeros(image_shape(model, 2), device=parameter.device, dtype=parameter.dtype)
+
     one = image.new_zeros(()).expand(1, *wanted[1:])
     found = deployed(model, one)
     with quiet(model):
         tape = _follow(model, image)
         cells = {name: record.cells // len(image) for name, record in tape.records.items() if record.cells}
-        growth = math.prod(wanted[2:]) / math.prod(image.shape[2:])
-        if growth != 1:
+        if one.shape[2:] != image.shape[2:]:
             known = found is not None and found.cells.keys() >= cells.keys() & found.names
-            at_wanted = None if known else cells_at(model, cells, one)
-            cells = at_wanted or {name: round(own * growth) if own > 1 else 1 for name, own in cells.items()}
+            cells = (None if known else cells_at(model, cells, one)) or _scaled(cells, image, one)
         channel_map = _channel_map(model, tape, cells)
         channel_map = replace(channel_map, blocks=residual_blocks(model, tape, channel_map))
     return _as_deployed(model, channel_map, found) if found else channel_map
+
+
+def _scaled(cells: dict[str, int], image: torch.Tensor, wanted: torch.Tensor) -> dict[str, int]:
+    """Returns how often weights are used on an image of another size, as if all uses grew with its area."""
+    growth = math.prod(wanted.shape[2:]) / math.prod(image.shape[2:])
+    return {name: round(count * growth) if count > 1 else 1 for name, count in cells.items()}
 
 
 def _as_deployed(model: nn.Module, channel_map: ChannelMap, found: Deployed) -> ChannelMap:
@@ -130,6 +138,7 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tape:
         except Mistaken:
             fixed |= _alike(model, tape.mistakes()) | tape.equations.valued
             continue
+
         for tensor in stored_in(tape.names):
             if item := tape.labelled(tensor):
                 tape.union.pin(item.labels, "kept in an attribute")
@@ -137,6 +146,7 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tape:
         for labels in read_by_dormant(model, tape.inputs_of):
             tape.union.pin(labels, "may be read by a layer that did not run")
         tape.finish(tensors_in(output, SHAPE_ONLY_OUTPUTS), tensors_in(output))
+
         if not tape.mistakes():
             tape.balances += pairs
             stored = {key: value for key, value in tape.widths.items() if key not in tape.equations.used}
@@ -149,14 +159,14 @@ def _alike(model: nn.Module, attributes: set[Attribute]) -> set[Attribute]:
     """Returns these attributes and their like in modules of the same class, whose code does the same with them."""
     modules = dict(model.named_modules())
     found = set(attributes)
-    for own in attributes:
+    for attribute in attributes:
         for name, module in modules.items():
-            if type(module) is type(modules[own.module]) and not isinstance(module, LAYER_TYPES):
-                value = vars(module).get(own.name)
-                if own.index is not None:
-                    value = value[own.index] if isinstance(value, (list, tuple)) and len(value) > own.index else None
+            if type(module) is type(modules[attribute.module]) and not isinstance(module, LAYER_TYPES):
+                value, index = vars(module).get(attribute.name), attribute.index
+                if index is not None:
+                    value = value[index] if isinstance(value, (list, tuple)) and len(value) > index else None
                 if isinstance(value, int):
-                    found.add(replace(own, module=name, value=int.__index__(value)))
+                    found.add(replace(attribute, module=name, value=int.__index__(value)))
     return found
 
 
@@ -164,21 +174,12 @@ def _channel_map(model: nn.Module, tape: Tape, cells: dict[str, int]) -> Channel
     """Turns what a run noted into a `ChannelMap`."""
     group_of, channels, pinned = tape.union.groups()
     output_tensor = {name: tensor_id for tensor_id, name in tape.made_by.items()}
-    layers = {}
-    for name, record in tape.records.items():
-        if record.module is None and all(g in pinned or not channels[g] for g in group_of[record.outputs]):
-            continue  # a parameter that stays as it is
-        layers[name] = Layer(
-            name=name,
-            kind=record.kind,
-            inputs=group_of[record.inputs],
-            outputs=group_of[record.outputs],
-            conv_groups=getattr(record.module, "groups", 1),
-            kernel_cells=math.prod(getattr(record.module, "kernel_size", (1,))),
-            cells=cells.get(name, 1),
-            bias=getattr(record.module, "bias", None) is not None,
-            norm=record.norm if _alone(tape, record, output_tensor.get(name)) else None,
-        )
+    layers = {
+        name: _layer(tape, name, group_of, cells.get(name, 1), output_tensor.get(name))
+        for name, record in tape.records.items()
+        if record.module is not None or any(g not in pinned and channels[g] for g in group_of[record.outputs])
+    }  # all others are parameters that stay as they are
+
     counted = sum(parameter.numel() for name in layers for parameter in _parameters(model, name))
     known = {part.tobytes() for layer in layers.values() for part in (layer.inputs, layer.outputs)}
     parts = {part.tobytes(): part for labels in tape.parts.values() if (part := group_of[labels]).size}
@@ -193,6 +194,30 @@ def _channel_map(model: nn.Module, tape: Tape, cells: dict[str, int]) -> Channel
         parts=tuple(  # a pinned channel is there in any case
             part for key, part in parts.items() if key not in known and pinned.keys().isdisjoint(part.tolist())
         ),
+    )
+
+
+def _layer(tape: Tape, name: str, group_of: np.ndarray, cells: int, output: int | None) -> Layer:
+    """Returns a layer that a run noted, with the groups of its labels.
+
+    Args:
+        tape: The notes of the run.
+        name: The layer's name.
+        group_of: The group of each label, of shape (labels,).
+        cells: How often its weights are used for one image.
+        output: The id of the tensor that it returned last.
+    """
+    record = tape.records[name]
+    return Layer(
+        name=name,
+        kind=record.kind,
+        inputs=group_of[record.inputs],
+        outputs=group_of[record.outputs],
+        conv_groups=getattr(record.module, "groups", 1),
+        kernel_cells=math.prod(getattr(record.module, "kernel_size", (1,))),
+        cells=cells,
+        bias=getattr(record.module, "bias", None) is not None,
+        norm=record.norm if _alone(tape, record, output) else None,
     )
 
 

@@ -60,8 +60,8 @@ class Call:
     @property
     def writes(self) -> bool:
         """Whether the function changes the values of its first argument."""
-        own = self.short_name
-        named = own in ("__setitem__", "__set__") or own.startswith("__i") or (own[-1:] == "_" and own[-2:] != "__")
+        name = self.short_name
+        named = name in ("__setitem__", "__set__") or name.startswith("__i") or (name[-1:] == "_" and name[-2:] != "__")
         return named or (
             self.in_place and (self.kwargs.get("inplace") is True or any(value is True for value in self.args[1:]))
         )

@@ -32,6 +32,7 @@ def contract(tape: Tape, operands: Sequence[tuple[Tensor, str]], result: Tensor,
             letter = places[item.dim]
             letters.setdefault(letter, []).append(item.labels)
             silent |= {letter} if item.silent else set()
+
     put = None
     for letter, vectors in letters.items():
         width = max(len(labels) for labels in vectors)
@@ -40,6 +41,7 @@ def contract(tape: Tape, operands: Sequence[tuple[Tensor, str]], result: Tensor,
             for tensor, places, item in items
             if letter in places
         )
+
         equal = [labels for labels in vectors if len(labels) == width]
         tape.union.unite_all(equal)
         loud = letter not in out and letter not in silent
@@ -49,6 +51,7 @@ def contract(tape: Tape, operands: Sequence[tuple[Tensor, str]], result: Tensor,
                 tape.union.pin(labels, "tied to a constant" if constant else "several dimensions of channels")
         elif letter in out:
             put = letter
+
     if put:
         return tape.put(result, out.index(put), letters[put][0], silent=put in silent)
     return True

@@ -78,14 +78,16 @@ def _unite(tape: Tape, call: Call, operands: list[Tensor], result: Any, zero: An
     places = {item.dim + result.ndim - item.tensor.ndim for item in items}
     if len(places) != 1 or min(places) < 0:
         return False
+
     dim = places.pop()
     width = result.shape[dim]
     wide = [item.labels for item in items if len(item.labels) == width]
     silent = zero(items)
     for operand in operands:  # a constant with a number for each channel cannot be cut
-        own = dim - result.ndim + operand.ndim
-        if tape.labelled(operand) is None and own >= 0 and operand.shape[own] == width > 1:
+        place = dim - result.ndim + operand.ndim
+        if tape.labelled(operand) is None and place >= 0 and operand.shape[place] == width > 1:
             return False
+
     for item in items:
         if len(item.labels) < width:  # one channel that reaches every other
             tape.union.pin(item.labels, "broadcast over channels")
@@ -135,7 +137,11 @@ def variants(*names: str) -> list[Any]:
     """Returns all functions of torch with these names: of `torch`, of `Tensor`, of `functional`, and in place."""
     places = (torch, Tensor, F)
     return [
-        getattr(place, own) for name in names for own in (name, f"{name}_") for place in places if hasattr(place, own)
+        getattr(place, variant)
+        for name in names
+        for variant in (name, f"{name}_")
+        for place in places
+        if hasattr(place, variant)
     ]
 
 

@@ -68,8 +68,8 @@ def cat(tape: Tape, call: Call) -> bool:
     silent = all(item.silent for item in items if item)
     if call.short_name == "stack":
         labels = torch.stack([element_labels(tape, tensor) for tensor in tensors], dim)
-        own = {item.dim + (item.dim >= dim % call.result.ndim) for item in items if item}
-        return _joined(tape, call, labels, own, silent)
+        dims = {item.dim + (item.dim >= dim % call.result.ndim) for item in items if item}
+        return _joined(tape, call, labels, dims, silent)
     if all(item is not None and item.dim == dim % call.result.ndim for item in items):
         joined = np.concatenate([item.labels for item in items if item])
         return tape.put(call.result, dim % call.result.ndim, joined, silent=silent)

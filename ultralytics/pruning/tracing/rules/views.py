@@ -157,15 +157,15 @@ def getitem(tape: Tape, call: Call) -> bool:
         before = item.labels[:number] if number >= 0 else item.labels[number:]
         if len(before) and (symbols_of(bound) or not is_stop or len(before) < len(item.labels)):
             tape.equations.equate(bound if number >= 0 else -bound, before)
-    others = [own for number, own in enumerate(index) if number != place]
-    tape.equations.use([symbol for own in _bounds(others) for symbol in symbols_of(own)])
-    plain = tuple(own.cpu() if isinstance(own, Tensor) else own for own in index)
+    others = [part for number, part in enumerate(index) if number != place]
+    tape.equations.use([symbol for bound in _bounds(others) for symbol in symbols_of(bound)])
+    plain = tuple(part.cpu() if isinstance(part, Tensor) else part for part in index)
     spread(tape, call.result, element_labels(tape, tensor)[plain], silent=item.silent)
     return True
 
 
 def _bounds(index: Sequence[Any]) -> list[Any]:
-    return [bound for own in index for bound in ((own.start, own.stop) if isinstance(own, slice) else (own,))]
+    return [bound for part in index for bound in ((part.start, part.stop) if isinstance(part, slice) else (part,))]
 
 
 def _index_at(tensor: Tensor, index: tuple, dim: int) -> tuple[int | None, Any]:
