@@ -18,7 +18,7 @@ from ultralytics.pruning.criteria.scoring import Scoring
 from ultralytics.pruning.data.sets import resolve_data
 from ultralytics.pruning.files import places
 from ultralytics.pruning.latency import Latency, LatencyModel, Runtime
-from ultralytics.pruning.latency.search import plan_for
+from ultralytics.pruning.latency.search import plan_for_latency
 from ultralytics.pruning.passes.images import Images, gradients
 from ultralytics.pruning.report import table
 
@@ -59,7 +59,7 @@ def cut(name: str, file: Path) -> dict:
             return make_plan(channel_map, scores, limits=limits, **target)
 
         latency = Latency(SPEED_UP, Runtime("onnxruntime", 1), IMGSZ, places.RUNS / "latency")
-        plan = plan_for(latency, model, channel_map, limits, make)
+        plan = plan_for_latency(latency, model, channel_map, limits, make)
         prune(model, plan, channel_map)
         save(model, file)
     return {"timed": plan.settings["latency"], "macs": plan.after.macs / plan.before.macs, "params": plan.after.params}

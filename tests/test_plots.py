@@ -19,7 +19,7 @@ from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.criteria import bn_scale
 from ultralytics.pruning.files import places
 from ultralytics.pruning.gammas import gammas_of
-from ultralytics.pruning.plots import NetworkGammas, bin_edges, count, gamma_table
+from ultralytics.pruning.plots import NetworkGammas, bin_edges, count_by_bin, gamma_table
 from ultralytics.pruning.selection.ratios import ratio_cuts, ratio_table
 
 SCRIPT = REPOSITORY / "vis-bn-weight.py"
@@ -73,7 +73,8 @@ def ink(picture: Path) -> float:
 def test_counts_by_hand() -> None:
     edges = np.array([1e-2, 1e-1, 1.0, 10.0])
     values = np.array([0, 0, 1e-9, 5e-3, 2e-2, 1e-1, 0.5, 1.0, 10.0])
-    assert count(values, edges).tolist() == [2, 3, 2, 2]  # what is below the first edge, but not zero, is in its bin
+    # What is below the first edge, but not zero, is in its bin.
+    assert count_by_bin(values, edges).tolist() == [2, 3, 2, 2]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -81,7 +82,7 @@ def test_every_value_lands_in_the_bin_that_holds_it(seed: int) -> None:
     random = np.random.default_rng(seed)
     values = 10 ** random.uniform(-9, 1.5, 500) * (random.random(500) > 0.3)
     edges = bin_edges([network(a=values)])
-    counts = count(values, edges)
+    counts = count_by_bin(values, edges)
     assert counts.sum() == 500 and counts[0] == (values == 0).sum() > 0
     for low, high, found in zip(edges[1:-1], edges[2:], counts[2:], strict=True):
         assert found == ((values >= low) & (values < high)).sum()
@@ -156,7 +157,7 @@ def test_ratios_are_what_prune_would_do() -> None:
 
 def test_the_epochs_are_columns_from_left_to_right() -> None:
     edges = plots.fixed_edges()
-    epochs = [plots.count(np.array(values), edges) for values in ([1.0, 1.0, 0.5, 0.5], [1.0, 0.5, 1e-4, 0.0])]
+    epochs = [plots.count_by_bin(np.array(values), edges) for values in ([1.0, 1.0, 0.5, 0.5], [1.0, 0.5, 1e-4, 0.0])]
     figure = plots.history_figure([3, 4], np.array(epochs), network(a=[1.0, 0.0]))
     zeros, rest = (mesh.get_array() for mesh in figure.axes[0].collections[:2])
     assert zeros.tolist() == [[0, 0.25]] and rest.sum(0).tolist() == [1, 0.75]

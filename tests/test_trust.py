@@ -69,7 +69,7 @@ def test_the_environment_trusts(variable, value, good, tmp_path, marker, monkeyp
 def test_a_process_inherits_trust(good, tmp_path, marker):
     file = hostile(good, "extra", Payload(marker), tmp_path / "mine.pt")
     code = f"from ultralytics import YOLO; YOLO({str(file)!r})"
-    with trust.given(True):
+    with trust.trusting(True):
         done = run_python("-c", code)
     assert done.returncode == 0, done.stderr
     assert marker.is_dir()

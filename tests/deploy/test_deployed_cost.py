@@ -84,7 +84,7 @@ def test_an_exported_file_holds_what_is_counted(tmp_path) -> None:
     pruned = prune_network(model, prune_ratio=0.5, imgsz=64)
     save(pruned.model, tmp_path / "best.pt", train_args={"task": "detect", "imgsz": 64})
     with release.quiet_release():
-        file = exporting.run_release(tmp_path / "best.pt", {"format": "onnx", "imgsz": 64, "device": "cpu"})
+        file = exporting.export_by_release(tmp_path / "best.pt", {"format": "onnx", "imgsz": 64, "device": "cpu"})
     graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
     sizes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.value_info}
     weights = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}

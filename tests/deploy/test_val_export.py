@@ -92,7 +92,7 @@ def exporter_gives(exported, monkeypatch):
             onnx.save(edit(onnx.load(exported)), product)
             return product
 
-        monkeypatch.setattr(exporting, "run_release", run)
+        monkeypatch.setattr(exporting, "export_by_release", run)
 
     return install
 
@@ -202,7 +202,7 @@ def test_data_reach_the_exporter_only_where_they_set_ranges(copy, digits, export
         asked.append(settings.get("data"))
         return Path(shutil.copy(exported, copied.with_suffix(".onnx")))
 
-    monkeypatch.setattr(exporting, "run_release", run)
+    monkeypatch.setattr(exporting, "export_by_release", run)
     monkeypatch.setattr(exporting.packages, "need", lambda modules, what: None)
     exporting.export(choices(copy, data=str(digits)))  # a path of this machine would stand in the ONNX
     exporting.export(choices(copy, settings={"data": str(digits), "quantize": "int8"}))

@@ -73,7 +73,7 @@ def one_weight_off(model: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize("images", [True, False])
 def test_an_onnx_that_computes_something_else_is_not_written(images, digits, tmp_path, monkeypatch, capsys) -> None:
-    export = exporting.run_release
+    export = exporting.export_by_release
 
     def wrong(weights: Path, settings: dict) -> Path:
         product = export(weights, settings)
@@ -89,7 +89,7 @@ def test_an_onnx_that_computes_something_else_is_not_written(images, digits, tmp
     assert prune(monkeypatch, capsys, *words, 0.3)[0] == 0
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert before.keys() == {"pruned.pt", "pruned.json", "pruned.onnx"}
-    monkeypatch.setattr(pruned_files, "run_release", wrong)
+    monkeypatch.setattr(pruned_files, "export_by_release", wrong)
     code, _, err = prune(monkeypatch, capsys, *words, 0.5)
     assert code == 2
     assert len(err.strip().splitlines()) == 1 and "ONNX" in err

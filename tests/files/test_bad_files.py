@@ -190,17 +190,17 @@ def test_data_that_is_elsewhere_or_none(script, word, tiny, tmp_path, refused):
 
 
 def test_good_data_is_read(tmp_path):
-    from ultralytics.pruning.data.sets import look_at, resolve_data
+    from ultralytics.pruning.data.sets import check_usable, resolve_data
 
     data_set(tmp_path)
     file = tmp_path / "data.yaml"
     for names in (["a", "b"], {"0": 1, "1": 2}, [0.5, 1.5]):
         file.write_text(yaml.safe_dump({**bad_files.CLASSES, "path": str(tmp_path), "names": names}))
         assert resolve_data(str(file), classes=2, to_train=True, task="detect") == str(file)
-    look_at(str(file), ("train", "val"), "detect")
+    check_usable(str(file), ("train", "val"), "detect")
     (tmp_path / "labelled" / "words" / "labels" / "1.txt").write_text("1 .5 .5 .5 .5\n")  # one of two is good
     file.write_text(yaml.safe_dump({**bad_files.CLASSES, "path": str(tmp_path), "train": "labelled/words/images"}))
-    look_at(str(file), ("train", "val"), "detect")
+    check_usable(str(file), ("train", "val"), "detect")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_good_data_is_read(tmp_path):
     ],
 )
 def test_data_of_other_shapes_than_the_network(task, change, said, tmp_path):
-    from ultralytics.pruning.data.sets import look_at, resolve_data
+    from ultralytics.pruning.data.sets import check_usable, resolve_data
 
     data_set(tmp_path)
     for folder in ("images", "labels"):
@@ -226,7 +226,7 @@ def test_data_of_other_shapes_than_the_network(task, change, said, tmp_path):
     file.write_text(yaml.safe_dump({**bad_files.CLASSES, "path": str(tmp_path), **change}))
     network = {"kpt_shape": [17, 3]}
     with pytest.raises(PruningError, match=said) as error:
-        look_at(resolve_data(str(file), task=task, to_train=True), ("train", "val"), task, network)
+        check_usable(resolve_data(str(file), task=task, to_train=True), ("train", "val"), task, network)
     assert str(file) in str(error.value)
 
 
@@ -243,7 +243,7 @@ CLASSIFIED = {
 
 @pytest.mark.parametrize("kind", CLASSIFIED)
 def test_folders_of_classes(kind, tmp_path):
-    from ultralytics.pruning.data.sets import look_at, resolve_data
+    from ultralytics.pruning.data.sets import check_usable, resolve_data
 
     layout = dict(CLASSIFIED[kind])
     empty, noise = layout.pop("empty", None), layout.pop("noise", None)
@@ -257,7 +257,7 @@ def test_folders_of_classes(kind, tmp_path):
                 Image.new("RGB", (32, 32)).save(tmp_path / split / name / "0.png")
     before = everything(tmp_path.parent)
     with pytest.raises(PruningError, match=r"^--data ") as error:
-        look_at(resolve_data(str(tmp_path), to_train=True, task="classify"), ("train", "val"), "classify")
+        check_usable(resolve_data(str(tmp_path), to_train=True, task="classify"), ("train", "val"), "classify")
     assert str(tmp_path) in str(error.value) and everything(tmp_path.parent) == before
 
 

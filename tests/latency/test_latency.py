@@ -174,7 +174,7 @@ def trials(monkeypatch, reached_by, wanted: float):
     monkeypatch.setattr(Latency, "model", lambda *words: None)
     monkeypatch.setattr(Runtime, "network", lambda *words: None)
     monkeypatch.setattr(search, "in_turns", lambda runs: {"before": 10.0, "after": 10.0 / reached_by(asked[-1])})
-    plan = search.plan_for(Latency(wanted, Runtime(), 32), net, channel_map, Limits(), make)
+    plan = search.plan_for_latency(Latency(wanted, Runtime(), 32), net, channel_map, Limits(), make)
     return plan, asked
 
 
@@ -188,7 +188,7 @@ def test_the_target_is_corrected_by_what_was_timed(monkeypatch) -> None:
 
 def test_between_two_trials_it_is_interpolated() -> None:
     """One trial too slow, one too fast: the next lies between them."""
-    slow, fast = (search.Trial(asked, reached, None, {}) for asked, reached in ((2.0, 1.8), (3.0, 2.2)))
+    slow, fast = (search.TimedCut(asked, reached, None, {}) for asked, reached in ((2.0, 1.8), (3.0, 2.2)))
     part = (1 / 1.8 - 1 / 2) / (1 / 1.8 - 1 / 2.2)
     assert search.next_factor(2.0, [slow, fast]) == pytest.approx(1 / (1 / 2 + part * (1 / 3 - 1 / 2)))
     assert search.next_factor(2.0, [slow]) == pytest.approx(2.0 * 2.0 / 1.8)

@@ -18,7 +18,7 @@ from ultralytics import YOLO
 from ultralytics.pruning import load
 from ultralytics.pruning.compression import work
 from ultralytics.pruning.deploy.agreement import check_agreement
-from ultralytics.pruning.deploy.exporting import run_release
+from ultralytics.pruning.deploy.exporting import export_by_release
 from ultralytics.pruning.latency import Runtime
 from ultralytics.pruning.latency.timing import in_turns
 from ultralytics.pruning.passes.images import Images, batches_for, gradients, recalibrate
@@ -113,7 +113,7 @@ def onnx(tmp_path_factory):
     """The network as an ONNX file."""
     folder = tmp_path_factory.mktemp("onnx")
     (folder / "network.pt").write_bytes(FADED_WEIGHTS.read_bytes())
-    return run_release(folder / "network.pt", {"format": "onnx", "imgsz": 64, "device": "cpu"})
+    return export_by_release(folder / "network.pt", {"format": "onnx", "imgsz": 64, "device": "cpu"})
 
 
 def passes(digits, tmp_path, onnx) -> dict:
@@ -139,7 +139,7 @@ def passes(digits, tmp_path, onnx) -> dict:
 
     def export() -> None:
         (tmp_path / "network.pt").write_bytes(FADED_WEIGHTS.read_bytes())
-        run_release(tmp_path / "network.pt", {"format": "torchscript", "imgsz": 64, "device": "cpu"})
+        export_by_release(tmp_path / "network.pt", {"format": "torchscript", "imgsz": 64, "device": "cpu"})
 
     def interrupted() -> None:
         found = gradients(load(FADED_WEIGHTS)[0], images)

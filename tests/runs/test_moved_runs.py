@@ -14,7 +14,7 @@ from ultralytics.pruning import PruningError, load
 from ultralytics.pruning.checkpoints.checkpoint import is_finished, sha256
 from ultralytics.pruning.compression.recipe import Recipe as Wanted
 from ultralytics.pruning.compression.state import State
-from ultralytics.pruning.data.sets import digest
+from ultralytics.pruning.data.sets import data_set_digest
 from ultralytics.pruning.files import places
 from ultralytics.pruning.runs.moved import relocated, run_of
 from ultralytics.pruning.selection.targets import Target
@@ -105,7 +105,9 @@ def test_where_a_noted_path_is_looked_for(tmp_path, monkeypatch):
 
 def recipe(weights: Path, data: Path, **changes) -> Wanted:
     own = {"target": Target("speed_up", 2.0), "training": {"imgsz": 64, "batch": 8}}
-    return Wanted(str(weights), sha256(weights), str(data), data_digest=digest(str(data)), **{**own, **changes})
+    return Wanted(
+        str(weights), sha256(weights), str(data), data_digest=data_set_digest(str(data)), **{**own, **changes}
+    )
 
 
 def test_a_compression_that_was_moved_is_the_same_recipe(digits, tmp_path):

@@ -16,7 +16,7 @@ from ultralytics.pruning.selection.zeros import zero_groups
 from ultralytics.pruning.sparsity import MODES, SCHEDULES, Scales, Settings
 from ultralytics.pruning.sparsity.erasing import erasable
 from ultralytics.pruning.sparsity.modes.group import shrink_groups
-from ultralytics.pruning.sparsity.modes.group_sl import spread
+from ultralytics.pruning.sparsity.modes.group_sl import relative_rates
 from ultralytics.pruning.sparsity.modes.proximal import shrink
 from ultralytics.pruning.sparsity.modes.subgradient import add_subgradient
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -180,7 +180,7 @@ def test_the_lighter_a_group_the_faster_it_decays():
     channel_map = trace(net, image(net, 16))
     norms = np.full(len(channel_map.channels), 100.0)
     norms[channel_map.layers["a.0"].outputs] = [1.0, 2.0, 3.0]
-    factors = spread(channel_map, norms)
+    factors = relative_rates(channel_map, norms)
     assert factors[channel_map.layers["a.0"].outputs] == pytest.approx([1.0, 0.25, 0.0625])
     assert (factors[~channel_map.free] == 0).all()
 

@@ -172,7 +172,7 @@ def test_sigterm_in_a_training_says_what_is_saved_and_how_to_go_on(script, run, 
     [
         ("val.py", "ultralytics.pruning.stages.measuring:run_one"),
         ("prune.py", "ultralytics.pruning.stages.pruning:write"),
-        ("export.py", "ultralytics.pruning.deploy.exporting:run_release"),
+        ("export.py", "ultralytics.pruning.deploy.exporting:export_by_release"),
         ("vis-bn-weight.py", "ultralytics.pruning.plots:overview_figure"),
         ("train-normal.py", EPOCH),
     ],

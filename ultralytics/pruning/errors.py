@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-LONGEST = 60  # characters of a wrong value that an error repeats
+LONGEST_QUOTE = 60  # characters of a wrong value that an error repeats
 
 
 class PruningError(ValueError):
@@ -45,4 +45,4 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 
 def quoted(text: str) -> str:
     """Returns a value for an error: in quotes, in one line, the beginning of a long one."""
-    return repr(text if len(text) <= LONGEST else text[:LONGEST] + "...")
+    return repr(text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "...")

@@ -16,7 +16,7 @@ from .checkpoints import checkpoint
 from .criteria.scoring import Scoring
 from .errors import NothingToRemoveError, PruningError, typed_line
 from .latency import Latency, LatencyModel
-from .latency.search import plan_for
+from .latency.search import plan_for_latency
 from .networks.wrappers import unwrapped
 from .passes.images import Images, recalibrate
 from .plans.plan import PruningPlan, plan_from
@@ -161,7 +161,7 @@ def _plan_by_timings(
         how: dict[str, Any] = {"limits": limits, "settings": settings, "latency": cost}
         return make_plan(channel_map, scores, latency_speed_up=speed_up, **how)
 
-    return plan_for(latency, model, channel_map, limits, by_model)
+    return plan_for_latency(latency, model, channel_map, limits, by_model)
 
 
 def repeat_plan(

@@ -76,7 +76,7 @@ def fixed_edges() -> np.ndarray:
     return bin_edges([])
 
 
-def count(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def count_by_bin(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Counts |gamma| per bin.
 
     Args:
@@ -135,7 +135,7 @@ def draw_histogram(axes: Axes, networks: Sequence[NetworkGammas], size: float = 
     left, right = np.array([ZERO_BIN[0], *edges[:-1]]), np.array([ZERO_BIN[1], *edges[1:]])
     for place, (network, title, colour) in enumerate(named(networks)):
         values = network.values
-        shares = count(values, edges) / len(values)
+        shares = count_by_bin(values, edges) / len(values)
         axes.bar(left, shares, right - left, align="edge", color=colour, alpha=0.45, lw=0)
         axes.stairs(shares[1:], edges, color=colour, lw=1.2)
         small = f"{np.mean(values < 1e-2):.1%} below $10^{{-2}}$, {np.mean(values == 0):.1%} exactly 0"
@@ -198,7 +198,7 @@ def draw_layers(axes: Axes, network: NetworkGammas, edges: np.ndarray, title: st
         colour: Colour of a bin that holds all channels of its column.
         size: Text size in points.
     """
-    shares = np.stack([count(values, edges) / max(len(values), 1) for values in network.layers.values()], axis=1)
+    shares = np.stack([count_by_bin(values, edges) / max(len(values), 1) for values in network.layers.values()], axis=1)
     columns = np.arange(shares.shape[1] + 1) - 0.5
     draw_shares(axes, columns, shares, edges, colour, size, "share of the layer")
     for column, values in enumerate(network.layers.values()):

@@ -45,7 +45,7 @@ def restricted() -> bool:
 
 
 @contextlib.contextmanager
-def given(trust: bool) -> Iterator[None]:
+def trusting(trust: bool) -> Iterator[None]:
     """Trusts all that is loaded inside the block, in this process and those that it starts.
 
     Args:

@@ -16,8 +16,8 @@ from ..networks.rebuild import PLANS_ATTRIBUTE
 from ..trust import restricted
 
 RESAVE = "save it again, with ultralytics.pruning.save or by training"
-TEXTS = ("data", "task", "sparsity", "optimizer")  # arguments of the training that stages read, by type
-COUNTS = ("epochs", "imgsz", "batch")
+TEXT_ARGUMENTS = ("data", "task", "sparsity", "optimizer")  # arguments of the training that stages read, by type
+NUMBER_ARGUMENTS = ("epochs", "imgsz", "batch")
 
 
 def check_arguments(content: Any, path: Any) -> None:
@@ -90,10 +90,10 @@ def _of_training(content: dict[str, Any]) -> Iterator[str]:
     for key, value in args.items():
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{key}={value} in its train_args is not finite"
-    for key in TEXTS:
+    for key in TEXT_ARGUMENTS:
         if not isinstance(args.get(key), (str, Path, list, type(None))):
             yield f"{key}={args[key]!r:.40} in its train_args is no text"
-    for key in COUNTS:
+    for key in NUMBER_ARGUMENTS:
         value = args.get(key)
         values = value if isinstance(value, (list, tuple)) else [value]
         if not all(one is None or _is_number(one) for one in values):

@@ -93,7 +93,7 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
             options.saved = lambda: f"nothing is left half-written; again with: {options.command}"
             settling.settle(options, parser._actions, options.words, parser.keys)
             options.device = choose_device(options.device)
-            with trust.given(options.trust):
+            with trust.trusting(options.trust):
                 stage(options)
     except DiskFullError as error:
         end(2, f"error: {error}; make room there ({_saved(options)})")

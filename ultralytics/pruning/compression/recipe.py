@@ -46,7 +46,7 @@ class Recipe:
         table: Timings of another machine in its place.
         teacher: Whether the original teaches.
         training: Arguments of all trainings: `imgsz`, `batch`, and what else the user said.
-        data_digest: What tells the data set from others wherever it lies (see `sets.digest`); empty if unknown.
+        data_digest: What tells the data set from others wherever it lies (`sets.data_set_digest`); empty if unknown.
         table_sha256: The same of `table`.
 
     Raises:

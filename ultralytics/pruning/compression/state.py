@@ -16,7 +16,7 @@ from ..errors import PruningError
 from ..files.locks import LOCK, alone_in  # noqa: F401  (the second for others, which look for it here)
 from ..files.places import shown
 from ..files.whole import sha256, whole_file
-from ..inputs.checks import listing, mapping, number, optional, text, whole
+from ..inputs.checks import listing, mapping, number, optional, text, whole_number
 from ..inputs.documents import brief, found_in, read_json
 from ..runs.belongings import COMPRESSION, check_own
 from ..runs.folders import has_state, put_aside, replaced_by, visible
@@ -175,7 +175,7 @@ def check_state(content: Any) -> None:
 
 def _check_size(result: Any, where: str) -> None:
     """Checks parameters and multiply-adds of the original."""
-    listing(result, where, lambda value, place: whole(value, place, 1), count=2)
+    listing(result, where, lambda value, place: whole_number(value, place, 1), count=2)
 
 
 def _check_cut(result: Any, where: str) -> None:
@@ -186,8 +186,8 @@ def _check_cut(result: Any, where: str) -> None:
     mapping(result, where, needs=("params", "macs", "faster", "limits"))
     if not isinstance(result.get("missed", False), bool):
         raise ValueError(f"'missed' in {where} is {brief(result['missed'])}, neither true nor false")
-    whole(result["params"], f"'params' in {where}", 1)
-    whole(result["macs"], f"'macs' in {where}", 1)
+    whole_number(result["params"], f"'params' in {where}", 1)
+    whole_number(result["macs"], f"'macs' in {where}", 1)
     number(result["faster"], f"'faster' in {where}", above=0)
     listing(result["limits"], f"'limits' in {where}", text)
 

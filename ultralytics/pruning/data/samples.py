@@ -19,7 +19,7 @@ from ..inputs.documents import brief, read_text
 LOOKED_AT = 32  # images of a split
 SMALLEST = 10  # pixels of a side, below which the release leaves an image out
 NEED_PLUGINS = {".heic", ".heif", ".avif", ".dng"}  # which the release may install
-BOXES = ("detect", "pose", "segment", "obb")  # tasks with a text file of labels for each image
+LABELLED_BY_TEXT = ("detect", "pose", "segment", "obb")  # tasks with a text file of labels for each image
 
 
 def check_samples(images: Iterable[Path], what: str, task: str, classes: int, keypoints: Any = None) -> None:
@@ -39,7 +39,7 @@ def check_samples(images: Iterable[Path], what: str, task: str, classes: int, ke
     for image in itertools.islice(images, LOOKED_AT):
         try:
             _check_image(image)
-            if task in BOXES:
+            if task in LABELLED_BY_TEXT:
                 _check_labels(_labels_of(image), task, classes, keypoints)
             return
         except ValueError as error:

@@ -95,7 +95,7 @@ def _look_for_images(places: Any, what: str) -> None:
     raise PruningError(f"{what} {', '.join(map(str, paths)) or 'it'}")
 
 
-def look_at(data: str, splits: Iterable[str], task: str, network: Mapping[str, Any] | None = None) -> None:
+def check_usable(data: str, splits: Iterable[str], task: str, network: Mapping[str, Any] | None = None) -> None:
     """Reads some images and labels of a data set (see `samples.py`).
 
     Args:
@@ -171,7 +171,7 @@ def names_in(data: str, task: str | None = None) -> dict[int, str]:
     return found["names"]
 
 
-def digest(data: str, task: str | None = None) -> str:
+def data_set_digest(data: str, task: str | None = None) -> str:
     """Returns what tells a data set from others wherever it lies: its entries, and its images by name and size.
 
     Args:

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from ..inputs.checks import listing, mapping, text, whole
+from ..inputs.checks import listing, mapping, text, whole_number
 from ..inputs.documents import brief
 from ..inputs.model_rows import check_keypoints
 from .images import images_in
@@ -40,14 +40,14 @@ def check_data_yaml(content: Any, task: str | None = None) -> int:
         if content.get(key) is not None:
             text(content[key], key)
     if content.get("channels") is not None:
-        whole(content["channels"], "channels", 1, 4096)
+        whole_number(content["channels"], "channels", 1, 4096)
     points = content.get("kpt_shape")
     if points is not None:
         check_keypoints(points)
     elif task == "pose":
         raise ValueError("it lacks kpt_shape, the number of keypoints, e.g. [17, 3]")
     if points is not None and content.get("flip_idx"):
-        listing(content["flip_idx"], "flip_idx", lambda i, where: whole(i, where, 0, points[0] - 1), points[0])
+        listing(content["flip_idx"], "flip_idx", lambda i, where: whole_number(i, where, 0, points[0] - 1), points[0])
     return _classes(content.get("names"), content.get("nc"))
 
 
@@ -63,7 +63,7 @@ def _classes(names: Any, count: Any) -> int:
     if names is None:
         if count is None:
             raise ValueError("it needs the keys train, val and names")
-        return whole(count, "nc", 1, MOST_CLASSES)
+        return whole_number(count, "nc", 1, MOST_CLASSES)
     if not isinstance(names, (list, dict)) or not names or len(names) > MOST_CLASSES:
         raise ValueError(f"names are {brief(names)}, not a list of 1 to {MOST_CLASSES:,} names")
     if isinstance(names, dict):
@@ -77,7 +77,7 @@ def _classes(names: Any, count: Any) -> int:
         if str(name) in first:
             raise ValueError(f"classes {first[str(name)]} and {key} have the same name, {brief(name)}")
         first[str(name)] = key
-    if count is not None and whole(count, "nc", 1, MOST_CLASSES) != len(names):
+    if count is not None and whole_number(count, "nc", 1, MOST_CLASSES) != len(names):
         raise ValueError(f"nc is {count}, but there are {len(names)} names")
     return len(names)
 

@@ -206,7 +206,7 @@ def check_raw(models: Sequence[Any], name: str, images: Sequence[Path | np.ndarr
         compared, what = share_that_differs, "maps of classes): largest share of pixels that differ"
     elif type(models[1].model.model[-1]).__name__ == "RTDETRDecoder" or run.get("nms") is False:
         compared, what = chosen_difference, "the best places): largest relative difference"
-    difference = max(compared(*raw_outputs(models, image, run)[0]) for image in images)
+    difference = max(compared(*outputs_on(models, image, run)[0]) for image in images)
     report.say(
         f"\nRaw outputs of ONNX Runtime and PyTorch on {len(images)} images ({what} {difference:.1e}, up to "
         f"{RAW_TOLERANCE:g} is allowed.\n"
@@ -239,7 +239,7 @@ def compare_on(models: Sequence[Any], image: Path, run: dict[str, Any]) -> Agree
     """Compares two models of the release on one image."""
 
     def computes_the_same() -> bool:
-        (ours, theirs), gain = raw_outputs(models, image, run)
+        (ours, theirs), gain = outputs_on(models, image, run)
         return same_outputs(ours, theirs, classes=len(models[1].names), gain=gain)
 
     ours, theirs = (predict(model, image, run).boxes.data.double().numpy() for model in models)
@@ -258,7 +258,7 @@ def predict(model: Any, image: Path | np.ndarray, run: dict[str, Any]) -> Any:
     return results[0]
 
 
-def raw_outputs(models: Sequence[Any], image: Path | np.ndarray, run: dict[str, Any]) -> tuple[list[np.ndarray], float]:
+def outputs_on(models: Sequence[Any], image: Path | np.ndarray, run: dict[str, Any]) -> tuple[list[np.ndarray], float]:
     """Returns the first output of both networks for one image, and the gain of the image's preparation."""
     outputs, gain = [], 1.0
     for model in models:

@@ -26,7 +26,7 @@ from .softmax import bins_last
 
 # What all formats take, or the release refuses by itself.
 EXPORTS_ANY = ("format", "imgsz", "device", "data", "batch", "quantize", "split", "fraction", "verbose")
-BOXES = ("nms", "conf", "iou", "max_det", "agnostic_nms")
+NMS_SETTINGS = ("nms", "conf", "iou", "max_det", "agnostic_nms")
 
 
 def export(options: argparse.Namespace) -> None:
@@ -42,7 +42,7 @@ def export(options: argparse.Namespace) -> None:
     model, content = checkpoint.load(path, trained_with_bn=False)
     check_side(options.imgsz, model)
     settings = {"format": options.format, "imgsz": options.imgsz, "device": options.device, **options.settings}
-    arguments = check_settings(settings)
+    arguments = check_export_settings(settings)
     data = settings.pop("data", options.data)
     precision = QUANTIZE_ALIASES.get(str(settings.get("quantize") or 32).lower())
     compares = settings["format"] == "onnx" and precision == 32
@@ -68,7 +68,7 @@ def export(options: argparse.Namespace) -> None:
         report.say(f"Exporting {places.shown(path)} as {settings['format']} for images of {settings['imgsz']} px ...")
         with release.quiet_release():  # it would name the temporary folder as the place of the product
             copy = Path(shutil.copy2(path, folder))
-            product = run_release(copy, settings)
+            product = export_by_release(copy, settings)
             if compares:
                 check_agreement(product, copy, images, settings)
             else:
@@ -90,7 +90,7 @@ def needed(settings: dict[str, Any], precision: Any) -> list[str]:
     return modules + list(packages.INTEGERS.get(settings["format"], ()) if precision == 8 else ())
 
 
-def check_settings(settings: dict[str, Any]) -> list[str]:
+def check_export_settings(settings: dict[str, Any]) -> list[str]:
     """Returns the settings that the release takes for the format, whose name is brought to lower case.
 
     Raises:
@@ -103,7 +103,7 @@ def check_settings(settings: dict[str, Any]) -> list[str]:
     name = settings["format"] = str(settings["format"]).lower()
     if name not in known:
         raise PruningError(f"unknown format {quoted(name)}; {hint(name, known)}")
-    if idle := [key for key in settings if key not in {*known[name], *EXPORTS_ANY, *BOXES}]:
+    if idle := [key for key in settings if key not in {*known[name], *EXPORTS_ANY, *NMS_SETTINGS}]:
         raise PruningError(f"{idle[0]}= does nothing for format {name}: leave it out")
     sides = settings["imgsz"] if isinstance(settings["imgsz"], (list, tuple)) else [settings["imgsz"]]
     if not all(isinstance(side, int) and side >= 32 for side in sides):
@@ -130,7 +130,7 @@ def comparison_images(data: str | None, trained_on: str | None, count: int, task
     images = sorted(ASSETS.glob("*.jpg"))
     if data:
         found = sets.resolve_data(data, task=task)
-        sets.look_at(found, ("val",), task or "detect")
+        sets.check_usable(found, ("val",), task or "detect")
         images = val_images(found, task)
     elif trained_on and "://" not in trained_on and (task != "classify" or Path(trained_on).is_dir()):
         try:
@@ -160,7 +160,7 @@ def val_images(data: str, task: str | None = None) -> list[Path]:
     return images
 
 
-def run_release(weights: Path, settings: dict[str, Any]) -> Path:
+def export_by_release(weights: Path, settings: dict[str, Any]) -> Path:
     """Exports by the release, beside the weights, and returns the product: a file or a folder.
 
     An ONNX file gets its box branch's softmax along the last axis, which computes the same faster.

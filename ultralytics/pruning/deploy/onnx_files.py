@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..data.yamls import MOST_CLASSES
 from ..errors import PruningError, first_line
-from ..inputs.checks import flag, listing, text, whole
+from ..inputs.checks import flag, listing, text, whole_number
 from ..inputs.documents import brief, check_plain
 from ..inputs.model_rows import check_keypoints
 from ..passes.accuracy import OTHERS
@@ -20,8 +21,8 @@ TASKS = ("detect", "segment", "pose", "obb", *OTHERS)
 NEEDED = ("task", "names", "imgsz", "batch", "stride")
 LITERALS = ("imgsz", "names", "kpt_shape", "kpt_names", "args", "end2end")  # which the release evaluates
 KNOWN = {*NEEDED, *LITERALS, "description", "author", "date", "version", "license", "docs", "head", "channels", "dla"}
-LARGEST_SIDE, MOST_IMAGES, MOST_CLASSES = 2**16, 2**16, 100_000
-LONGEST = 2**24  # characters of an entry
+LARGEST_SIDE, MOST_IMAGES = 2**16, 2**16
+LONGEST_ENTRY = 2**24  # characters of an entry
 # The nodes of a graph that read weights; all other initializers are shapes and the grid of the boxes.
 WEIGHTED_NODES = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "DequantizeLinear"}
 
@@ -88,7 +89,7 @@ def _described(about: Mapping[str, str], parameters: int) -> OnnxFile:
     Raises:
         ValueError: If an entry is not what the release writes.
     """
-    if long := [key for key, value in about.items() if len(value) > LONGEST]:
+    if long := [key for key, value in about.items() if len(value) > LONGEST_ENTRY]:
         raise ValueError(f"{brief(long[0])} is of {len(about[long[0]]):,} characters")
     if odd := [key for key in about if key not in KNOWN and (key.startswith("_") or key in _taken_names())]:
         raise ValueError(f"it has an entry {brief(odd[0])}, which the release would take for its own")
@@ -103,10 +104,10 @@ def _described(about: Mapping[str, str], parameters: int) -> OnnxFile:
         text(value, f"names[{key}]")
     if not isinstance(arguments, dict):
         raise ValueError(f"args is {brief(arguments)}, not a dict")
-    sides = listing(values["imgsz"], "imgsz", lambda value, where: whole(value, where, 1, LARGEST_SIDE), 2)
-    whole(numbers["batch"], "batch", 1, MOST_IMAGES)
-    whole(numbers["stride"], "stride", 1, LARGEST_SIDE)
-    whole(numbers.setdefault("channels", 3), "channels", 1, 4096)
+    sides = listing(values["imgsz"], "imgsz", lambda value, where: whole_number(value, where, 1, LARGEST_SIDE), 2)
+    whole_number(numbers["batch"], "batch", 1, MOST_IMAGES)
+    whole_number(numbers["stride"], "stride", 1, LARGEST_SIDE)
+    whole_number(numbers.setdefault("channels", 3), "channels", 1, 4096)
     flag(values.get("end2end", False), "end2end")
     for key in ("dynamic", "nms"):
         flag(arguments.get(key) or False, f"args[{key!r}]")

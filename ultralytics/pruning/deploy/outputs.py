@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 RAW_TOLERANCE = 1e-3  # of the largest value of an output's channel; of the pixels of a map of classes
-LEAST = 3e-4  # what a channel counts as at least: a runtime's sigmoid errs by 1e-7, however small its value
+SMALLEST_SCALE = 3e-4  # what a channel counts as at least: a runtime's sigmoid errs by 1e-7, however small its value
 TIES = 0.1  # share of the rows that equal scores may exchange
 
 
@@ -14,7 +14,7 @@ def raw_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     if ours.shape != theirs.shape:
         return float("inf")
     others = tuple(axis for axis in range(ours.ndim) if axis != 1)
-    return float((np.abs(ours - theirs).max(others) / np.abs(theirs).max(others).clip(LEAST)).max())
+    return float((np.abs(ours - theirs).max(others) / np.abs(theirs).max(others).clip(SMALLEST_SCALE)).max())
 
 
 def share_that_differs(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -35,7 +35,7 @@ def chosen_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     """
     if ours.shape != theirs.shape:
         return float("inf")
-    scale = np.abs(theirs).max((0, 1)).clip(LEAST)
+    scale = np.abs(theirs).max((0, 1)).clip(SMALLEST_SCALE)
     worst = float((np.abs(np.sort(ours[..., 4]) - np.sort(theirs[..., 4])) / scale[4]).max())
     for a, b in ((ours, theirs), (theirs, ours)):
         for one, other in zip(a / scale, b / scale, strict=True):

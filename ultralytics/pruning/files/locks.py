@@ -111,7 +111,7 @@ def join(folder: Path, *, worker: bool = False) -> Lock | None:
     try:
         return take(folder)
     except PruningError:
-        if worker and any(holder(file) in ancestors() for file in places(folder)):
+        if worker and any(holder(file) in ancestors() for file in lock_places(folder)):
             return None
         raise
 
@@ -146,7 +146,7 @@ def waiting(file: Path) -> Iterator[None]:
                     return
 
 
-def places(folder: Path) -> tuple[Path, ...]:
+def lock_places(folder: Path) -> tuple[Path, ...]:
     """Returns where the lock of a folder may lie: beside it, or in it where nothing can be written beside it."""
     beside = (folder.with_name(f".{folder.name}{LOCK}"),) if folder.name else ()
     return (*beside, folder / LOCK)
@@ -155,7 +155,7 @@ def places(folder: Path) -> tuple[Path, ...]:
 def _open(folder: Path, made: list[Path]) -> tuple[Path, int]:
     """Opens and locks the first of the places that can be written; notes the folders that it makes in `made`."""
     refused: OSError | None = None
-    for file in places(folder):
+    for file in lock_places(folder):
         try:
             for parent in reversed([file.parent, *file.parent.parents]):
                 if not parent.exists():

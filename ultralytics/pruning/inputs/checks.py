@@ -11,7 +11,7 @@ from .documents import brief
 Check = Callable[[Any, str], Any]
 
 
-def whole(value: Any, where: str, least: int = 0, most: int | None = None) -> int:
+def whole_number(value: Any, where: str, least: int = 0, most: int | None = None) -> int:
     """Returns a whole number; True and 1.0 are none."""
     if type(value) is not int or value < least or (most is not None and value > most):
         span = f"of at least {least}" if most is None else f"from {least} to {most:,}"

@@ -13,12 +13,12 @@ from typing import Any
 from torch import nn
 
 from ..trust import restricted
-from .checks import flag, listing, mapping, number, optional, whole
+from .checks import flag, listing, mapping, number, optional, whole_number
 from .documents import brief
 
 ROW = ("from", "repeats", "module", "arguments")
-LONGEST = 200  # characters of an argument
-WIDEST = 100_000  # any whole number of a yaml: widths, classes, kernels
+LONGEST_ARGUMENT = 200  # characters of an argument
+LARGEST_NUMBER = 100_000  # any whole number of a yaml: widths, classes, kernels
 MOST_REPEATS = 1_000
 MOST_ROWS = 10_000
 
@@ -35,7 +35,7 @@ def check_rows(content: Any) -> None:
     whole_ones = {"nc": 1, "channels": 1, "reg_max": 1}
     for key, least in whole_ones.items():
         if content.get(key) is not None:
-            whole(content[key], key, least, WIDEST)
+            whole_number(content[key], key, least, LARGEST_NUMBER)
     for key in ("depth_multiple", "width_multiple"):
         if key in content:
             number(content[key], key, above=0, most=100)
@@ -67,8 +67,8 @@ def check_keypoints(shape: Any) -> None:
         ValueError: If it is none.
     """
     points, numbers = listing(shape, "kpt_shape", count=2)
-    whole(points, "kpt_shape[0]", 1, 10_000)
-    whole(numbers, "kpt_shape[1]", 2, 3)
+    whole_number(points, "kpt_shape[0]", 1, 10_000)
+    whole_number(numbers, "kpt_shape[1]", 2, 3)
 
 
 def module_of(name: Any) -> type[nn.Module]:
@@ -115,7 +115,7 @@ def _check_row(row: Any, i: int) -> None:
         before = i if i else 1  # the first row reads the image
         if type(source) is not int or not -before <= source < i or (i == 0 and source != -1):
             raise ValueError(f"{where} reads from {brief(source)}, not from one of the {i} rows before it, or -1")
-    whole(repeats, f"the repeats of {where}", 1, MOST_REPEATS)
+    whole_number(repeats, f"the repeats of {where}", 1, MOST_REPEATS)
     try:
         module_of(name)
     except ValueError as error:
@@ -131,12 +131,12 @@ def _check_arguments(value: Any, where: str) -> None:
         for part in value.values() if isinstance(value, dict) else value:
             _check_arguments(part, where)
     elif type(value) in {int, float}:
-        number(value, f"a number in {where}", least=-WIDEST, most=WIDEST)
+        number(value, f"a number in {where}", least=-LARGEST_NUMBER, most=LARGEST_NUMBER)
     elif isinstance(value, str):
-        if len(value) > LONGEST:
+        if len(value) > LONGEST_ARGUMENT:
             raise ValueError(f"{brief(value)} is too long for an argument ({where})")
         if type(found := _evaluated(value)) in {int, float}:
-            number(found, f"{brief(value)} in {where}", least=-WIDEST, most=WIDEST)
+            number(found, f"{brief(value)} in {where}", least=-LARGEST_NUMBER, most=LARGEST_NUMBER)
     elif not (value is None or isinstance(value, bool)):
         raise ValueError(f"{brief(value)} is no argument ({where})")
 

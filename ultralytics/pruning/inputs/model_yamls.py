@@ -23,9 +23,9 @@ from .layer_names import check_layers
 from .model_rows import check_rows
 
 MOST_MODULES = 100_000
-MOST_PARAMETERS = 10**9  # seven times the release's largest
-MOST_VALUES = 2**29  # of one tensor on the way of an image of 256 pixels, 2 GB
-SIDE = 256  # what the release builds a network with
+MOST_PARAMETERS_BUILT = 10**9  # seven times the release's largest
+LARGEST_TENSOR = 2**29  # values that an image of `BUILD_SIDE` may make of itself in one layer: 2 GB
+BUILD_SIDE = 256  # pixels of the image that the release runs once as it builds a network
 
 
 def is_model_yaml(name: str) -> bool:
@@ -141,11 +141,11 @@ def _counted() -> Iterator[None]:
             raise _TooLargeError(f"more than {most:,} {name}")
 
     def on_parameter(owner: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        add("parameters", parameter.numel() if parameter is not None else 0, MOST_PARAMETERS)
+        add("parameters", parameter.numel() if parameter is not None else 0, MOST_PARAMETERS_BUILT)
 
     def on_output(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.numel() > MOST_VALUES:
-            raise _TooLargeError(f"a tensor of shape {tuple(output.shape)} for an image of {SIDE} pixels")
+        if isinstance(output, torch.Tensor) and output.numel() > LARGEST_TENSOR:
+            raise _TooLargeError(f"a tensor of shape {tuple(output.shape)} for an image of {BUILD_SIDE} pixels")
 
     handles = [
         hooks.register_module_module_registration_hook(lambda *_: add("modules", 1, MOST_MODULES)),
@@ -176,7 +176,7 @@ def _build_without_memory(config: dict[str, Any], what: str) -> None:
         with quiet_release(logging.ERROR), _counted(), _activation_kept(), torch.device("meta"):
             layers, _ = parse_model(config, ch=channels, verbose=False)
             try:
-                _run(layers, torch.zeros(1, channels, SIDE, SIDE))
+                _run(layers, torch.zeros(1, channels, BUILD_SIDE, BUILD_SIDE))
                 return
             except (NotImplementedError, TypeError, AttributeError, RuntimeError) as error:
                 # What does not run without memory, or on an image alone, shows in the release's own build.

@@ -7,7 +7,7 @@ target corrected, until the factor is met (`search.py`).
 
 from .model import LatencyModel
 from .search import Latency
-from .tables import LatencyTable, measure
+from .tables import LatencyTable, time_layers
 from .timing import RUNTIMES, Runtime
 
-__all__ = ["RUNTIMES", "Latency", "LatencyModel", "LatencyTable", "Runtime", "measure"]
+__all__ = ["RUNTIMES", "Latency", "LatencyModel", "LatencyTable", "Runtime", "time_layers"]

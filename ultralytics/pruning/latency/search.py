@@ -24,10 +24,10 @@ from ..selection.wording import all_said
 from ..surgery.cut import cut
 from .model import LatencyModel
 from .shapes import Shapes, shapes_of
-from .tables import LatencyTable, cache, measure
+from .tables import LatencyTable, cache, time_layers
 from .timing import Runtime, in_turns
 
-CLOSE = 0.02  # relative difference at which the search ends
+SEARCH_TOLERANCE = 0.02  # relative difference to the wanted factor at which the search ends
 TRIALS = 8
 BY_MODEL = (Kind.MISSED, Kind.BEYOND)  # what a choice finds about the milliseconds of the model
 
@@ -74,12 +74,12 @@ class Latency:
         with contextlib.suppress(PruningError):  # not there, or damaged: measured anew
             table = LatencyTable.load(path)
         own = {**shapes, **(self.timed_as or {})}
-        if measure((shape for calls in own.values() for shape in calls), self.runtime, step, table):
+        if time_layers((shape for calls in own.values() for shape in calls), self.runtime, step, table):
             table.save(path, replace=True)
         return LatencyModel(channel_map, shapes, table, step, self.timed_as)
 
 
-def plan_for(
+def plan_for_latency(
     latency: Latency,
     network: nn.Module,
     channel_map: ChannelMap,
@@ -107,7 +107,7 @@ def plan_for(
     runtime = latency.runtime
     assert runtime is not None
     whole = runtime.network(network, latency.imgsz)
-    trials: list[Trial] = []
+    trials: list[TimedCut] = []
     with runtime.threading():
         while len(trials) < TRIALS:
             asked = next_factor(latency.speed_up, trials)
@@ -117,8 +117,8 @@ def plan_for(
             pruned = copy.deepcopy(network)
             cut(pruned, plan)
             ms = in_turns({"before": whole, "after": runtime.network(pruned, latency.imgsz)})
-            trials.append(Trial(asked, ms["before"] / ms["after"], plan, ms))
-            if trials[-1].off(latency.speed_up) <= CLOSE:
+            trials.append(TimedCut(asked, ms["before"] / ms["after"], plan, ms))
+            if trials[-1].off(latency.speed_up) <= SEARCH_TOLERANCE:
                 break
     best = min(trials, key=lambda trial: trial.off(latency.speed_up))
     return _noted(
@@ -127,7 +127,7 @@ def plan_for(
 
 
 @dataclass(frozen=True)
-class Trial:
+class TimedCut:
     """A cut and its timing.
 
     Attributes:
@@ -147,7 +147,7 @@ class Trial:
         return abs(math.log(self.reached / wanted))
 
 
-def next_factor(wanted: float, trials: Sequence[Trial]) -> float:
+def next_factor(wanted: float, trials: Sequence[TimedCut]) -> float:
     """Returns what to ask the latency model for, after some trials.
 
     It is interpolated between the nearest trials on both sides of the wanted factor, in milliseconds; that a factor of

@@ -15,14 +15,14 @@ import numpy as np
 from ..errors import PruningError
 from ..files.locks import waiting
 from ..files.whole import whole_file
-from ..inputs.checks import listing, mapping, number, text, whole
+from ..inputs.checks import listing, mapping, number, text, whole_number
 from ..inputs.documents import brief, found_in, read_json
+from ..plans.schema import WIDEST
 from .shapes import Shape
 from .timing import Runtime, milliseconds
 
-FORMAT = 1
-WIDEST = 2**24  # channels of a layer
-LONGEST = 1e9  # milliseconds of anything
+TABLE_FORMAT = 1
+MOST_MILLISECONDS = 1e9  # of anything
 VECTOR = 16  # channels that a CPU takes at once, at most
 PARTS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of a layer's width
 
@@ -54,7 +54,9 @@ class Timing:
         """
         mapping(entry, where, needs=("inputs", "outputs", "ms"))
         for side in ("inputs", "outputs"):
-            widths = listing(entry[side], f"{side} of {where}", lambda value, place: whole(value, place, 1, WIDEST))
+            widths = listing(
+                entry[side], f"{side} of {where}", lambda value, place: whole_number(value, place, 1, WIDEST)
+            )
             if not widths or any(a >= b for a, b in itertools.pairwise(widths)):
                 raise ValueError(f"{side} of {where} are {brief(widths)}: they do not ascend")
         rows = listing(entry["ms"], f"ms of {where}", count=len(entry["inputs"]))
@@ -63,7 +65,7 @@ class Timing:
             raise ValueError(f"ms of {where}: {columns} timings in a row for {len(entry['outputs'])} outputs")
 
         def milliseconds_of(value: Any, place: str) -> float:
-            return number(value, place, above=0, most=LONGEST)
+            return number(value, place, above=0, most=MOST_MILLISECONDS)
 
         for i, row in enumerate(rows):
             listing(row, f"ms of {where}[{i}]", milliseconds_of, count=columns)
@@ -105,7 +107,7 @@ class LatencyTable:
         with waiting(path):
             layers = {**self._beside(path, replace), **self.layers}
             content = {
-                "format": FORMAT,
+                "format": TABLE_FORMAT,
                 "about": self.about,
                 "fit": self.fit,
                 "layers": {
@@ -140,12 +142,12 @@ class LatencyTable:
         with found_in(f"'{path}'", "no table of latencies"):
             content = read_json(path, "it")
             mapping(content, "it", needs=("format", "about", "fit", "layers"))
-            if type(content["format"]) is not int or content["format"] != FORMAT:
-                raise ValueError(f"format {brief(content['format'])}; this version reads format {FORMAT}")
+            if type(content["format"]) is not int or content["format"] != TABLE_FORMAT:
+                raise ValueError(f"format {brief(content['format'])}; this version reads format {TABLE_FORMAT}")
             about = mapping(content["about"], "about", text, needs=("machine", "runtime", "threads"))
             constant, factor = listing(content["fit"], "fit", count=2)
-            number(constant, "fit[0]", least=-LONGEST, most=LONGEST)
-            number(factor, "fit[1]", above=0, most=LONGEST)
+            number(constant, "fit[0]", least=-MOST_MILLISECONDS, most=MOST_MILLISECONDS)
+            number(factor, "fit[1]", above=0, most=MOST_MILLISECONDS)
             if not mapping(content["layers"], "layers"):
                 raise ValueError("it has no layers")
             layers = {key: Timing.of(entry, f"layer {brief(key)}") for key, entry in content["layers"].items()}
@@ -177,7 +179,7 @@ def cache(runtime: Runtime, folder: Path) -> Path:
     return folder / f"{runtime.name}-{digest}.json"
 
 
-def measure(shapes: Iterable[Shape], runtime: Runtime, step: int, table: LatencyTable) -> bool:
+def time_layers(shapes: Iterable[Shape], runtime: Runtime, step: int, table: LatencyTable) -> bool:
     """Times the layers that a table lacks, with a progress bar.
 
     Args:

@@ -118,7 +118,7 @@ class Runtime:
 
     def network(self, model: nn.Module, imgsz: int) -> Callable[[], Any]:
         """Returns a run of a network as it would be deployed: exported, or with its batch norms fused."""
-        from ..deploy.exporting import run_release
+        from ..deploy.exporting import export_by_release
         from ..release import quiet_release
 
         _, channels, _, _ = image_shape(model, 1)
@@ -127,7 +127,7 @@ class Runtime:
             with tempfile.TemporaryDirectory(prefix="latency-") as folder, quiet_release():
                 file = Path(folder) / "network.pt"
                 checkpoint.save(copy.deepcopy(model), file)
-                run = self._session(str(run_release(file, {"format": "onnx", "imgsz": imgsz, "device": "cpu"})))
+                run = self._session(str(export_by_release(file, {"format": "onnx", "imgsz": imgsz, "device": "cpu"})))
             return lambda: run(image)
         where = self._place
         with quiet_release():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from ..inputs.checks import flag, listing, mapping, number, optional, text, whole
+from ..inputs.checks import flag, listing, mapping, number, optional, text, whole_number
 from ..inputs.documents import brief, check_plain
 
 WIDEST = 2**24  # channels of a layer
@@ -16,10 +16,10 @@ MOST_PARAMETERS = 2**50
 LAYER = ("type", "in", "out", "in_before", "out_before")
 PLAN = ("source", "settings", "cost", "seconds", "pinned", "layers")
 SETTINGS = {  # of those that a repetition reads, or that are printed
-    "imgsz": lambda value, where: whole(value, where, 1, 2**16),
+    "imgsz": lambda value, where: whole_number(value, where, 1, 2**16),
     "fold": flag,
     "zeros": flag,
-    "recalibrate": lambda value, where: whole(value, where, 0, 2**31),
+    "recalibrate": lambda value, where: whole_number(value, where, 0, 2**31),
     "criterion": text,
     "normalize": text,
     "per": optional(text),
@@ -38,7 +38,7 @@ def check_plan(data: Any) -> None:
     mapping(data, "the plan", needs=PLAN)
     mapping(data["source"], "source", text)
     mapping(data["seconds"], "seconds", lambda value, where: number(value, where, least=0))
-    mapping(data["pinned"], "pinned", whole)
+    mapping(data["pinned"], "pinned", whole_number)
     for key, value in mapping(data["settings"], "settings").items():
         if key in SETTINGS:
             SETTINGS[key](value, f"settings[{brief(key)}]")
@@ -65,7 +65,7 @@ def _check_cost(value: Any) -> None:
         if set(cost) - {"params", "macs", "training_only"}:
             raise ValueError(f"cost {when} is {brief(cost)}, more than params, macs and training_only")
         for name in cost:
-            whole(cost[name], f"{name} {when}", 0, 2**63 - 1 if name == "macs" else MOST_PARAMETERS)
+            whole_number(cost[name], f"{name} {when}", 0, 2**63 - 1 if name == "macs" else MOST_PARAMETERS)
 
 
 def _check_layer(name: str, entry: Any, taken_out: bool) -> None:
@@ -74,7 +74,7 @@ def _check_layer(name: str, entry: Any, taken_out: bool) -> None:
     mapping(entry, where, needs=LAYER)
     text(entry["type"], f"the type of {where}")
     for side in ("in", "out"):
-        width = whole(entry[f"{side}_before"], f"{side}_before of {where}", 1, WIDEST)
+        width = whole_number(entry[f"{side}_before"], f"{side}_before of {where}", 1, WIDEST)
         kept = listing(entry[side], f"{side} of {where}")
         ascend = all(type(channel) is int and 0 <= channel < width for channel in kept) and all(
             a < b for a, b in itertools.pairwise(kept)
@@ -86,7 +86,7 @@ def _check_layer(name: str, entry: Any, taken_out: bool) -> None:
 def _check_widths(values: Any, where: str) -> None:
     """Checks the widths that attributes of a module get: `c`, or `sizes.1`, the second number of a list."""
     for attribute, width in mapping(values, where).items():
-        whole(width, f"{where}[{brief(attribute)}]", 0, WIDEST)  # 0 in a block that is taken out
+        whole_number(width, f"{where}[{brief(attribute)}]", 0, WIDEST)  # 0 in a block that is taken out
         name, dot, place = attribute.partition(".")
         is_place = place.isdecimal() and place.isascii() and len(place) < 5
         if not name.isidentifier() or name.startswith("__") or (dot and not is_place):

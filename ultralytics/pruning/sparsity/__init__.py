@@ -4,10 +4,10 @@
 `modes/` are the ways to let channels fade, `watching.py` what a person sees.
 """
 
-from .asked import SCHEDULES, TARGETS
+from .asked import SCHEDULES, TARGET_ARGUMENTS
 from .modes import DEFAULT_MODE, MODES
 from .run import SparsityRun
 from .scales import FADED, Scales
 from .settings import Settings
 
-__all__ = ["DEFAULT_MODE", "FADED", "MODES", "SCHEDULES", "TARGETS", "Scales", "Settings", "SparsityRun"]
+__all__ = ["DEFAULT_MODE", "FADED", "MODES", "SCHEDULES", "TARGET_ARGUMENTS", "Scales", "Settings", "SparsityRun"]

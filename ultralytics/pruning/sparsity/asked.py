@@ -15,7 +15,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {  # progress e / E in 0..1 -> 
     "cosine": lambda progress: 0.55 + 0.45 * math.cos(math.pi * progress),
     "ramp": lambda progress: 1 - abs(2 * progress - 1),
 }
-TARGETS = {kind.argument: name for name, kind in KINDS.items() if kind.argument}  # argument -> name of a `Target`
+# Training argument -> name of a `Target`.
+TARGET_ARGUMENTS = {kind.argument: name for name, kind in KINDS.items() if kind.argument}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import PruningError, hint
 from ..selection.limits import Limits
 from ..selection.targets import Target
-from .asked import SCHEDULES, TARGETS, Asked
+from .asked import SCHEDULES, TARGET_ARGUMENTS, Asked
 from .modes import DEFAULT_MODE, MODES, Traits
 
 
@@ -53,7 +53,7 @@ class Settings(Asked):
         Raises:
             PruningError: If they contradict each other.
         """
-        given = {name: value for name in TARGETS if (value := getattr(args, name))}
+        given = {name: value for name in TARGET_ARGUMENTS if (value := getattr(args, name))}
         if len(given) > 1:
             raise PruningError("target_speed_up and target_sparsity: one target is enough, leave out one of both")
         needs_target = args.sparsity in MODES and MODES[args.sparsity].needs_target
@@ -67,6 +67,6 @@ class Settings(Asked):
             sr=args.sr,
             sr_bias=args.sr_bias,
             schedule=args.sr_schedule,
-            target=next((Target(TARGETS[name], value) for name, value in given.items()), None),
+            target=next((Target(TARGET_ARGUMENTS[name], value) for name, value in given.items()), None),
             limits=Limits(round_to=args.round_to),
         )

@@ -48,11 +48,11 @@ class History:
             scales: The gammas.
             folder: The run's folder.
         """
-        from ..plots import count, fixed_edges
+        from ..plots import count_by_bin, fixed_edges
 
         edges = fixed_edges()
         values = scales.prunable().cpu().double().numpy().clip(max=edges[-1])
-        epoch = Epoch(number, float(np.mean(values < FADED)), strength, tuple(count(values, edges).tolist()))
+        epoch = Epoch(number, float(np.mean(values < FADED)), strength, tuple(count_by_bin(values, edges).tolist()))
         self.epochs = [*(other for other in self.epochs if other.number < number), epoch]  # an epoch may be run again
         self._write(epoch, scales, folder)
 

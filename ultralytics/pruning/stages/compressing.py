@@ -19,7 +19,7 @@ from ..compression.recipe import SCHEMES, Recipe
 from ..compression.run import compress
 from ..criteria import CRITERIA
 from ..criteria.scoring import Scoring
-from ..data.sets import digest, look_at, names_in, resolve_data
+from ..data.sets import check_usable, data_set_digest, names_in, resolve_data
 from ..errors import PruningError
 from ..files import places
 from ..files.places import located, run_folder, shown
@@ -173,7 +173,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     data = resolve_data(options.data, classes=classes, to_train=True, task=model.task)
     if classes:
         check_order(model, names_in(data, model.task), options.data)
-    look_at(data, ("train", "val"), model.task, model.yaml)
+    check_usable(data, ("train", "val"), model.task, model.yaml)
     if unread and scheme == "steered":
         raise PruningError(
             f"--{unread[0].replace('_', '-')} needs --scheme stepwise; the steered one scores by gradients"
@@ -208,7 +208,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         runtime=latency.runtime if latency else None,
         table=str(latency.table.resolve()) if latency and latency.table else None,
         table_sha256=checkpoint.sha256(latency.table) if latency and latency.table and latency.table.is_file() else "",
-        data_digest=digest(data, model.task),
+        data_digest=data_set_digest(data, model.task),
         teacher=teacher,
         training={
             "imgsz": options.imgsz,

@@ -13,7 +13,7 @@ import numpy as np
 from .. import packages
 from ..errors import PruningError
 from ..files.places import shown, write_folder
-from ..latency import LatencyModel, LatencyTable, Runtime, measure
+from ..latency import LatencyModel, LatencyTable, Runtime, time_layers
 from ..latency.shapes import shapes_of
 from ..latency.timing import in_turns
 from ..pipeline import traced
@@ -91,7 +91,7 @@ def timed(model: Any, imgsz: int, runtime: Runtime, step: int) -> tuple[LatencyT
     scores = np.random.default_rng(0).random(len(channel_map.channels))
     choose(channel_map, scores, Target("prune_ratio", 0.0), Limits(round_to=step))  # refuses a step that is too large
     timings = LatencyTable(runtime.about())
-    measure((shape for calls in shapes.values() for shape in calls), runtime, step, timings)
+    time_layers((shape for calls in shapes.values() for shape in calls), runtime, step, timings)
     sums = LatencyModel(channel_map, shapes, timings, step)
     runs, predicted = {"dense": runtime.network(model, imgsz)}, {"dense": sums(np.ones(len(scores), dtype=bool))}
     for speed_up in SPEED_UPS:

@@ -175,9 +175,9 @@ def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
         names = check(file, split=split)["names"]
     except Exception as error:  # whatever its checks raise
         raise PruningError(f"--data {data}: {first_line(error)}") from error
-    sets.look_at(file, (split,), rows[0].task)
+    sets.check_usable(file, (split,), rows[0].task)
     for row in rows:
-        sets.look_at(file, (), row.task, row.shapes)
+        sets.check_usable(file, (), row.task, row.shapes)
     for row in rows:
         found = 1 if row.single_cls else len(names)
         if row.classes != found:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..checkpoints import checkpoint
 from ..deploy.agreement import check_written
-from ..deploy.exporting import comparison_images, run_release
+from ..deploy.exporting import comparison_images, export_by_release
 from ..errors import PruningError
 from ..files.places import shown
 from ..files.whole import naming_the_disk, temporary_folder
@@ -73,7 +73,7 @@ def write(
             say(f"Exporting to ONNX at {pixels(result.plan.settings['imgsz'])} pixels ...")
             with quiet_release():
                 settings = {"format": "onnx", "imgsz": result.plan.settings["imgsz"], "device": "cpu"}
-                product = run_release(temporary / "pruned.pt", settings)
+                product = export_by_release(temporary / "pruned.pt", settings)
                 check_written(product, temporary / "pruned.pt", images, settings)
         made = sorted(temporary.iterdir(), key=lambda file: file.suffix == ".pt")  # the .pt, which is read on, last
         if not onnx:

@@ -13,7 +13,7 @@ from ..checkpoints import checkpoint
 from ..command_line import options as shared
 from ..command_line.settings import IMAGES, VALIDATION
 from ..criteria import CRITERIA
-from ..data.sets import look_at, names_in, resolve_data
+from ..data.sets import check_usable, names_in, resolve_data
 from ..errors import PruningError
 from ..files.locks import alone_in
 from ..files.places import located, shown, write_folder
@@ -71,7 +71,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     wanted = options.data or ("coco.yaml" if options.val else None)
     data = resolve_data(wanted, classes=classes, task=model.task) if wanted else None
     if data:
-        look_at(data, ("train", "val"), model.task, model.yaml)
+        check_usable(data, ("train", "val"), model.task, model.yaml)
     if data and classes:
         check_order(model, names_in(data, model.task), str(options.data))
     statistics = shared.statistics(options, data, imgsz)

@@ -16,7 +16,7 @@ from ..selection.limits import DEFAULT_ROUND_TO, Limits
 from ..selection.reach import check_reach
 from ..selection.targets import Target
 from ..selection.zeros import LEAST_SHARE, share_at_zero
-from ..sparsity import DEFAULT_MODE, FADED, MODES, TARGETS, Scales, Settings
+from ..sparsity import DEFAULT_MODE, FADED, MODES, TARGET_ARGUMENTS, Scales, Settings
 from ..tracing.trace import trace
 
 
@@ -40,7 +40,7 @@ def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
     more: dict[str, Any] = {}
     strength = MODES.get(settings.get("sparsity") or DEFAULT_MODE, MODES[DEFAULT_MODE]).default_strength
-    if strength and not any(name in settings for name in ("sr", *TARGETS)):
+    if strength and not any(name in settings for name in ("sr", *TARGET_ARGUMENTS)):
         more = {"sr": strength(settings["epochs"])}
     if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
         raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")

@@ -18,7 +18,7 @@ from ..command_line import kinds
 from ..command_line.entry import Parser
 from ..command_line.settings import check_settings
 from ..cost import cost_of
-from ..data.sets import look_at, names_in, resolve_data
+from ..data.sets import check_usable, names_in, resolve_data
 from ..errors import PruningError, first_line
 from ..files import places
 from ..files.locks import alone_in
@@ -188,7 +188,7 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
         if stage.sparsity:
             check_target(network, settings)
     settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, to_train=True, task=task)
-    look_at(settings["data"], ("train", "val"), task, kept)
+    check_usable(settings["data"], ("train", "val"), task, kept)
     if network is not None and settings.get("finetune") and not settings.get("single_cls"):
         adopt, by_name = settings.get("classes_from") == "data", settings.get("cls_remap") is not False
         check_classes(network, names_in(settings["data"], task), adopt=adopt, by_name=by_name)

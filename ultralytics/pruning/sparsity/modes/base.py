@@ -79,7 +79,7 @@ class Mode(Protocol):
         return ()
 
 
-def whole(channel_map: ChannelMap, model: nn.Module, scales: Scales) -> np.ndarray:
+def not_frozen(channel_map: ChannelMap, model: nn.Module, scales: Scales) -> np.ndarray:
     """Returns the groups none of whose gammas is frozen, bool of shape (G,)."""
     return scales.whole
 
@@ -111,7 +111,7 @@ class Traits:
     fades_betas: bool = False
     in_gradients: bool = False
     least_epochs: int = 1
-    eligible: Callable[[ChannelMap, nn.Module, Scales], np.ndarray] = whole
+    eligible: Callable[[ChannelMap, nn.Module, Scales], np.ndarray] = not_frozen
     cut_by: tuple[tuple[str, ...], str] | None = None
 
 

@@ -16,7 +16,7 @@ from .decay import Decay
 ALPHA = 4.0  # the least important group of a layer decays 2^ALPHA times as fast as the most important
 
 
-def spread(channel_map: ChannelMap, norms: np.ndarray) -> np.ndarray:
+def relative_rates(channel_map: ChannelMap, norms: np.ndarray) -> np.ndarray:
     """Returns how fast each group decays, relative to the least important of its layer, float64 of shape (G,).
 
     2^(-ALPHA * (I - I_min) / (I_max - I_min)), I the norm of a group and I_min, I_max those of its layer. A group that
@@ -44,7 +44,7 @@ class GroupSL(Decay):
     def epoch_starts(self, epoch: int, epochs: int) -> None:
         """Sets the rates of an epoch, counted from 0."""
         self.strength = self._asked.strength(epoch, epochs)
-        self._decay_by(self.strength * spread(self._map, group_norm(self._map, self._model)))
+        self._decay_by(self.strength * relative_rates(self._map, group_norm(self._map, self._model)))
 
     def findings(self, ending: Ending) -> tuple[str, ...]:
         """Says in words that it was too weak, and what to try."""
