@@ -29,8 +29,8 @@ class Criterion:
     Attributes:
         values: What it computes for each group, float64 of shape (G,).
         about: One line for a person.
-        normalize: What makes layers comparable by default, a key of `NORMALIZERS`: as its paper has it, and `mean`
-            where that compares the channels of one layer only (`l1`, `l2`, `fpgm`).
+        normalize: What makes layers comparable by default, a key of `NORMALIZERS`: as its paper does, and `mean` where
+            that compares only channels of one layer (`l1`, `l2`, `fpgm`).
         needs: What it reads besides the structure: `scales` of batch norms, `images`, or nothing in particular.
     """
 
@@ -53,9 +53,9 @@ class Criterion:
         Args:
             channel_map: The traced network.
             model: The network.
-            gradients: The loss' gradients on batches of training images, by parameter name, for criteria that need
+            gradients: Gradients of the loss on batches of training images, by parameter name, for criteria that need
                 images (see `images.gradients`).
-            normalize: What makes layers comparable; the criterion's own by default.
+            normalize: What makes layers comparable; by default what the criterion names.
             per_multiply_add: Whether a score is divided by the multiply-adds that its group costs.
 
         Returns:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap
 from ..gammas import all_gammas
-from .members import Members, columns, filter_layers, own_parameters, rows, to_itself
+from .members import Members, columns, filter_layers, parameters_of, rows, to_itself
 
 
 def random(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
@@ -69,10 +69,10 @@ def bn_scale(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
 
 
 def bn_norm(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
-    """Norm sqrt(sum gamma^2) over a group's batch-norm channels: a group counts the more the more layers share it.
+    """Norm sqrt(sum gamma^2) over a group's batch-norm channels: the more layers share a group, the more it counts.
 
-    Source: the group lasso over the scales of arXiv 1708.06519, section 3, as arXiv 2301.12900 has it in its section
-    3.3 for whole groups.
+    Source: the group lasso over the scales of arXiv 1708.06519, section 3, as arXiv 2301.12900 applies it to whole
+    groups in its section 3.3.
     """
     return np.sqrt(_gammas(channel_map, model, power=2).sum())
 
@@ -86,10 +86,10 @@ def _gammas(channel_map: ChannelMap, model: nn.Module, power: int = 1) -> Member
 
 
 def group_norm(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
-    """Norm sqrt(sum w^2) over all weights w of a group: its filters, its gammas, what its readers multiply it by.
+    """Norm sqrt(sum w^2) over all weights w of a group: its filters, its gammas, what its consumers multiply it by.
 
-    Biases and betas do not count. The order within a layer is that of the paper's sum of squares. Between layers the
-    paper divides by the mean of the N largest of the layer; `mean`, as in its authors' library, by that of all.
+    Biases and betas do not count. The order within a layer is that of the paper's sum of squares. To compare layers,
+    the paper divides by the mean of the N largest of the layer; `mean`, as in its authors' library, by that of all.
 
     Source: DepGraph: Towards Any Structural Pruning, arXiv 2301.12900, section 3.3.
     """
@@ -114,7 +114,7 @@ def over_groups(channel_map: ChannelMap, model: nn.Module, each, *, biases: bool
     """
     members = Members(channel_map)
     for layer in channel_map.layers.values():
-        for name, parameter in own_parameters(layer, model).items():
+        for name, parameter in parameters_of(layer, model).items():
             if not isinstance(parameter, nn.Parameter) or (name.endswith(".bias") and not biases):
                 continue
             values = each(name, parameter)

@@ -38,8 +38,8 @@ def filter_layers(channel_map: ChannelMap) -> Iterator[Layer]:
     return (layer for layer in channel_map.layers.values() if layer.has_filters)
 
 
-def own_parameters(layer: Layer, model: nn.Module) -> dict[str, Tensor]:
-    """Returns what belongs to a layer by its name in the model: its weight and bias, or the parameter that it is."""
+def parameters_of(layer: Layer, model: nn.Module) -> dict[str, Tensor]:
+    """Returns the parameters of a layer by name in the model: its weight and bias, or the parameter that it is."""
     owner, _, last = layer.name.rpartition(".")
     found: Any = getattr(model.get_submodule(owner), last)
     if not isinstance(found, nn.Module):

@@ -1,4 +1,4 @@
-"""What makes the scores of different layers comparable: each layer's are divided by something of that layer."""
+"""What makes the scores of different layers comparable: each layer's are divided by a quantity of that layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _over(values: np.ndarray, by: np.ndarray | float) -> np.ndarray:
 def lamp(values: np.ndarray) -> np.ndarray:
     """Divides each value by the sum of those of its layer that are not smaller, itself included.
 
-    The paper orders equal ones by their place; here they score alike.
+    The paper orders equal values by their position; here they score alike.
 
     Source: Layer-adaptive Sparsity for the Magnitude-based Pruning, arXiv 2010.07611.
     """

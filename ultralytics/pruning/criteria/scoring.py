@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap
 from ..errors import PruningError, hint
+from ..gammas import all_gammas
 from ..networks.wrappers import unwrapped
 from . import CRITERIA, NORMALIZERS
 
@@ -23,7 +24,7 @@ class Scoring:
 
     Attributes:
         criterion: A key of `CRITERIA`.
-        normalize: A key of `NORMALIZERS`; the criterion's own if None.
+        normalize: A key of `NORMALIZERS`; None for that of the criterion.
         per: `multiply-add`: the score is divided by what a group costs; None: it is not.
         gradients: From a network to the gradients of its loss on batches of training images, for criteria that need
             images (see `images.gradients`).
@@ -57,9 +58,8 @@ class Scoring:
             PruningError: If the criterion reads batch-norm scales and the network has none.
         """
         model = unwrapped(model)
-        modules = dict(model.named_modules())
         criterion = CRITERIA[self.criterion]
-        if criterion.needs == "scales" and all(modules[layer.name].weight is None for layer in channel_map.norms()):
+        if criterion.needs == "scales" and not all_gammas(channel_map, model):
             others = ", ".join(name for name, other in CRITERIA.items() if other.needs != "scales")
             raise PruningError(
                 f"the criterion {self.criterion} scores channels by their batch-norm scales, and this network has no "
@@ -71,6 +71,6 @@ class Scoring:
         )
 
     def settings(self) -> dict[str, Any]:
-        """Returns what a plan notes of it."""
+        """Returns what a plan records of it."""
         chosen = {"normalize": self.normalize or CRITERIA[self.criterion].normalize, "per": self.per}
         return {"criterion": self.criterion, **chosen}

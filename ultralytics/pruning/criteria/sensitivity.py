@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap
 from .magnitude import over_groups
-from .members import Members, own_parameters, rows
+from .members import Members, parameters_of, rows
 
 Gradients = Iterable[Mapping[str, Tensor]]  # of the loss, by parameter name, one mapping a batch
 
 
 def group_taylor(channel_map: ChannelMap, model: nn.Module, gradients: Gradients) -> np.ndarray:
-    """Squared first-order change of the loss if a group were gone, mean over batches.
+    """Squared first-order change of the loss if a group were removed, mean over batches.
 
     The change is the sum over the group's gates of gate * dL/dgate. The gates are the outputs of its batch norms, for
     which the product is gamma * dL/dgamma + beta * dL/dbeta; of a group without any, those of the layers that make it,
@@ -24,13 +24,13 @@ def group_taylor(channel_map: ChannelMap, model: nn.Module, gradients: Gradients
     Source: Importance Estimation for Neural Network Pruning, arXiv 1906.10771, equation (8).
     """
     gates = [layer for layer in channel_map.layers.values() if layer.is_norm or layer.has_filters]
-    owned = {layer.name: own_parameters(layer, model) for layer in gates}
+    parameters = {layer.name: parameters_of(layer, model) for layer in gates}
     total, batches = np.zeros(len(channel_map.channels)), 0
     known = total > 0
     for gradient in gradients:
         norms, others = Members(channel_map), Members(channel_map)
         for layer in gates:
-            for name, parameter in owned[layer.name].items():
+            for name, parameter in parameters[layer.name].items():
                 if name in gradient:
                     product = parameter.detach().cpu().double() * gradient[name].cpu().double()
                     summed = rows(layer, product).sum(1) if product.ndim > 1 else product
@@ -44,11 +44,11 @@ def group_taylor(channel_map: ChannelMap, model: nn.Module, gradients: Gradients
 def group_hessian(channel_map: ChannelMap, model: nn.Module, gradients: Gradients) -> np.ndarray:
     """Second-order change of the loss if all parameters w of a group were zero: sum w^2 h / 2.
 
-    h is the diagonal of the Hessian, approximated by the mean over batches of (dL/dw)^2, the empirical Fisher. What the
-    loss does not reach is left out.
+    h is the diagonal of the Hessian, approximated by the mean over batches of (dL/dw)^2, the empirical Fisher.
+    Parameters that the loss does not reach are left out.
 
     Source: Optimal Brain Damage (LeCun, Denker and Solla, 1989), whose saliency of a weight is w^2 h / 2; the Fisher in
-    the place of h as in arXiv 1801.05787.
+    place of h as in arXiv 1801.05787.
     """
     squares: dict[str, Tensor] = {}
     batches = 0

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..channels import ChannelMap
 from ..errors import PruningError
+from ..gammas import all_gammas
 from ..plans.findings import Finding, Kind
 from .limits import Limits
 from .repair import Repair
@@ -16,14 +17,11 @@ LEAST_SHARE = 0.01  # of the prunable channels, from which on a checkpoint count
 
 def zero_groups(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
     """Returns which free groups have gammas, all of them exactly zero, bool of shape (G,)."""
-    modules = dict(model.named_modules())
     zero, other = (np.zeros(len(channel_map.channels), dtype=bool) for _ in range(2))
-    for layer in channel_map.norms():
-        gamma = modules[layer.name].weight
-        if gamma is not None:
-            at_zero = (gamma.detach() == 0).cpu().numpy()
-            zero[layer.outputs[at_zero]] = True
-            other[layer.outputs[~at_zero]] = True
+    for gamma in all_gammas(channel_map, model).values():
+        at_zero = (gamma.parameter.detach() == 0).cpu().numpy()
+        zero[gamma.groups[at_zero]] = True
+        other[gamma.groups[~at_zero]] = True
     return zero & ~other & channel_map.free
 
 
