@@ -1,4 +1,4 @@
-"""Packages that only some work needs: looked for before it begins, and named with the line that installs them."""
+"""Packages that only some tasks need: looked for before they start, and named with the command that installs them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from .errors import PruningError
 
-# Module -> what pip calls it, where that is another name.
+# Module -> its name for pip, where that is another one.
 PIP = {
     "sklearn": "scikit-learn",
     "modelopt": "nvidia-modelopt",
@@ -27,7 +27,7 @@ PIP = {
     "quark": "amd-quark",
 }
 ONNX = ("onnx", "onnxruntime", "onnxslim")
-# What each format of the release is made by, beside what its ONNX needs where it goes by way of one.
+# The modules that make each format of the release; those for ONNX too, where it is made by way of ONNX.
 FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": ONNX,
     "openvino": ("openvino",),
@@ -49,7 +49,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "qnn": (*ONNX, "onnxruntime_qnn"),
     "xilinx": (*ONNX, "quark"),
 }
-INTEGERS: dict[str, tuple[str, ...]] = {  # and for quantize=8
+INTEGERS: dict[str, tuple[str, ...]] = {  # needed in addition for quantize=8
     "openvino": ("nncf",),
     "engine": ("modelopt",),
     "coreml": ("sklearn",),
@@ -59,19 +59,19 @@ QUANTIZED_TRAINING = ("modelopt", "huggingface_hub")
 
 
 def is_there(module: str) -> bool:
-    """Whether a module can be imported, as far as that can be told without importing it."""
+    """Whether a module can be imported, as far as one can tell without importing it."""
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # a module that was put in by hand has no spec
+    except (ImportError, ValueError):  # a module that was put into sys.modules by hand has no spec
         return False
 
 
 def need(modules: Iterable[str], what: str) -> None:
-    """Looks for the modules that some work needs.
+    """Checks that modules are installed.
 
     Args:
         modules: Their names.
-        what: What needs them, as the user said it.
+        what: What needs them, as the user named it.
 
     Raises:
         PruningError: If one is not installed.
@@ -82,13 +82,13 @@ def need(modules: Iterable[str], what: str) -> None:
 
 
 def missing_by(error: ModuleNotFoundError) -> str | None:
-    """Returns the sentence for a package that is missing all the same; None if what is missing is our own."""
+    """Returns the sentence for a package that turned out to be missing; None if it is this repository's."""
     module = (error.name or "").split(".")[0]
     return _sentence("this", [module]) if module and module != "ultralytics" else None
 
 
 def _sentence(what: str, modules: list[str]) -> str:
-    """Says what is missing and how to get it."""
+    """Says what is missing and how to install it."""
     names = [PIP.get(module, module) for module in modules]
     quoted = " and ".join(f"'{name}'" for name in names)
     packages, are = ("package", "is") if len(names) == 1 else ("packages", "are")

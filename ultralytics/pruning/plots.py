@@ -1,7 +1,7 @@
 """Pictures of the batch-norm scales (gamma), and the table that goes with them.
 
-Scales span many orders of magnitude once they fade, so every axis of |gamma| is logarithmic, with a bin of its own for
-exact zeros, which a logarithm has no place for.
+Scales span many orders of magnitude once they fade, so every axis of |gamma| is logarithmic, with a separate bin for
+exact zeros, which have no place on it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .report import table
 from .selection.ratios import RatioCut, ratio_cuts
 from .tracing.trace import trace
 
-INK, FAINT = "#333333", "#c8c8c8"  # text, lines that help the eye
+INK, FAINT = "#333333", "#c8c8c8"  # text, guide lines
 BEFORE, AFTER = "#6e6e6e", "#1764ab"
-LOWEST = -6  # power of ten at which the axis starts; what is smaller, but not zero, counts to the first bin
+LOWEST = -6  # power of ten at which the axis starts; what is smaller, but not zero, falls into the first bin
 BINS_PER_DECADE = 10
-LONGEST_TITLE = 50  # characters; of a longer one, the end is shown
+LONGEST_TITLE = 50  # characters; only the end of a longer one is shown
 ZERO_BIN = (10.0 ** (LOWEST - 0.7), 10.0 ** (LOWEST - 0.4))  # where the exact zeros are drawn
 
 
@@ -55,7 +55,7 @@ def network_gammas(path: Path, title: str) -> NetworkGammas:
     """Reads the scales of a checkpoint.
 
     Raises:
-        PruningError: If it is no checkpoint, or none of its scales can be pruned.
+        PruningError: If it is not a checkpoint, or none of its scales can be pruned.
     """
     model, content = checkpoint.load(path)
     channel_map = trace(model, imgsz=checkpoint.image_size(content))
@@ -72,7 +72,7 @@ def bin_edges(networks: Sequence[NetworkGammas]) -> np.ndarray:
 
 
 def fixed_edges() -> np.ndarray:
-    """Returns edges for any network, up to 2; larger values are to be clipped."""
+    """Returns edges for any network, up to 2; larger values must be clipped."""
     return bin_edges([])
 
 
@@ -84,14 +84,14 @@ def count_by_bin(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
         edges: Bin edges (B + 1,), ascending.
 
     Returns:
-        Counts (1 + B,): the exact zeros, then the bins; the first bin also holds what lies between zero and its edge.
+        Counts (1 + B,): the exact zeros, then the bins; the first bin also holds what lies between zero and it.
     """
     inside = np.maximum(values[values > 0], edges[0])
     return np.concatenate([[np.sum(values == 0)], np.histogram(inside, edges)[0]])
 
 
 def gamma_table(networks: Sequence[NetworkGammas]) -> str:
-    """Returns how many gammas are small, one network a line."""
+    """Returns a table of how many gammas are small, one line for each network."""
     header = ("checkpoint", "prunable gammas", "|gamma| < 1e-2", "|gamma| < 1e-3", "exactly 0", "median")
     rows = []
     for network in networks:
@@ -110,7 +110,7 @@ def named(networks: Sequence[NetworkGammas]) -> list[tuple[NetworkGammas, str, s
 
 
 def scale_axis(axis: Axis, edges: np.ndarray) -> None:
-    """Makes an axis that of |gamma|: powers of ten, and a zero apart from them."""
+    """Turns an axis into one of |gamma|: powers of ten, and a zero apart from them."""
     powers = range(LOWEST, int(np.ceil(np.log10(edges[-1]))))
     names = ["1" if power == 0 else f"$10^{{{power}}}$" for power in powers]
     middle = float(np.sqrt(ZERO_BIN[0] * ZERO_BIN[1]))
@@ -122,7 +122,7 @@ def scale_axis(axis: Axis, edges: np.ndarray) -> None:
 
 
 def tidy(axes: Axes, size: float) -> None:
-    """Takes off the frame and sets the size of the text in points."""
+    """Removes the frame and sets the size of the text in points."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=size, colors=INK)
     for label in (axes.xaxis.label, axes.yaxis.label):
@@ -140,17 +140,23 @@ def draw_histogram(axes: Axes, networks: Sequence[NetworkGammas], size: float = 
         axes.stairs(shares[1:], edges, color=colour, lw=1.2)
         small = f"{np.mean(values < 1e-2):.1%} below $10^{{-2}}$, {np.mean(values == 0):.1%} exactly 0"
         axes.text(0.5 * place, 1.04, f"{title}\n{small}", color=colour, size=size, transform=axes.transAxes)
-    for place, cut in enumerate(networks[-1].cuts):
+
+    _draw_thresholds(axes, networks[-1].cuts, size)
+    scale_axis(axes.xaxis, edges)
+    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.set(xlabel="|gamma|", ylabel="share of prunable channels")
+    tidy(axes, size)
+
+
+def _draw_thresholds(axes: Axes, cuts: Sequence[RatioCut], size: float) -> None:
+    """Marks the |gamma| below which each pruning ratio removes channels."""
+    for place, cut in enumerate(cuts):
         threshold = max(cut.threshold, ZERO_BIN[0])
         axes.axvline(threshold, color=FAINT, lw=1, zorder=0)
         height = 0.96 - 0.06 * size / 9 * (place % 4)  # thresholds lie close together in a network without sparsity
         axes.text(
             threshold, height, f" {cut.ratio:.0%}", size=0.8 * size, color=INK, transform=axes.get_xaxis_transform()
         )
-    scale_axis(axes.xaxis, edges)
-    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.set(xlabel="|gamma|", ylabel="share of prunable channels")
-    tidy(axes, size)
 
 
 def draw_epochs(axes: Axes, epochs: Sequence[int], counts: np.ndarray, size: float) -> None:
@@ -174,7 +180,7 @@ def draw_epochs(axes: Axes, epochs: Sequence[int], counts: np.ndarray, size: flo
 def draw_shares(
     axes: Axes, columns: np.ndarray, shares: np.ndarray, edges: np.ndarray, colour: str, size: float, label: str
 ) -> None:
-    """Draws shares (1 + B, N) in columns with the given N + 1 edges, the exact zeros apart, with a colour bar."""
+    """Draws shares (1 + B, N) in columns with the given N + 1 edges, exact zeros apart, with a colour bar."""
     colours = LinearSegmentedColormap.from_list("shares", ["white", colour, "black"])
     norm = PowerNorm(0.5, vmin=0, vmax=1)  # the root: a few channels out of hundreds can still be seen
     axes.pcolormesh(columns, np.array(ZERO_BIN), shares[:1], cmap=colours, norm=norm)

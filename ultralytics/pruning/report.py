@@ -1,4 +1,4 @@
-"""What a person reads while a stage runs: lines, and tables."""
+"""What a stage prints while it runs: lines, and tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
     Args:
         header: Column titles.
-        rows: Cells; anything that `str` understands.
+        rows: Cells; anything that has a `str`.
     """
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
@@ -30,5 +30,5 @@ def pixels(imgsz: Any) -> str:
 
 
 def say(text: str = "") -> None:
-    """Prints for a person, at once."""
+    """Prints a text at once, also where the output is buffered."""
     print(text, flush=True)

@@ -1,13 +1,13 @@
 """Whether files may run code.
 
-A `.pt` is a program when it is unpickled, a data yaml may carry one to download its images, a model yaml an expression
-for its activation. None of it runs unless the user says so: `--trust` on every script, or the environment variable
-`YOLO_PRUNING_TRUST`, which processes that a stage starts inherit:
+A `.pt` can run any code when it is unpickled, a data yaml may hold a script that downloads its images, a model yaml an
+expression for its activation. None of it runs unless the user says so: by `--trust`, on every script, or by the
+environment variable `YOLO_PRUNING_TRUST`, which processes that a stage starts inherit:
 
-- `1` trusts all that is loaded;
+- `1` trusts everything that is loaded;
 - `own.SqueezeExcite,other` trusts, in checkpoints, that class and the modules (`nn.Module`) of the file `other.py`.
 
-`ULTRALYTICS_SAFE_LOAD=0`, the release's own variable, keeps its meaning: checkpoints load without restrictions.
+`ULTRALYTICS_SAFE_LOAD=0`, the release's variable, keeps its meaning: checkpoints load without restrictions.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ import os
 from collections.abc import Iterator
 
 VARIABLE = "YOLO_PRUNING_TRUST"
-YES = {"1", "true", "yes", "on", "y", "t"}  # as the release reads its own variables
+YES = {"1", "true", "yes", "on", "y", "t"}  # as the release reads its variables
 NO = {"", "0", "false", "no", "off", "n", "f"}
 HOW = f"if you trust where it comes from, use --trust, or {VARIABLE}=1 in the environment"
 
 
 def _said() -> str:
+    """Returns what the environment says about trust."""
     return os.environ.get(VARIABLE, "").strip()
 
 
 def trusted() -> bool:
-    """Whether the user trusts all that is loaded."""
+    """Whether the user trusts everything that is loaded."""
     return _said().lower() in YES
 
 
@@ -39,17 +40,17 @@ def trusted_names() -> list[str]:
 
 
 def restricted() -> bool:
-    """Whether checkpoints are loaded without running what they hold."""
-    asked = os.environ.get("ULTRALYTICS_SAFE_LOAD", "").strip().lower() or "1"  # an empty one says nothing
+    """Whether checkpoints are loaded without running code in them."""
+    asked = os.environ.get("ULTRALYTICS_SAFE_LOAD", "").strip().lower() or "1"  # an empty value says nothing
     return asked in YES and not trusted()
 
 
 @contextlib.contextmanager
 def trusting(trust: bool) -> Iterator[None]:
-    """Trusts all that is loaded inside the block, in this process and those that it starts.
+    """Trusts everything that is loaded inside the block, in this process and those that it starts.
 
     Args:
-        trust: Whether to; otherwise nothing changes.
+        trust: Whether to do so; otherwise nothing changes.
     """
     if not trust:
         yield
@@ -66,7 +67,7 @@ def trusting(trust: bool) -> Iterator[None]:
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """Gives a script `--trust`."""
+    """Adds `--trust` to a script."""
     parser.add_argument(
         "--trust", action="store_true", help="let the files that are loaded run the code they hold, if you know them"
     )

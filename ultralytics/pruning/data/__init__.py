@@ -1,1 +1,1 @@
-"""Data sets that a user names: found, checked, never run."""
+"""Data sets that a user names: found and checked; no code of theirs is run."""

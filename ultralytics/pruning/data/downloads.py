@@ -14,10 +14,10 @@ from ..trust import HOW, trusted
 def check_images(release: Callable, dataset: str | Path, autodownload: bool = True, split: str = "") -> dict[str, Any]:
     """Looks for a data set like the release's `check_det_dataset`, and downloads it only where that is trusted.
 
-    The yamls that the release ships are: they are as much its code as the rest of it.
+    The yamls that the release ships are trusted: they are as much its code as the rest of it.
 
     Raises:
-        UntrustedError: If images are missing and the yaml would run its own download.
+        UntrustedError: If images are missing and the yaml would run its `download:` script.
     """
     allowed = trusted() or _shipped(dataset)
     try:
@@ -48,7 +48,7 @@ def _file_of(dataset: str | Path) -> Path | None:
 
 
 def _shipped(dataset: str | Path) -> bool:
-    """Whether a yaml is one of the installed release."""
+    """Whether a yaml came with the installed release."""
     from ultralytics import RELEASE_DIR
 
     file = _file_of(dataset)

@@ -13,7 +13,7 @@ def images_in(place: Path) -> Iterator[Path]:
     """Yields the images of a folder, or those that a text file lists, in which ./ is the folder of the list.
 
     Raises:
-        PruningError: If the list is no text.
+        PruningError: If the list is not a text file.
     """
     from ultralytics.data.utils import IMG_FORMATS
 

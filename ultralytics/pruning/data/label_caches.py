@@ -18,7 +18,7 @@ MAGIC = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Rebuilds plain data and arrays of it."""
+    """Rebuilds only plain data and arrays of it."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns what rebuilds an array.
@@ -47,12 +47,12 @@ def load_cache(release: Callable, path: Path) -> dict[str, Any]:
     """
     if trusted():
         return release(path)
-    gc.disable()  # as the release does: half the time for many labels
+    gc.disable()  # as the release does: it halves the time for many labels
     try:
         with open(path, "rb") as file:
             shape, _, dtype = MAGIC[np.lib.format.read_magic(file)](file)
             if shape != () or dtype != np.dtype(object):
-                raise ValueError(f"{path} is no label cache")
+                raise ValueError(f"{path} is not a label cache")
             return PlainUnpickler(file).load().item()
     except UntrustedError as error:
         from ultralytics.utils import LOGGER

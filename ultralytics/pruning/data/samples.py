@@ -1,7 +1,7 @@
-"""Looks at a few images and labels of a data set before anything is begun: the release leaves out what it cannot read.
+"""Looks at a few images and labels of a data set before a run starts: the release leaves out what it cannot read.
 
-A single bad file is left to its warnings. If of the first images none is good, the labels are for another task, or the
-classes are others, and the run would end hours later, or teach nothing.
+A single bad file is left to its warnings. If none of the first images is good, the labels are for another task, or for
+other classes, and the run would fail hours later, or teach nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import PruningError, first_line
 from ..inputs.documents import brief, read_text
 
-LOOKED_AT = 32  # images of a split
+LOOKED_AT = 32  # first images of a split
 SMALLEST = 10  # pixels of a side, below which the release leaves an image out
 NEED_PLUGINS = {".heic", ".heif", ".avif", ".dng"}  # which the release may install
 LABELLED_BY_TEXT = ("detect", "pose", "segment", "obb")  # tasks with a text file of labels for each image
@@ -49,7 +49,7 @@ def check_samples(images: Iterable[Path], what: str, task: str, classes: int, ke
 
 
 def _check_image(path: Path) -> None:
-    """Raises a ValueError if a file is no image, of a kind that this can be told of."""
+    """Raises a ValueError if a file is not an image that can be used; formats that need a plug-in pass unread."""
     from PIL import Image
 
     if path.suffix.lower() in NEED_PLUGINS:
@@ -61,45 +61,50 @@ def _check_image(path: Path) -> None:
             size = image.size
             image.verify()
     except Exception as error:  # whatever its decoders raise
-        raise ValueError(f"no image ({type(error).__name__}: {' '.join(first_line(error).split())[:100]})") from error
+        said = " ".join(first_line(error).split())[:100]
+        raise ValueError(f"not an image ({type(error).__name__}: {said})") from error
     if min(size) < SMALLEST:
-        raise ValueError(f"an image of {size[0]} x {size[1]} pixels")
+        raise ValueError(f"an image of only {size[0]} x {size[1]} pixels")
 
 
 def _labels_of(image: Path) -> Path:
-    """Returns where the labels of an image lie: in `labels` in the place of the last `images` of its path."""
+    """Returns where the labels of an image lie: its path with the last `images` replaced by `labels`."""
     from ultralytics.data.utils import img2label_paths
 
     return Path(img2label_paths([str(image)])[0])
 
 
 def _check_labels(path: Path, task: str, classes: int, keypoints: Any) -> None:
-    """Raises a ValueError if a file of labels has a row that is none; an image without the file has no objects."""
+    """Raises a ValueError if a file of labels has a wrong row; an image without the file has no objects."""
     if not path.is_file():
         return
-    points = 5 + keypoints[0] * keypoints[1] if keypoints else 0
+    columns = 5 + keypoints[0] * keypoints[1] if keypoints else 0
     for number, line in enumerate(read_text(path, f"'{path.name}'").splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        where = f"line {number} of its labels"
-        try:
-            values = [float(word) for word in words]
-        except ValueError:
-            raise ValueError(f"{where} is {brief(line)}, not numbers") from None
-        if not all(map(math.isfinite, values)):
-            raise ValueError(f"{where} holds numbers that are not finite")
-        if not _fits(len(values), task, points):
-            raise ValueError(f"{where} has {len(values)} columns, for {task}")
-        if values[0] % 1 or not 0 <= values[0] < classes:
-            raise ValueError(f"{where} is of class {words[0]}, there are classes 0 to {classes - 1}")
-        end = 5 if task == "pose" else len(values)
-        if min(values[1:end]) < -0.01 or max(values[1:end]) > 1.01:
-            raise ValueError(f"{where} holds places outside of the image: they are shares of its sides, 0 to 1")
+        if line.split():
+            _check_row(line, f"line {number} of its labels", task, classes, columns)
 
 
-def _fits(columns: int, task: str, points: int) -> bool:
+def _check_row(line: str, where: str, task: str, classes: int, columns_with_keypoints: int) -> None:
+    """Raises a ValueError if a row of labels is not a class and a box, a polygon or keypoints within the image."""
+    words = line.split()
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        raise ValueError(f"{where} is {brief(line)}, not numbers") from None
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{where} holds numbers that are not finite")
+    if not _fits(len(values), task, columns_with_keypoints):
+        raise ValueError(f"{where} has {len(values)} columns, which does not fit {task}")
+
+    if values[0] % 1 or not 0 <= values[0] < classes:
+        raise ValueError(f"{where} is of class {words[0]}, there are classes 0 to {classes - 1}")
+    end = 5 if task == "pose" else len(values)
+    if min(values[1:end]) < -0.01 or max(values[1:end]) > 1.01:
+        raise ValueError(f"{where} holds coordinates outside the image: they are fractions of its sides, 0 to 1")
+
+
+def _fits(columns: int, task: str, with_keypoints: int) -> bool:
     """Whether a row of labels has as many columns as a task takes: a box or a polygon, or a box with keypoints."""
     if task == "pose":
-        return columns == points
-    return columns == 5 or (columns >= 7 and columns % 2 == 1) or (task == "detect" and columns == points)
+        return columns == with_keypoints
+    return columns == 5 or (columns >= 7 and columns % 2 == 1) or (task == "detect" and columns == with_keypoints)

@@ -42,7 +42,6 @@ def resolve_data(
             missing.
     """
     from ultralytics.data.utils import check_det_dataset
-    from ultralytics.utils import checks
 
     if not isinstance(data, (str, Path)):
         raise PruningError(f"data={brief(data)}: name one yaml, or one folder of a classifier")
@@ -57,22 +56,15 @@ def resolve_data(
         raise PruningError(f"{what} is an address: download the data set, and name the yaml or the folder here")
     if task == "classify":
         return _classified(data, classes)
-    try:
-        file = Path(checks.check_file(data, hard=False) or data)
-    except Exception as error:  # whatever its search raises over odd names
-        raise PruningError(f"{what}: {first_line(error)}") from error
-    if file.is_dir():
-        raise PruningError(f"{what} is a folder: name the yaml of the data set")
-    if not file.is_file():
-        raise PruningError(f"{what}: no such file, and no data set of that name")
-    if file.suffix.lower() not in {".yaml", ".yml"}:
-        raise PruningError(f"{what} is no data set: its description is a .yaml")
+
+    file = _yaml_of(data, what)
     content = read_yaml(file, what)
     with found_in(what, "no data set"):
         found = check_data_yaml(content, task)
     if classes is not None and found != classes:
         has = counted(found, "class", "classes")
         raise PruningError(f"{what} has {has}, the network has {classes}; use the data it was trained on")
+
     if check_images:
         try:
             places = check_det_dataset(str(file))
@@ -84,9 +76,30 @@ def resolve_data(
     return str(file.resolve())
 
 
+def _yaml_of(data: str, what: str) -> Path:
+    """Returns the file that the release takes for a data set's name.
+
+    Raises:
+        PruningError: If there is none, or it is not a yaml.
+    """
+    from ultralytics.utils import checks
+
+    try:
+        file = Path(checks.check_file(data, hard=False) or data)
+    except Exception as error:  # whatever its search raises over odd names
+        raise PruningError(f"{what}: {first_line(error)}") from error
+    if file.is_dir():
+        raise PruningError(f"{what} is a folder: name the yaml of the data set")
+    if not file.is_file():
+        raise PruningError(f"{what}: no such file, and no data set of that name")
+    if file.suffix.lower() not in {".yaml", ".yml"}:
+        raise PruningError(f"{what} is no data set: its description is a .yaml")
+    return file
+
+
 def _look_for_images(places: Any, what: str) -> None:
     """Raises a PruningError if there is no image in a place, or in one of several."""
-    paths = [Path(place) for place in (places if isinstance(places, list) else [places]) if place]
+    paths = _places(places)
     try:
         if any(any(images_in(place)) for place in paths):
             return
@@ -96,16 +109,16 @@ def _look_for_images(places: Any, what: str) -> None:
 
 
 def check_usable(data: str, splits: Iterable[str], task: str, network: Mapping[str, Any] | None = None) -> None:
-    """Reads some images and labels of a data set (see `samples.py`).
+    """Checks a data set by some of its images and labels (see `samples.py`).
 
     Args:
         data: What `resolve_data` returned.
         splits: E.g. `train` and `val`.
         task: What the network does, as the release names it.
-        network: The `channels` and `kpt_shape` of a network that is to run on it as it is, where it has any.
+        network: The `channels` and `kpt_shape`, where it has any, of a network that is to run on it unchanged.
 
     Raises:
-        PruningError: If none of them can be used, or the network takes images or keypoints of another shape.
+        PruningError: If no image of a split can be used, or the network takes images or keypoints of another shape.
     """
     from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
@@ -116,13 +129,12 @@ def check_usable(data: str, splits: Iterable[str], task: str, network: Mapping[s
         raise PruningError(f"--data {data}: {first_line(error)}") from error
     shapes = {"channels": 3, **({"kpt_shape": None} if task == "pose" else {})} if network is not None else {}
     for key, default in shapes.items():
-        own, other = ((of or {}).get(key) or default for of in (network, found))
-        if own != other:
-            raise PruningError(f"--data {data} has {key} {brief(other)}, the network has {brief(own)}")
+        takes, has = ((of or {}).get(key) or default for of in (network, found))
+        if takes != has:
+            raise PruningError(f"--data {data} has {key} {brief(has)}, the network has {brief(takes)}")
+
     for split in splits:
-        places = found.get(split) or []
-        places = [Path(place) for place in (places if isinstance(places, list) else [places])]
-        images = (image for place in places for image in images_in(place))
+        images = (image for place in _places(found.get(split)) for image in images_in(place))
         check_samples(images, f"--data {data}: {split}", task, found["nc"], found.get("kpt_shape"))
 
 
@@ -171,6 +183,11 @@ def names_in(data: str, task: str | None = None) -> dict[int, str]:
     return found["names"]
 
 
+def _places(split: Any) -> list[Path]:
+    """Returns the folders and lists of a split, of which the release takes one, several or none."""
+    return [Path(place) for place in (split if isinstance(split, list) else [split]) if place]
+
+
 def data_set_digest(data: str, task: str | None = None) -> str:
     """Returns what tells a data set from others wherever it lies: its entries, and its images by name and size.
 
@@ -179,7 +196,7 @@ def data_set_digest(data: str, task: str | None = None) -> str:
         task: What the network does, as the release names it.
 
     Returns:
-        A SHA-256 in hex; empty for a data set that is known by a name alone.
+        A SHA-256 in hex; empty for a data set that is known by its name alone.
     """
     import yaml
 
@@ -193,19 +210,15 @@ def data_set_digest(data: str, task: str | None = None) -> str:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
         entries = {key: value for key, value in entries.items() if key not in {"path", "download"}}
         found = check_det_dataset(data, autodownload=False)
-        splits = {split: found.get(split) or [] for split in ("train", "val")}
+        splits = {split: _places(found.get(split)) for split in ("train", "val")}
         images = {
-            split: sorted(
-                image
-                for place in (places if isinstance(places, list) else [places])
-                for image in images_in(Path(place))
-            )
-            for split, places in splits.items()
+            split: sorted(image for place in places for image in images_in(place)) for split, places in splits.items()
         }
-        entries |= {split: len(splits[split]) if isinstance(splits[split], list) else 1 for split in splits}
+        entries |= {split: len(places) for split, places in splits.items()}
     else:
         return ""
+
     sizes = {
-        split: [(file.name, file.stat().st_size) for file in own if file.is_file()] for split, own in images.items()
+        split: [(file.name, file.stat().st_size) for file in files if file.is_file()] for split, files in images.items()
     }
     return hashlib.sha256(json.dumps([entries, sizes], sort_keys=True, default=str).encode()).hexdigest()

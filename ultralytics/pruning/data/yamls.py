@@ -1,4 +1,4 @@
-"""What the yaml of a data set, and the folder of a classifier's images, must look like before the release reads it."""
+"""What the yaml of a data set, or the folder of a classifier's images, must look like before the release reads it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .images import images_in
 
 MOST_CLASSES = 100_000
 SPLITS = ("train", "val", "test", "minival")
-VAL_FOLDERS = ("val", "validation", "valid", "test")  # the first that is there, as the release takes it
+VAL_FOLDERS = ("val", "validation", "valid", "test")  # the release takes the first that exists
 
 
 def check_data_yaml(content: Any, task: str | None = None) -> int:
@@ -27,7 +27,7 @@ def check_data_yaml(content: Any, task: str | None = None) -> int:
         How many classes it has.
 
     Raises:
-        ValueError: If a key is missing, of another type, or contradicts another one.
+        ValueError: If a key is missing, of a wrong type, or contradicts another one.
     """
     mapping(content, "it")
     if "train" not in content or not ("val" in content or "validation" in content):
@@ -36,11 +36,13 @@ def check_data_yaml(content: Any, task: str | None = None) -> int:
         places = content.get(split)
         if places is not None and not isinstance(places, str):
             listing(places, split, text)
+
     for key in ("path", "masks_dir", "download"):
         if content.get(key) is not None:
             text(content[key], key)
     if content.get("channels") is not None:
         whole_number(content["channels"], "channels", 1, 4096)
+
     points = content.get("kpt_shape")
     if points is not None:
         check_keypoints(points)
@@ -55,7 +57,7 @@ def _classes(names: Any, count: Any) -> int:
     """Returns how many classes `names` or `nc` say that there are.
 
     Raises:
-        ValueError: If they contradict each other, or the names are no names.
+        ValueError: If they contradict each other, or the names are not usable.
     """
     if isinstance(count, (str, float)):  # which the release takes where they are whole
         with contextlib.suppress(ValueError, OverflowError):
@@ -64,12 +66,21 @@ def _classes(names: Any, count: Any) -> int:
         if count is None:
             raise ValueError("it needs the keys train, val and names")
         return whole_number(count, "nc", 1, MOST_CLASSES)
+    _check_names(names)
+    if count is not None and whole_number(count, "nc", 1, MOST_CLASSES) != len(names):
+        raise ValueError(f"nc is {count}, but there are {len(names)} names")
+    return len(names)
+
+
+def _check_names(names: Any) -> None:
+    """Raises a ValueError if class names are not a list of different texts, or a dict from 0, 1, ... to them."""
     if not isinstance(names, (list, dict)) or not names or len(names) > MOST_CLASSES:
         raise ValueError(f"names are {brief(names)}, not a list of 1 to {MOST_CLASSES:,} names")
     if isinstance(names, dict):
         numbers = {int(k) if isinstance(k, str) and k.isascii() and k.isdecimal() and len(k) < 9 else k for k in names}
         if any(type(key) is not int for key in numbers) or numbers != set(range(len(names))):
             raise ValueError(f"the numbers of its names are {brief(list(names))}, not 0 to {len(names) - 1}")
+
     first: dict[str, Any] = {}
     for key, name in names.items() if isinstance(names, dict) else enumerate(names):
         if isinstance(name, bool) or not isinstance(name, (str, int, float)) or not str(name).strip():
@@ -77,16 +88,13 @@ def _classes(names: Any, count: Any) -> int:
         if str(name) in first:
             raise ValueError(f"classes {first[str(name)]} and {key} have the same name, {brief(name)}")
         first[str(name)] = key
-    if count is not None and whole_number(count, "nc", 1, MOST_CLASSES) != len(names):
-        raise ValueError(f"nc is {count}, but there are {len(names)} names")
-    return len(names)
 
 
 def check_class_folders(folder: Path) -> None:
     """Checks a classifier's folder: the same classes, each with images, to train on and to validate.
 
-    Without `train/` the release would make a data set of its own beside it; other classes in `val/` it would number
-    anew, and so compare with the wrong ones.
+    Without `train/` the release would split the images into a new data set beside it. If `val/` had other classes, it
+    would number them anew, and so compare with the wrong ones.
 
     Raises:
         ValueError: If a split is missing, or has other classes.

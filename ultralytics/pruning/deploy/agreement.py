@@ -32,7 +32,7 @@ class Agreement:
         box: Largest difference of a coordinate in a pair, in pixels of the image.
         score: Largest difference of the scores in a pair.
         alone: Detections that only one has.
-        marginal: Detections that only one has for a reason which is none against it (see `compare`).
+        marginal: Detections that only one has, for a reason that does not count against it (see `compare`).
     """
 
     images: int = 0
@@ -103,11 +103,11 @@ def compare(
 ) -> Agreement:
     """Compares what two runtimes found on one image.
 
-    Rounding can make a detection more or less in two ways, which are no disagreement. A score falls on either side of
-    the confidence threshold: so a detection without a partner may lie that close to it. And ties are broken: which of
-    two boxes survives NMS, which of two classes is the best, which detections are the first 300. What such a tie is
-    cannot be told from the detections left, so it counts as one only if the outputs of the networks, before all that,
-    agree on the image in every box and every score.
+    Rounding can add or remove a detection in two ways that are not disagreements. A score may fall on either side of
+    the confidence threshold, so a detection without a partner may lie that close to it. And ties may be broken
+    differently: which of two boxes survives NMS, which of two classes is the best, which detections are the first 300.
+    The detections left do not show a tie, so one is assumed only if the outputs of the networks, before all that, agree
+    on the image in every box and every score.
 
     Args:
         ours: Detections (see `differences`) of shape (N, 6).
@@ -158,7 +158,7 @@ def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings:
     """
     models, run = opened(onnx, weights, settings)
     confidences: tuple[float, ...] = CONFIDENCES
-    if settings.get("nms"):  # a part of the file then, with its threshold
+    if settings.get("nms"):  # then NMS is part of the file, with its threshold
         confidences = (settings.get("conf") or CONFIDENCES[0],)
     for confidence in confidences if models[1].task in TASKS_WITH_BOXES else ():
         found = sum((compare_on(models, image, {**run, "conf": confidence}) for image in images), Agreement())
@@ -173,7 +173,7 @@ def check_agreement(onnx: Path, weights: Path, images: Sequence[Path], settings:
 
 
 def opened(onnx: Path, weights: Path, settings: dict[str, Any]) -> tuple[tuple[Any, Any], dict[str, Any]]:
-    """Returns two models of the release, the exported one first, and with which settings both run alike."""
+    """Returns two models of the release, the exported one first, and the settings with which both run alike."""
     from ultralytics.models import YOLO
     from ultralytics.nn.modules import Depth, SemanticSegment
 
@@ -184,7 +184,7 @@ def opened(onnx: Path, weights: Path, settings: dict[str, Any]) -> tuple[tuple[A
         head.export, head.format = True, "onnx"  # maps as in the file: of the image's size, of classes
     run: dict[str, Any] = {"device": "cpu", "rect": False, "verbose": False}
     run |= {key: settings[key] for key in ("imgsz", "iou", "max_det", "agnostic_nms") if key in settings}
-    if settings.get("nms") is False:  # the head that needs none, where the network has one
+    if settings.get("nms") is False:  # the head that needs no NMS, where the network has one
         run["nms"] = False
     return models, run
 
@@ -193,7 +193,7 @@ def check_raw(models: Sequence[Any], name: str, images: Sequence[Path | np.ndarr
     """Compares what two models return before any detection is chosen.
 
     Args:
-        models: The exported one and that of the checkpoint.
+        models: The exported model and that of the checkpoint.
         name: Name of the checkpoint.
         images: Image files, or images of shape (H, W, 3).
         run: The settings of both.
@@ -216,7 +216,7 @@ def check_raw(models: Sequence[Any], name: str, images: Sequence[Path | np.ndarr
 
 
 def check_written(onnx: Path, weights: Path, images: Sequence[Path], settings: dict[str, Any]) -> None:
-    """Compares an ONNX file with its checkpoint, on images if there are any, and on random numbers in any case.
+    """Compares an ONNX file with its checkpoint, on images if there are any, and always on random numbers.
 
     An untrained network finds nothing on any image, and a trained one nothing that depends on all of its channels.
 

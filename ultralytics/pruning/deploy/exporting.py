@@ -33,30 +33,27 @@ def export(options: argparse.Namespace) -> None:
     """Exports `options.weights`, compares, and puts the product beside it.
 
     Raises:
-        PruningError: If something that the user gave is wrong, the export fails, or an ONNX file finds something else
-            than the checkpoint; nothing is written then.
+        PruningError: If an option is wrong, the export fails, or an ONNX file finds something other than the
+            checkpoint; nothing is written then.
     """
     from ultralytics.cfg import QUANTIZE_ALIASES
 
     path = places.located(options.weights).resolve()
     model, content = checkpoint.load(path, trained_with_bn=False)
     check_side(options.imgsz, model)
+
     settings = {"format": options.format, "imgsz": options.imgsz, "device": options.device, **options.settings}
     arguments = check_export_settings(settings)
     data = settings.pop("data", options.data)
     precision = QUANTIZE_ALIASES.get(str(settings.get("quantize") or 32).lower())
     compares = settings["format"] == "onnx" and precision == 32
     if not compares and "images" in getattr(options, "said", ()):
-        raise PruningError("--images is read for an ONNX file in full precision only, which alone is compared")
+        raise PruningError("--images does nothing here: only an ONNX file in full precision is compared")
     packages.need(needed(settings, precision), f"format {settings['format']}")
-    if data and not compares and "data" in arguments:
-        settings["data"] = sets.resolve_data(
-            data, task=model.task
-        )  # integer arithmetic needs the ranges of the activations
-    trained = content.get("train_args") or {}
-    trained_on = (
-        relocated(trained["data"], trained.get("save_dir"), path.parent.parent) if trained.get("data") else None
-    )
+
+    if data and not compares and "data" in arguments:  # integer arithmetic needs the ranges of the activations
+        settings["data"] = sets.resolve_data(data, task=model.task)
+    trained_on = _trained_on(content, path)
     images = comparison_images(data, trained_on, options.images, model.task) if compares else []
     places.write_folder(path.parent)
 
@@ -77,13 +74,21 @@ def export(options: argparse.Namespace) -> None:
             report.say(f"Wrote {places.shown(file)}")
 
 
+def _trained_on(content: dict[str, Any], path: Path) -> str | None:
+    """Returns where the data set lies now that a checkpoint was trained on, None if it does not say."""
+    trained = content.get("train_args") or {}
+    if not trained.get("data"):
+        return None
+    return relocated(trained["data"], trained.get("save_dir"), path.parent.parent)
+
+
 def worked_in(folder: Path) -> Path:
-    """Returns the folder that others must keep out of: of checkpoints in a run, the run's."""
+    """Returns the folder that others must keep out of: that of the run, for a checkpoint in a run."""
     return folder.parent if folder.name == "weights" and (folder.parent / "args.yaml").is_file() else folder
 
 
 def needed(settings: dict[str, Any], precision: Any) -> list[str]:
-    """Returns the modules that an export needs, beside what this repository needs anyway."""
+    """Returns the modules that an export needs, besides what this repository always needs."""
     modules = list(packages.FORMATS.get(settings["format"], ()))
     if settings["format"] != "onnx" and settings.get("simplify") is False:
         modules = [module for module in modules if module not in {"onnxslim", "onnxruntime"}]
@@ -91,7 +96,7 @@ def needed(settings: dict[str, Any], precision: Any) -> list[str]:
 
 
 def check_export_settings(settings: dict[str, Any]) -> list[str]:
-    """Returns the settings that the release takes for the format, whose name is brought to lower case.
+    """Returns the settings that the release takes for the format; puts the name of the format in lower case.
 
     Raises:
         PruningError: If the format is unknown, or the images are too small for any network.
@@ -121,7 +126,7 @@ def comparison_images(data: str | None, trained_on: str | None, count: int, task
         task: What the network does, as the release names it.
 
     Raises:
-        PruningError: If the user's data set is none or has no images, or the count is below 1.
+        PruningError: If the user's data set cannot be used or has no images, or the count is below 1.
     """
     from ultralytics.utils import ASSETS
 
@@ -153,8 +158,8 @@ def val_images(data: str, task: str | None = None) -> list[Path]:
         split = found["val"]
     except Exception as error:  # whatever its checks raise
         raise PruningError(f"{data}: {first_line(error)}") from error
-    places = [split] if isinstance(split, (str, Path)) else split or []
-    images = sorted(image for place in places for image in images_in(Path(place)) if image.is_file())
+    folders = [split] if isinstance(split, (str, Path)) else split or []
+    images = sorted(image for folder in folders for image in images_in(Path(folder)) if image.is_file())
     if not images:
         raise PruningError(f"{data}: its val split holds no images")
     return images
@@ -193,7 +198,7 @@ def keep(folder: Path, copy: Path, product: Path, target: Path) -> list[Path]:
         folder: The temporary folder.
         copy: The checkpoint in it, which is not moved.
         product: What the release named as the product.
-        target: Where it belongs; what has its name there is replaced.
+        target: Where it belongs; a file or folder of its name there is replaced.
 
     Returns:
         What was moved, at its new place.
@@ -201,7 +206,7 @@ def keep(folder: Path, copy: Path, product: Path, target: Path) -> list[Path]:
     Raises:
         PruningError: If something that no export made has a name of the product; nothing is moved then.
     """
-    # an ONNX on the way to another format is not kept
+    # An ONNX file on the way to another format is not kept.
     moved = [made for made in sorted(folder.iterdir()) if made != copy and (made.suffix != ".onnx" or made == product)]
     for made in moved:
         check_replaceable(made, target / made.name)
@@ -216,10 +221,10 @@ def keep(folder: Path, copy: Path, product: Path, target: Path) -> list[Path]:
 
 
 def check_replaceable(made: Path, place: Path) -> None:
-    """Refuses to put a product in the place of something that is none.
+    """Refuses to replace what was not made by an export.
 
     Raises:
-        PruningError: If a file is to replace a folder or the other way round, or an ONNX file there was not written by
+        PruningError: If a file would replace a folder or the other way round, or an ONNX file there was not written by
             the release.
     """
     other_kind = place.exists() and place.is_dir() != made.is_dir()

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, checked before the release believes it, and whether it runs at all."""
+"""What an ONNX file says about itself, checked before the release relies on it, and whether it runs at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..passes.accuracy import OTHERS
 
 TASKS = ("detect", "segment", "pose", "obb", *OTHERS)
 NEEDED = ("task", "names", "imgsz", "batch", "stride")
-LITERALS = ("imgsz", "names", "kpt_shape", "kpt_names", "args", "end2end")  # which the release evaluates
+LITERALS = ("imgsz", "names", "kpt_shape", "kpt_names", "args", "end2end")  # entries that the release evaluates
 KNOWN = {*NEEDED, *LITERALS, "description", "author", "date", "version", "license", "docs", "head", "channels", "dla"}
 LARGEST_SIDE, MOST_IMAGES = 2**16, 2**16
 LONGEST_ENTRY = 2**24  # characters of an entry
@@ -40,7 +40,7 @@ class OnnxFile:
         dynamic: Whether it takes images of any size, in any number.
         channels: Of an image.
         keypoints: How many, and how many numbers of each; None where it finds none.
-        columns: Numbers for each thing that it may find, or None where that is not known.
+        columns: Numbers for each object that it may find, or None where that is not known.
     """
 
     task: str
@@ -55,21 +55,21 @@ class OnnxFile:
 
 
 def read_onnx(path: Path, name: str) -> OnnxFile:
-    """Reads what an ONNX file says of itself; nothing is run.
+    """Reads what an ONNX file says about itself; nothing is run.
 
     Args:
         path: The file.
         name: How the error names it.
 
     Raises:
-        PruningError: If it is damaged, was not exported by Ultralytics, or what it says of itself cannot be.
+        PruningError: If it is damaged, was not exported by Ultralytics, or its metadata are impossible.
     """
     import onnx
 
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # whatever its parser raises
-        raise PruningError(f"'{name}' is damaged, or no ONNX file at all") from error
+        raise PruningError(f"'{name}' is damaged, or not an ONNX file at all") from error
     about = {entry.key: entry.value for entry in model.metadata_props}
     if lacking := [key for key in NEEDED if key not in about]:
         raise PruningError(
@@ -80,7 +80,9 @@ def read_onnx(path: Path, name: str) -> OnnxFile:
     try:
         return _described(about, parameters)
     except ValueError as error:
-        raise PruningError(f"'{name}' says of itself what cannot be: {error}; export it anew") from error
+        raise PruningError(
+            f"'{name}' describes itself in a way that cannot be true: {error}; export it again"
+        ) from error
 
 
 def _described(about: Mapping[str, str], parameters: int) -> OnnxFile:
@@ -90,18 +92,16 @@ def _described(about: Mapping[str, str], parameters: int) -> OnnxFile:
         ValueError: If an entry is not what the release writes.
     """
     if long := [key for key, value in about.items() if len(value) > LONGEST_ENTRY]:
-        raise ValueError(f"{brief(long[0])} is of {len(about[long[0]]):,} characters")
+        raise ValueError(f"{brief(long[0])} has {len(about[long[0]]):,} characters")
     if odd := [key for key in about if key not in KNOWN and (key.startswith("_") or key in _taken_names())]:
-        raise ValueError(f"it has an entry {brief(odd[0])}, which the release would take for its own")
+        raise ValueError(f"it has an entry {brief(odd[0])}, which the release would use as an attribute")
     values = {key: _literal(about[key], key) for key in LITERALS if key in about}
     numbers = {key: _number(about[key], key) for key in ("batch", "stride", "channels") if key in about}
+
     if about["task"] not in TASKS:
         raise ValueError(f"task is {brief(about['task'])}, not one of {', '.join(TASKS)}")
     names, arguments = values["names"], values.get("args", {})
-    if not isinstance(names, dict) or not 1 <= len(names) <= MOST_CLASSES or set(names) != set(range(len(names))):
-        raise ValueError(f"names are {brief(names)}, not a dict from 0, 1, ... to names")
-    for key, value in names.items():
-        text(value, f"names[{key}]")
+    _check_names(names)
     if not isinstance(arguments, dict):
         raise ValueError(f"args is {brief(arguments)}, not a dict")
     sides = listing(values["imgsz"], "imgsz", lambda value, where: whole_number(value, where, 1, LARGEST_SIDE), 2)
@@ -114,6 +114,8 @@ def _described(about: Mapping[str, str], parameters: int) -> OnnxFile:
     points = values.get("kpt_shape")
     if about["task"] == "pose" or points is not None:
         check_keypoints(points)
+
+    chosen = values.get("end2end") or arguments.get("nms")  # the rows are detections already
     return OnnxFile(
         task=about["task"],
         names=tuple(names[number] for number in range(len(names))),
@@ -123,15 +125,24 @@ def _described(about: Mapping[str, str], parameters: int) -> OnnxFile:
         dynamic=arguments.get("dynamic") or False,
         channels=numbers["channels"],
         keypoints=list(points) if points is not None else None,
-        columns=None
-        if values.get("end2end") or arguments.get("nms")
-        else {
-            "detect": 4 + len(names),
-            "obb": 5 + len(names),
-            "classify": len(names),
-            "pose": 4 + len(names) + points[0] * points[1] if points else 0,
-        }.get(about["task"]),
+        columns=None if chosen else _columns(about["task"], len(names), points),
     )
+
+
+def _check_names(names: Any) -> None:
+    """Raises a ValueError if the names of the classes are not a dict from their numbers to text."""
+    if not isinstance(names, dict) or not 1 <= len(names) <= MOST_CLASSES or set(names) != set(range(len(names))):
+        raise ValueError(f"names are {brief(names)}, not a dict from 0, 1, ... to names")
+    for key, value in names.items():
+        text(value, f"names[{key}]")
+
+
+def _columns(task: str, classes: int, keypoints: Any) -> int | None:
+    """Returns how many numbers a network puts out for each place, before any is chosen; None where that varies."""
+    columns = {"detect": 4 + classes, "obb": 5 + classes, "classify": classes}
+    if keypoints:
+        columns["pose"] = 4 + classes + keypoints[0] * keypoints[1]
+    return columns.get(task)
 
 
 def try_out(path: Path, name: str, file: OnnxFile, batch: int, sides: tuple[int, int]) -> None:
@@ -140,29 +151,23 @@ def try_out(path: Path, name: str, file: OnnxFile, batch: int, sides: tuple[int,
     Args:
         path: The file.
         name: How the error names it.
-        file: What it says of itself.
+        file: What it says about itself.
         batch: Images at once.
         sides: Height and width of the images.
 
     Raises:
         PruningError: If ONNX Runtime does not load or run it, or it takes or gives something other than it says.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it would write comes as an error
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of another operator set, without its external data, ...
-        raise PruningError(f"'{name}' is not loaded by ONNX Runtime: {_short(error)}") from error
+    session = _session(path, name)
     wanted, inputs = (batch, file.channels, *sides), session.get_inputs()
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
     if len(inputs) != 1 or inputs[0].type not in types or not session.get_outputs():
         found = ", ".join(f"{entry.name} of {entry.type}" for entry in inputs)
-        raise PruningError(f"'{name}' is not read as an export of Ultralytics: its inputs are {found or 'none'}")
+        raise PruningError(f"'{name}' is not an export of Ultralytics: its inputs are {found or 'none'}")
     shape = inputs[0].shape
-    if len(shape) != 4 or any(isinstance(own, int) and own != size for own, size in zip(shape, wanted, strict=True)):
+    if len(shape) != 4 or any(isinstance(side, int) and side != size for side, size in zip(shape, wanted, strict=True)):
         raise PruningError(f"'{name}' takes images of shape {brief(shape)}, but says that it takes {brief(wanted)}")
+
     wanted = (batch if isinstance(shape[0], int) else 1, *wanted[1:])  # one image is enough where their number is free
     try:
         outputs = session.run(None, {inputs[0].name: np.zeros(wanted, dtype=types[inputs[0].type])})
@@ -171,16 +176,28 @@ def try_out(path: Path, name: str, file: OnnxFile, batch: int, sides: tuple[int,
     if file.columns and file.columns not in np.shape(outputs[0])[1:]:
         raise PruningError(
             f"'{name}' gives {brief(np.shape(outputs[0]))}, where {len(file.names)} classes and task {file.task} take "
-            f"{file.columns} columns: it says of itself what cannot be"
+            f"{file.columns} columns: it describes itself in a way that cannot be true"
         )
 
 
+def _session(path: Path, name: str) -> Any:
+    """Returns ONNX Runtime's session of a file, in silence."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it would print comes as an error
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of another operator set, without its external data, ...
+        raise PruningError(f"'{name}' cannot be loaded by ONNX Runtime: {_short(error)}") from error
+
+
 def _literal(written: str, key: str) -> Any:
-    """Returns the value of an entry that is written as Python does."""
+    """Returns the value of an entry that is a Python literal."""
     try:
         value = ast.literal_eval(written)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{key} is {brief(written)}, which is no value") from error
+        raise ValueError(f"{key} is {brief(written)}, which is not a value") from error
     check_plain(value, key)
     return value
 
@@ -193,11 +210,12 @@ def _number(written: str, key: str) -> int:
 
 
 def _taken_names() -> set[str]:
-    """Returns the names that the release's own code needs where it puts all entries."""
+    """Returns the names of attributes that the release needs on the object on which it sets all entries."""
     from ultralytics.nn.backends.onnx import ONNXBackend
 
-    own = {"device", "fp16", "nhwc", "base_model", "metadata", "model", "session", "format", "session_options", "net"}
-    return own | {*dir(ONNXBackend)} | {"io", "bindings", "output_names", "input_name", "use_io_binding", "dynamic"}
+    of_any = {"device", "fp16", "nhwc", "base_model", "metadata", "model", "format", "net", "dynamic"}
+    of_onnx = {"session", "session_options", "io", "bindings", "output_names", "input_name", "use_io_binding"}
+    return of_any | of_onnx | {*dir(ONNXBackend)}
 
 
 def _short(error: Exception) -> str:

@@ -23,10 +23,10 @@ def share_that_differs(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def chosen_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Returns how far two choices of the best places differ, whose rows come in any order where scores are equal.
+    """Returns how far two choices of the best detections differ; rows of equal scores may come in any order.
 
     Args:
-        ours: (x0, y0, x1, y1, score, class, ...) of each place, of shape (B, N, 6 + ...).
+        ours: (x0, y0, x1, y1, score, class, ...) of each detection, of shape (B, N, 6 + ...).
         theirs: The other side's.
 
     Returns:

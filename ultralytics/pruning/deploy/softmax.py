@@ -2,8 +2,8 @@
 
 The release's DFL layer takes the expected value of 16 bins per box side: softmax along axis 1 of (B, bins, 4, A), then
 a 1x1 convolution with the bins' values. ONNX Runtime walks along axis 1 in strides of 4 * A: 13 of the 73 ms that a
-YOLOv8n takes at 640 pixels on two cores, and pruning makes it no less. Along the last
-axis, of (B, 4, A, bins), it is fast.
+YOLOv8n takes at 640 pixels on two cores, and pruning does not make that less. Along the last axis, of (B, 4, A, bins),
+it is fast.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ def bins_last(file: Path) -> int:
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     found = [nodes for node in graph.node if (nodes := dfl_nodes(graph, node, weights))]
+
     for transpose, softmax, conv in found:
         transpose.CopyFrom(helper.make_node("Transpose", transpose.input, transpose.output, perm=[0, 1, 3, 2]))
         softmax.CopyFrom(helper.make_node("Softmax", softmax.input, softmax.output, axis=-1))
         values = numpy_helper.to_array(weights[conv.input[1]]).reshape(-1, 1)
         weights[conv.input[1]].CopyFrom(numpy_helper.from_array(values, conv.input[1]))
         conv.CopyFrom(helper.make_node("MatMul", conv.input, conv.output))
+
+    # The shapes that were noted of what is now transposed no longer hold.
     stale = {node.output[0] for nodes in found for node in nodes}
     shapes = [value for value in graph.value_info if value.name not in stale]
     del graph.value_info[:]
@@ -54,6 +57,7 @@ def dfl_nodes(graph: Any, softmax: Any, weights: dict[str, Any]) -> tuple[Any, A
     conv = only_reader(graph, softmax)
     if transpose is None or only_reader(graph, transpose) != softmax or conv is None or conv.op_type != "Conv":
         return None
+
     reshape, weight = only_reader(graph, conv), weights.get(conv.input[1])
     fits = (
         transpose.op_type == "Transpose"
@@ -79,4 +83,4 @@ def attribute(node: Any, name: str) -> Any:
     """Returns an attribute of an ONNX node, None if it has none."""
     from onnx import helper
 
-    return next((helper.get_attribute_value(own) for own in node.attribute if own.name == name), None)
+    return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), None)

@@ -16,16 +16,16 @@ from pathlib import Path
 from ..errors import PruningError
 
 LOCK = ".lock"
-NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # what a file system without them says
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # from a file system that has no locks
 
 
 @dataclass
 class Lock:
-    """A lock that this process has.
+    """A lock that this process holds.
 
     Attributes:
         folder: What it keeps others out of.
-        file: The lock's own file.
+        file: The file that is locked.
         descriptor: That file, open.
         made: Folders that were made for it, the outermost first.
         users: How many parts of this process work in the folder.
@@ -46,10 +46,10 @@ class Lock:
         with contextlib.suppress(OSError):
             self.file.unlink(missing_ok=True)  # while it is locked: whoever waits for it notices
         with contextlib.suppress(OSError):
-            fcntl.flock(self.descriptor, fcntl.LOCK_UN)  # also in the name of processes that inherited it
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)  # also for processes that inherited it
             os.close(self.descriptor)
         for folder in reversed(self.made):
-            with contextlib.suppress(OSError):  # not empty: it was of use
+            with contextlib.suppress(OSError):  # not empty: it is in use
                 folder.rmdir()
 
 
@@ -68,10 +68,10 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def take(folder: Path) -> Lock:
-    """Takes the lock of a folder, which need not be there.
+    """Takes the lock of a folder, which need not exist.
 
     Raises:
-        PruningError: If another process, or another part of this one, has it, or it cannot be had.
+        PruningError: If another process, or another part of this one, holds it, or it cannot be created.
     """
     folder = Path(folder).resolve()
     if folder in _held:
@@ -84,7 +84,8 @@ def take(folder: Path) -> Lock:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
-    with contextlib.suppress(OSError):  # a full disk: only the line for others loses its number
+
+    with contextlib.suppress(OSError):  # a full disk: others just do not learn the number of this process
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
     _held[folder] = Lock(folder, file, descriptor, made)
@@ -92,17 +93,17 @@ def take(folder: Path) -> Lock:
 
 
 def join(folder: Path, *, worker: bool = False) -> Lock | None:
-    """Takes the lock of a folder as one more user where this process has it already.
+    """Takes the lock of a folder, as one more user where this process holds it already.
 
     Args:
-        folder: Which.
+        folder: The folder.
         worker: Whether this is one of several processes of a training, which work where the one that started them does.
 
     Returns:
-        The lock, or None if the process that started this worker has it.
+        The lock, or None if the process that started this worker holds it.
 
     Raises:
-        PruningError: If another process has it, or it cannot be had.
+        PruningError: If another process holds it, or it cannot be created.
     """
     folder = Path(folder).resolve()
     if folder in _held:
@@ -132,7 +133,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def waiting(file: Path) -> Iterator[None]:
-    """Keeps other processes and threads from a file for a moment; waits until it is this one's turn."""
+    """Keeps other processes and threads from a file inside the block; waits for its turn."""
     lock = file.with_name(f".{file.name}{LOCK}")
     while True:
         with lock.open("w") as opened:
@@ -153,7 +154,7 @@ def lock_places(folder: Path) -> tuple[Path, ...]:
 
 
 def _open(folder: Path, made: list[Path]) -> tuple[Path, int]:
-    """Opens and locks the first of the places that can be written; notes the folders that it makes in `made`."""
+    """Opens and locks the first of the places that can be written; adds the folders that it makes to `made`."""
     refused: OSError | None = None
     for file in lock_places(folder):
         try:
@@ -188,11 +189,11 @@ def _locked(file: Path, folder: Path) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its owner removed it when it was done: once more, with a new file
+        os.close(descriptor)  # its holder has removed it meanwhile: try again, with a new file
 
 
 def busy(folder: Path, process: str) -> PruningError:
-    """Returns the error for a folder in which somebody works."""
+    """Returns the error for a folder that is in use."""
     from .places import shown
 
     who = f" (process {process})" if process else ""
@@ -200,7 +201,7 @@ def busy(folder: Path, process: str) -> PruningError:
 
 
 def holder(file: Path) -> str:
-    """Returns the number of the process that has a lock, empty if that is not known."""
+    """Returns the number of the process that holds a lock, empty if that is not known."""
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):

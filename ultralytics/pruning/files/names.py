@@ -1,4 +1,4 @@
-"""Names of files and folders that a person gives: such that a file system can hold them."""
+"""Names of files and folders that a user gives: only those that a file system can hold."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 
 from ..errors import PruningError, quoted
 
-NAME_BYTES = 200  # file systems allow 255; a run that is replaced, and those of a sweep, get longer names
+NAME_BYTES = 200  # file systems allow 255; the names of replaced runs, and of runs in a sweep, grow longer
 PART_BYTES, PATH_BYTES = 255, 4_095
 
 
 def printable(text: str, what: str) -> str:
-    """Returns a word as it is.
+    """Returns a word unchanged.
 
     Raises:
         PruningError: If it is blank, or holds control characters such as a line break.
     """
     if not text.strip():
-        raise PruningError(f"{quoted(text)} is empty; name {what}, or leave the option out")
+        raise PruningError(f"{quoted(text)} is empty; name {what}, or leave out the option")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
-        raise PruningError(f"{quoted(text)} holds a control character; name {what} without")
+        raise PruningError(f"{quoted(text)} holds a control character; name {what} without one")
     return text
 
 
@@ -31,7 +31,7 @@ def run_name(text: str) -> str:
     if text.startswith((".", "-", "~")) or text != text.strip():
         raise PruningError(f"{quoted(text)}: the name of a run begins with neither '.', '-' nor '~'")
     if text == "model":
-        raise PruningError("'model' is a name that the release puts another in the place of; choose another one")
+        raise PruningError("'model' is a name that the release replaces by another; choose a different one")
     if len(os.fsencode(text)) > NAME_BYTES:
         raise PruningError(f"{quoted(text)} is longer than the {NAME_BYTES} bytes that a run's name may have")
     return text

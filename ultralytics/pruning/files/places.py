@@ -1,7 +1,7 @@
 """Where a name on the command line leads: seen from where the user stands, then from the repository.
 
-That is decided once, when the words are read: what runs later, in other processes and other folders, gets paths from
-the root of the file system.
+That is decided once, when the command line is read: what runs later, in other processes and other folders, gets
+absolute paths.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ ROOT = Path(__file__).resolve().parents[3]
 YAML = (".yaml", ".yml")
 RUNS = ROOT / "runs"
 NORMAL, SPARSITY, FINETUNE = "train-norm", "train-sparsity", "finetune"  # run folders, which later stages read
-SCALE = re.compile(r"(\d+)[nslmx](?=.*\.ya?ml$)")  # the size in a model's name, which the release takes off: yolov8n
+SCALE = re.compile(r"(\d+)[nslmx](?=.*\.ya?ml$)")  # the size in a model's name, which the release strips: yolov8n
 
 
 def here(name: str | Path) -> Path:
-    """Returns a path from the root, seen from where the user stands.
+    """Returns an absolute path, seen from where the user stands.
 
     Raises:
-        PruningError: If it begins with the home of a user whom nobody knows.
+        PruningError: If it begins with the home of an unknown user.
     """
     path = Path(name)
-    if path.parts and path.parts[0].startswith("~") and not os.path.lexists(path):  # a quoted ~ reaches us as it is
+    if path.parts and path.parts[0].startswith("~") and not os.path.lexists(path):  # the shell leaves a quoted ~
         try:
             path = path.expanduser()
         except RuntimeError as error:
@@ -37,18 +37,18 @@ def here(name: str | Path) -> Path:
 
 
 def first_there(name: str | Path, is_there: Callable[[Path], bool] = Path.exists) -> Path | None:
-    """Returns the first place of a name at which something is there: where the user stands, the repository; or None."""
+    """Returns the first place where something of a name exists: where the user stands, the repository; or None."""
     return next((place for place in (here(name), ROOT / name) if is_there(place)), None)
 
 
 def source(name: str) -> str:
-    """Returns the path of a file to read; of one that is nowhere, the path in the repository."""
+    """Returns the path of a file to read; if it is in neither place, the path in the repository."""
     place = here(name)
     return str(first_there(name) or (place if name.startswith("~") else ROOT / name))
 
 
 def network(name: str) -> str:
-    """Returns the path of a checkpoint or a model yaml; a yaml that is nowhere may be one of the release's names."""
+    """Returns the path of a checkpoint or a model yaml; a yaml in neither place may be a name of the release."""
     if not name.endswith(YAML):
         return source(name)
     unsized = SCALE.sub(r"\1", name)
@@ -57,7 +57,7 @@ def network(name: str) -> str:
 
 
 def data_set(name: str) -> str:
-    """Returns the path of a data set's yaml or folder; what is nowhere may be one of the release's names."""
+    """Returns the path of a data set's yaml or folder; what is in neither place may be a name of the release."""
     if name == "digits" or "://" in name:
         return name
     place = first_there(name)
@@ -70,12 +70,12 @@ def product(name: str) -> str:
 
 
 def located(name: str | Path) -> Path:
-    """Returns a file's path from the root: where the user stands, or, where it is not there, in the repository."""
+    """Returns the absolute path of a file: where the user stands, or, if it is not there, in the repository."""
     return first_there(name, Path.is_file) or ROOT / name
 
 
 def shown(path: Path) -> str:
-    """Returns a path for a person: relative to the repository where it lies in it."""
+    """Returns a path as it is printed: relative to the repository where it lies in it."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
@@ -95,7 +95,7 @@ def write_folder(folder: Path) -> Path:
     """Makes a folder and checks that files can be written into it.
 
     Raises:
-        PruningError: If not.
+        PruningError: If they cannot.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -16,13 +16,13 @@ from pathlib import Path
 from ..errors import PruningError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no space, over the quota, over the limit of a file's size
-# How PyTorch's archive writer, which keeps no error number, says that a write failed.
+# How PyTorch's archive writer says that a write failed (2.14): a RuntimeError without the number of the error.
 WRITER = re.compile(r"PytorchStreamWriter|inline_container|unexpected pos|file write failed", re.IGNORECASE)
 MARK = ".writing"
 
 
 class DiskFullError(PruningError):
-    """A file could not be written, since there is no space, or it may not be so large."""
+    """A file could not be written: there is no space, or it exceeds a limit."""
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside `path`, and renames it to `path` if the block ends without an error.
 
     Raises:
-        DiskFullError: If there is no space for it; `path` is then what it was.
+        DiskFullError: If there is no space for it; `path` is then unchanged.
     """
     path = Path(path)
     remove_leftovers(path.parent, path.stem)
@@ -46,7 +46,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder(folder: Path, stem: str) -> Iterator[Path]:
-    """Makes a hidden folder in `folder`, on the same disk, that is gone when the block ends."""
+    """Makes a hidden folder in `folder`, on the same disk, and removes it when the block ends."""
     remove_leftovers(folder, stem)
     temporary = folder / temporary_name(stem)
     temporary.mkdir()
@@ -57,7 +57,7 @@ def temporary_folder(folder: Path, stem: str) -> Iterator[Path]:
 
 
 def _here() -> str:
-    """A name for this machine: process numbers mean nothing on another one that shares the disk."""
+    """Returns a name for this machine: process numbers mean nothing on another one that shares the disk."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 
@@ -67,9 +67,9 @@ def temporary_name(stem: str) -> str:
 
 
 def remove_leftovers(folder: Path, stem: str) -> None:
-    """Removes what processes of this machine that are gone had begun to write under `stem`."""
+    """Removes what processes of this machine that have ended began to write under `stem`."""
     form = re.compile(rf"\.{re.escape(stem)}\.{_here()}-(\d+)-[0-9a-f]{{8}}{re.escape(MARK)}(\..+)?")
-    with contextlib.suppress(OSError):  # a folder that is not there, or cannot be listed
+    with contextlib.suppress(OSError):  # a folder that does not exist, or cannot be listed
         for entry in list(folder.iterdir()):
             found = form.fullmatch(entry.name)
             if not found or runs(int(found[1])):
@@ -81,12 +81,12 @@ def remove_leftovers(folder: Path, stem: str) -> None:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a name is that of something half-written, of this version or an earlier one."""
+    """Whether a name is that of something half-written, by this version or an earlier one."""
     return name.startswith(".") and MARK in name
 
 
 def runs(process: int) -> bool:
-    """Whether a process of this machine is there, and has not ended without being waited for."""
+    """Whether a process of this machine is running, rather than ended and not yet waited for."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -100,19 +100,19 @@ def runs(process: int) -> bool:
 
 @contextlib.contextmanager
 def naming_the_disk(folder: Path) -> Iterator[None]:
-    """Turns a full disk, a quota and a limit of file sizes into one line that names the folder and its disk.
+    """Turns a full disk, a quota or a limit of file sizes into one line that names the folder and its disk.
 
     Args:
         folder: Where the block writes.
 
     Raises:
-        DiskFullError: In the place of what Python, PyTorch or the release raised for it.
+        DiskFullError: In place of what Python, PyTorch or the release raised for it.
     """
     try:
         yield
     except PruningError:
         raise
-    except Exception as error:  # converters and writers wrap what the system says in errors of their own
+    except Exception as error:  # converters and writers wrap the system's error in others
         if (reason := full_disk(error)) is None:
             raise
         if isinstance(error, OSError) and isinstance(error.filename, str):
@@ -121,7 +121,7 @@ def naming_the_disk(folder: Path) -> Iterator[None]:
 
 
 def full_disk(error: BaseException) -> str | None:
-    """Returns why an error is one of space on the disk, in words, or None if it is another one."""
+    """Returns, in words, what about the space on a disk caused an error; None if something else did."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in FULL:

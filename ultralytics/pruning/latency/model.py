@@ -22,8 +22,8 @@ class LatencyModel:
         shapes: The calls of its layers.
         table: Timings of these.
         step: The multiple that widths are rounded to.
-        timed_as: Shapes under which the table holds the layers, by name, where these are not their own: those before an
-            earlier cut, whose grids hold narrower widths as well.
+        timed_as: Shapes under which the table holds the layers, by name, where they are others than in `shapes`: those
+            before an earlier cut, whose grids hold narrower widths as well.
 
     Raises:
         PruningError: If the table lacks a layer, or by its fit the whole network takes no time.
@@ -43,18 +43,22 @@ class LatencyModel:
         lacking = [key for keys in wanted.values() for key in keys if key not in table.layers]
         if lacking:
             raise PruningError(
-                f"the table of latencies lacks {len(lacking)} layers of this network, e.g. '{lacking[0]}'; write it by "
-                f"latency_table.py with these weights, this --imgsz and this --round-to"
+                f"the table of latencies lacks {len(lacking)} layers of this network, e.g. '{lacking[0]}'; write one "
+                f"with latency_table.py from these weights, with this --imgsz and this --round-to"
             )
+
         self._calls = [[table.layers[key] for key in wanted[layer.name]] for layer in layers]
         self._counts = KeptCounts([layer.inputs for layer in layers] + [layer.outputs for layer in layers])
         self._fit = table.fit
-        self._inner = KeptCounts([block.inner for block in channel_map.blocks])
-        place = {layer.name: i for i, layer in enumerate(layers)}
-        blocks = channel_map.blocks
-        self._inside = [[place[name] for name in block.layers if name in place] for block in blocks]
         self._names = list(shapes)
         self._known: dict[tuple[int, int, int], float] = {}
+
+        # A block without inner channels is taken out, and so are its layers.
+        place = {layer.name: i for i, layer in enumerate(layers)}
+        blocks = channel_map.blocks
+        self._inner = KeptCounts([block.inner for block in blocks])
+        self._inside = [[place[name] for name in block.layers if name in place] for block in blocks]
+
         if not (whole := self(np.ones(len(channel_map.channels), dtype=bool))) > 0:
             raise PruningError(f"by the table of latencies the whole network takes {whole:g} ms: its fit is wrong")
 
@@ -67,8 +71,8 @@ class LatencyModel:
 
     def of(self, plan: PruningPlan) -> float:
         """Returns the milliseconds of the network that a plan leaves."""
-        own = [plan.layers[name] for name in self._names]
-        return self._network([len(layer.kept_in) for layer in own], [len(layer.kept_out) for layer in own])
+        layers = [plan.layers[name] for name in self._names]
+        return self._network([len(layer.kept_in) for layer in layers], [len(layer.kept_out) for layer in layers])
 
     def _network(self, inputs: Iterable[int], outputs: Iterable[int]) -> float:
         """Returns the milliseconds of a network with these widths of its layers."""

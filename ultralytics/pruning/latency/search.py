@@ -1,4 +1,4 @@
-"""A cut to a measured speed-up: choose by the latency model, time the result, correct the target, again."""
+"""A cut to a measured speed-up: choose by the latency model, time the result, correct the target, repeat."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Latency:
             raise PruningError(f"latency_speed_up={self.speed_up:g} removes nothing")
 
     def model(self, network: nn.Module, channel_map: ChannelMap, step: int) -> LatencyModel:
-        """Returns the latency of any choice; times layers that are not known yet.
+        """Returns the latency of any choice; times the layers that have no timings yet.
 
         Raises:
             PruningError: If the table from elsewhere lacks a layer.
@@ -71,10 +71,10 @@ class Latency:
         assert self.runtime is not None
         path = cache(self.runtime, self.folder)
         table = LatencyTable(self.runtime.about())
-        with contextlib.suppress(PruningError):  # not there, or damaged: measured anew
+        with contextlib.suppress(PruningError):  # missing, or damaged: timed again
             table = LatencyTable.load(path)
-        own = {**shapes, **(self.timed_as or {})}
-        if time_layers((shape for calls in own.values() for shape in calls), self.runtime, step, table):
+        timed = {**shapes, **(self.timed_as or {})}
+        if time_layers((shape for calls in timed.values() for shape in calls), self.runtime, step, table):
             table.save(path, replace=True)
         return LatencyModel(channel_map, shapes, table, step, self.timed_as)
 
@@ -92,7 +92,7 @@ def plan_for_latency(
         latency: The target.
         network: The original.
         channel_map: Its channels.
-        limits: What holds for single layers.
+        limits: The rules for single layers.
         make: From a factor by the model to a plan that meets it.
 
     Returns:
@@ -104,22 +104,8 @@ def plan_for_latency(
         plan = make(latency.speed_up, model)
         ms = {"before": model(np.ones(len(channel_map.channels), dtype=bool)), "after": model.of(plan)}
         return _noted(plan, latency, {"predicted": True, **_timed(ms)})
-    runtime = latency.runtime
-    assert runtime is not None
-    whole = runtime.network(network, latency.imgsz)
-    trials: list[TimedCut] = []
-    with runtime.threading():
-        while len(trials) < TRIALS:
-            asked = next_factor(latency.speed_up, trials)
-            plan = make(asked, model)
-            if any(plan.after == trial.plan.after for trial in trials):
-                break
-            pruned = copy.deepcopy(network)
-            cut(pruned, plan)
-            ms = in_turns({"before": whole, "after": runtime.network(pruned, latency.imgsz)})
-            trials.append(TimedCut(asked, ms["before"] / ms["after"], plan, ms))
-            if trials[-1].off(latency.speed_up) <= SEARCH_TOLERANCE:
-                break
+
+    trials = _search(latency, network, lambda factor: make(factor, model))
     best = min(trials, key=lambda trial: trial.off(latency.speed_up))
     return _noted(
         best.plan, latency, _timed(best.ms), missed=best.off(latency.speed_up) > TIMED_TOLERANCE, count=len(trials)
@@ -147,11 +133,33 @@ class TimedCut:
         return abs(math.log(self.reached / wanted))
 
 
+def _search(latency: Latency, network: nn.Module, make: Callable[[float], PruningPlan]) -> list[TimedCut]:
+    """Times cuts until one is close enough, the model has no other one, or the trials are used up."""
+    runtime = latency.runtime
+    assert runtime is not None
+    original = runtime.network(network, latency.imgsz)
+    trials: list[TimedCut] = []
+    with runtime.threading():
+        while len(trials) < TRIALS:
+            asked = next_factor(latency.speed_up, trials)
+            plan = make(asked)
+            if any(plan.after == trial.plan.after for trial in trials):
+                break
+
+            pruned = copy.deepcopy(network)
+            cut(pruned, plan)
+            ms = in_turns({"before": original, "after": runtime.network(pruned, latency.imgsz)})
+            trials.append(TimedCut(asked, ms["before"] / ms["after"], plan, ms))
+            if trials[-1].off(latency.speed_up) <= SEARCH_TOLERANCE:
+                break
+    return trials
+
+
 def next_factor(wanted: float, trials: Sequence[TimedCut]) -> float:
     """Returns what to ask the latency model for, after some trials.
 
     It is interpolated between the nearest trials on both sides of the wanted factor, in milliseconds; that a factor of
-    1 reaches 1 is known before. Where no trial was fast enough, it is corrected in proportion.
+    1 reaches 1 is known beforehand. Where no trial was fast enough, it is corrected in proportion.
     """
     if not trials:
         return wanted
@@ -174,7 +182,7 @@ def _timed(ms: dict[str, float]) -> dict[str, Any]:
 def _noted(
     plan: PruningPlan, latency: Latency, found: dict[str, Any], *, missed: bool = False, count: int = 0
 ) -> PruningPlan:
-    """Notes in a plan what was found; what the model alone said of the target does not count any more."""
+    """Notes in a plan what was found; what the model alone said of the target no longer counts."""
     about = latency.runtime.about() if latency.runtime else LatencyTable.load(latency.table or Path()).about
     settings = {**plan.settings, "latency_speed_up": latency.speed_up, "latency": {**about, **found}}
     findings = tuple(finding for finding in plan.findings if latency.table or finding.kind not in BY_MODEL)

@@ -90,29 +90,33 @@ def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> Shapes:
 
 def _shape(layer: Layer, module: Any, tensor: torch.Tensor) -> Shape:
     """Returns the shape of one call."""
-    padding: Any
     if layer.kind == "Linear":
-        one, tokens = (1, 1), tensor.numel() // tensor.shape[-1]
-        kernel, stride, dilation, cells = one, one, one, (tokens, 1)
-        padding = (0, 0)
-        inputs, outputs = module.in_features, module.out_features
-    else:
-        kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
-        padding = module.padding
-        if isinstance(padding, str):
-            padding = tuple(d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True))
-        cells = (tensor.shape[2], tensor.shape[3])
-        inputs, outputs = module.in_channels, module.out_channels
-    groups = 0 if layer.is_depthwise else layer.conv_groups
+        tokens = tensor.numel() // tensor.shape[-1]
+        return Shape(
+            kind="Conv2d",
+            kernel=(1, 1),
+            stride=(1, 1),
+            padding=(0, 0),
+            dilation=(1, 1),
+            groups=0 if layer.is_depthwise else layer.conv_groups,
+            inputs=module.in_features,
+            outputs=module.out_features,
+            cells=(tokens, 1),
+            activation=layer.norm is not None,
+        )
+
+    kernel, dilation, padding = module.kernel_size, module.dilation, module.padding
+    if isinstance(padding, str):
+        padding = tuple(d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True))
     return Shape(
-        layer.kind.replace("Linear", "Conv2d"),
-        kernel,
-        stride,
-        padding,
-        dilation,
-        groups,
-        inputs,
-        outputs,
-        cells,
+        kind=layer.kind,
+        kernel=kernel,
+        stride=module.stride,
+        padding=padding,
+        dilation=dilation,
+        groups=0 if layer.is_depthwise else layer.conv_groups,
+        inputs=module.in_channels,
+        outputs=module.out_channels,
+        cells=(tensor.shape[2], tensor.shape[3]),
         activation=layer.norm is not None,
     )

@@ -22,6 +22,7 @@ from .shapes import Shape
 from .timing import Runtime, milliseconds
 
 TABLE_FORMAT = 1
+ABOUT = ("machine", "runtime", "threads")  # what timings depend on, besides the layer
 MOST_MILLISECONDS = 1e9  # of anything
 VECTOR = 16  # channels that a CPU takes at once, at most
 PARTS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of a layer's width
@@ -50,7 +51,7 @@ class Timing:
             where: How the error names the layer.
 
         Raises:
-            ValueError: If these are no timings.
+            ValueError: If they are not timings.
         """
         mapping(entry, where, needs=("inputs", "outputs", "ms"))
         for side in ("inputs", "outputs"):
@@ -97,11 +98,11 @@ class LatencyTable:
         """Writes it as JSON, with the layers that another process has timed on this machine meanwhile.
 
         Args:
-            path: Where to; the layers of a table that is there stay, if it is of the same machine and runtime.
+            path: The file; an existing table of the same machine and runtime keeps its layers.
             replace: Whether something other than a table may be replaced: a damaged one.
 
         Raises:
-            PruningError: If something else is there.
+            PruningError: If `path` holds something else.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         with waiting(path):
@@ -119,7 +120,7 @@ class LatencyTable:
                 file.write_text(json.dumps(content), encoding="utf-8")
 
     def _beside(self, path: Path, replace: bool) -> dict[str, Timing]:
-        """Returns the layers of the table that is there, if it is of the same machine."""
+        """Returns the layers of the table that already is at `path`, if it is of the same machine."""
         if not path.exists():
             return {}
         try:
@@ -135,7 +136,7 @@ class LatencyTable:
         """Reads what `save` wrote.
 
         Raises:
-            PruningError: If the file is not there, or no such table.
+            PruningError: If the file is missing, or not such a table.
         """
         if not path.exists():
             raise PruningError(f"'{path}' is not there; latency_table.py writes one on that machine")
@@ -144,28 +145,27 @@ class LatencyTable:
             mapping(content, "it", needs=("format", "about", "fit", "layers"))
             if type(content["format"]) is not int or content["format"] != TABLE_FORMAT:
                 raise ValueError(f"format {brief(content['format'])}; this version reads format {TABLE_FORMAT}")
-            about = mapping(content["about"], "about", text, needs=("machine", "runtime", "threads"))
+            about = mapping(content["about"], "about", text, needs=ABOUT)
             constant, factor = listing(content["fit"], "fit", count=2)
             number(constant, "fit[0]", least=-MOST_MILLISECONDS, most=MOST_MILLISECONDS)
             number(factor, "fit[1]", above=0, most=MOST_MILLISECONDS)
             if not mapping(content["layers"], "layers"):
                 raise ValueError("it has no layers")
             layers = {key: Timing.of(entry, f"layer {brief(key)}") for key, entry in content["layers"].items()}
-            own = {key: about[key] for key in ("machine", "runtime", "threads")}
-            return cls(own, layers, (float(constant), float(factor)))
+            return cls({key: about[key] for key in ABOUT}, layers, (float(constant), float(factor)))
 
 
 def grid(width: int, step: int) -> tuple[int, ...]:
     """Returns the widths at which a layer is timed.
 
     They lie at parts of the full width, at multiples of `VECTOR` (of 4 for narrow layers). If a cut may leave other
-    widths, those just above are there, too: what a runtime takes at once makes steps.
+    widths, those just above are timed as well: time rises in steps of what a runtime computes at once.
     """
     unit = VECTOR if width >= 2 * VECTOR else 4
-    whole = {min(width, max(unit, round(width * part / unit) * unit)) for part in PARTS} | {width}
+    widths = {min(width, max(unit, round(width * part / unit) * unit)) for part in PARTS} | {width}
     if step % VECTOR:
-        whole |= {min(width, level + min(step, unit)) for level in whole}
-    return tuple(sorted(whole))
+        widths |= {min(width, level + min(step, unit)) for level in widths}
+    return tuple(sorted(widths))
 
 
 def name_of(shape: Shape, step: int) -> str:
@@ -186,10 +186,10 @@ def time_layers(shapes: Iterable[Shape], runtime: Runtime, step: int, table: Lat
         shapes: The calls of a network's layers.
         runtime: What runs them.
         step: The multiple that widths will be rounded to.
-        table: Gets the timings.
+        table: Receives the timings.
 
     Returns:
-        Whether any was missing.
+        Whether any were missing.
     """
     from ultralytics.utils import TQDM
 

@@ -1,5 +1,5 @@
 """Timings of single layers and of networks, in ONNX Runtime or PyTorch. Of several runs the best counts: whatever else
-a machine does only ever adds."""
+a machine does can only make a run slower."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Key = TypeVar("Key")
 RUNTIMES = ("onnxruntime", "torch")
 OPSET, IR = 17, 8  # of ONNX: what any runtime of the last years reads
 WARM_UP = 2
-PAUSE = 0.05  # seconds before a network, in which the threads of the one before come to rest
+PAUSE = 0.05  # seconds before each run of a network, in which the threads of the one before come to rest
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Runtime:
         device: `cpu`, or the number of a GPU.
 
     Raises:
-        PruningError: If the name is unknown, or what it needs is not there.
+        PruningError: If the name is unknown, or this machine cannot run it on the device.
     """
 
     name: str = "onnxruntime"
@@ -58,14 +58,15 @@ class Runtime:
 
     def about(self) -> dict[str, str]:
         """Returns in words what timings depend on, besides the layer."""
-        own = torch.__version__
+        version = torch.__version__
         if self.name == "onnxruntime":
             import onnxruntime
 
-            own = onnxruntime.__version__
+            version = onnxruntime.__version__
         on_cpu = self.device == "cpu"
         machine = processor() if on_cpu else torch.cuda.get_device_name(int(self.device))
-        return {"machine": machine, "runtime": f"{self.name} {own}", "threads": str(self.threads) if on_cpu else "-"}
+        threads = str(self.threads) if on_cpu else "-"
+        return {"machine": machine, "runtime": f"{self.name} {version}", "threads": threads}
 
     @contextlib.contextmanager
     def threading(self) -> Iterator[None]:
@@ -80,7 +81,7 @@ class Runtime:
         return "cpu" if self.device == "cpu" else f"cuda:{self.device}"
 
     def _session(self, model: bytes | str) -> Callable[[Any], Any]:
-        """Opens an ONNX; returns a run of it."""
+        """Opens an ONNX file or its bytes; returns a function that runs it."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -95,7 +96,7 @@ class Runtime:
         return lambda image: session.run(None, {name: image})
 
     def layer(self, shape: Shape, inputs: int, outputs: int) -> Callable[[], Any]:
-        """Returns a run of a layer at other widths."""
+        """Returns a function that runs a layer at the given widths."""
         image = np.random.default_rng(0).random((1, inputs, *shape.cells), dtype=np.float32)
         if self.name == "onnxruntime":
             run = self._session(layer_onnx(shape, inputs, outputs))
@@ -117,7 +118,7 @@ class Runtime:
         return run_layer
 
     def network(self, model: nn.Module, imgsz: int) -> Callable[[], Any]:
-        """Returns a run of a network as it would be deployed: exported, or with its batch norms fused."""
+        """Returns a function that runs a network as it would be deployed: exported, or with its batch norms fused."""
         from ..deploy.exporting import export_by_release
         from ..release import quiet_release
 
@@ -161,7 +162,7 @@ def processor() -> str:
 
 
 def layer_onnx(shape: Shape, inputs: int, outputs: int) -> bytes:
-    """Returns an ONNX file with one layer at other widths, and its activation."""
+    """Returns the bytes of an ONNX file with one layer at the given widths, and its activation."""
     from onnx import TensorProto, helper, numpy_helper
 
     groups = shape.groups or inputs
@@ -169,6 +170,7 @@ def layer_onnx(shape: Shape, inputs: int, outputs: int) -> bytes:
     random = np.random.default_rng(0)
     weight = random.standard_normal((*pair, *shape.kernel), dtype=np.float32)
     weights = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.zeros(outputs, np.float32), "b")]
+
     how: dict[str, Any] = {
         "kernel_shape": shape.kernel,
         "strides": shape.stride,
@@ -179,6 +181,7 @@ def layer_onnx(shape: Shape, inputs: int, outputs: int) -> bytes:
     nodes = [helper.make_node(shape.kind.removesuffix("2d"), ["x", "w", "b"], ["c"], **how)]
     if shape.activation:
         nodes += [helper.make_node("Sigmoid", ["c"], ["s"]), helper.make_node("Mul", ["c", "s"], ["y"])]
+
     result = helper.make_tensor_value_info("y" if shape.activation else "c", TensorProto.FLOAT, None)
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, inputs, *shape.cells))
     graph = helper.make_graph(nodes, "layer", [image], [result], weights)
@@ -187,7 +190,7 @@ def layer_onnx(shape: Shape, inputs: int, outputs: int) -> bytes:
 
 
 def milliseconds(run: Callable[[], Any], *, least: int = 5, seconds: float = 0.02) -> float:
-    """Returns the time of the best run, of at least `least` and as many as fit in `seconds`."""
+    """Returns the time of the best run in ms, of at least `least` runs and as many as fit in `seconds`."""
     for _ in range(WARM_UP):
         run()
     best, end, count = np.inf, time.perf_counter() + seconds, 0

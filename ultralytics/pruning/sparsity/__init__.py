@@ -1,7 +1,7 @@
 """Sparsity training: makes channels fade while a network is trained, so that cutting them changes little or nothing.
 
 `settings.py` says what can be asked for, `run.py` is what the trainer holds, `scales.py` the gammas that it works on;
-`modes/` are the ways to let channels fade, `watching.py` what a person sees.
+`modes/` are the ways to let channels fade, `watching.py` is what the user sees.
 """
 
 from .asked import SCHEDULES, TARGET_ARGUMENTS

@@ -29,7 +29,7 @@ class Asked:
             modes; rate per epoch of the least important groups' decay for group_sl; 0 where a target is given.
         sr_bias: The same for the betas; it does not decay.
         schedule: A name in `SCHEDULES`.
-        target: What the training aims at instead of a strength.
+        target: What the training aims at, in place of a strength.
         limits: The rules that a choice of channels follows where there is a target.
     """
 

@@ -1,4 +1,4 @@
-"""Which groups of channels can fade without a trace."""
+"""Which groups of channels can fade until nothing of them is left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from .scales import Scales
 def erasable(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
     """Returns which groups emit nothing once their gammas, betas and parameters are zero, bool of shape (G,).
 
-    Each convolution of such a group has a batch norm of its own, so that no bias is left, and all of it is trained.
+    Each convolution of such a group has a batch norm behind it, so that no bias is left, and all gammas, betas and
+    parameters of the group are trained.
     """
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     erases = channel_map.free.copy()
@@ -29,5 +30,5 @@ def erasable(channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
 
 
 def traceless(channel_map: ChannelMap, model: nn.Module, scales: Scales) -> np.ndarray:
-    """Returns the groups of `erasable` none of whose gammas is frozen, bool of shape (G,)."""
+    """Returns which groups are `erasable` and have no frozen gamma, bool of shape (G,)."""
     return scales.whole & erasable(channel_map, model)

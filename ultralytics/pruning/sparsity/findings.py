@@ -25,17 +25,17 @@ class Ending:
 
 
 def larger(times: float) -> str:
-    """Returns the strength to try instead of one that was so many times too weak, in words."""
+    """Returns in words the strength to try instead of one that was too weak by a factor."""
     return f"an sr {max(2, round(times)):,} times as large"
 
 
 def of_a_target(target: Target, ending: Ending) -> tuple[str, ...]:
-    """Says that a run to a target ended with less than a tenth of it."""
+    """Returns a line for the user if a run to a target ended with less than a tenth of it."""
     return _of_a_share(target.kind.channels(target.value), ending)
 
 
 def of_a_pull(travel: float, ending: Ending) -> tuple[str, ...]:
-    """Says that a pull was too weak, or that less than a tenth of what it could take to zero is there.
+    """Returns a line for the user if a pull was too weak, or less than a tenth of what could fade has faded.
 
     Args:
         travel: How far an idle gamma has moved.
@@ -54,6 +54,7 @@ def of_a_pull(travel: float, ending: Ending) -> tuple[str, ...]:
 
 
 def _of_a_share(could: float, ending: Ending) -> tuple[str, ...]:
+    """Returns a line for the user if less than a tenth of the share that could fade has faded."""
     if ending.sparsity >= could / 10:
         return ()
     return (

@@ -1,4 +1,4 @@
-"""What the trainer holds during a sparsity training: it calls this at each step and epoch, and knows no mode."""
+"""What the trainer holds during a sparsity training: it calls this at each step and epoch, and knows of no mode."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SparsityRun:
         settings: What is asked for.
         scales: The gammas that it works on; the list is made once.
         mode: What lets them fade.
-        history: What a person watches.
+        history: What the user watches.
         divides: Whether the optimizer divides gradients by their running size.
 
     Raises:
@@ -66,7 +66,7 @@ class SparsityRun:
         return self.mode.strength
 
     def attach(self, optimizer: Optimizer) -> None:
-        """Works at each step of an optimizer from now on, but not where a gradient scaler skips it."""
+        """Acts at each step of an optimizer from now on, except those that a gradient scaler skips."""
         skipped = False
 
         def before(optimizer: Optimizer, *_: Any) -> None:
@@ -86,7 +86,7 @@ class SparsityRun:
             optimizer.register_step_post_hook(after)
 
     def check(self, optimizer: Optimizer, steps_per_epoch: float, epochs: int) -> None:
-        """Refuses what cannot end well.
+        """Refuses a training that cannot end well.
 
         Raises:
             PruningError: If the strength would take all gammas to zero within an epoch, or the epochs are too few.
@@ -103,12 +103,12 @@ class SparsityRun:
             )
 
     def epoch_starts(self, epoch: int, epochs: int) -> None:
-        """Sets the strength of an epoch, counted from 0, or the choice."""
+        """Sets the strength of an epoch, counted from 0, or chooses what fades in it."""
         self._scheduled = self.settings.strength(epoch, epochs)
         self.mode.epoch_starts(epoch, epochs)
 
     def batch_starts(self, batches: int) -> None:
-        """Counts how much of an epoch the next step is: as many batches as went by since the last one.
+        """Counts how much of an epoch the next step is: the batches since the last one.
 
         Args:
             batches: Number of batches in an epoch.
@@ -120,7 +120,7 @@ class SparsityRun:
         self.mode.before_step(optimizer, self._share)
 
     def copy_zeros(self, averaged: nn.Module) -> None:
-        """Copies exact zeros into the averaged weights (EMA), where they never arise by themselves.
+        """Copies exact zeros into the averaged weights (EMA), where averaging alone never makes any.
 
         Args:
             averaged: The average of this run's network.
@@ -131,9 +131,14 @@ class SparsityRun:
 
     def state(self) -> dict[str, Any]:
         """Returns what `load` takes, as tensors and plain data."""
-        own = {"travel": self.mode.travel, "at_start": self._at_start}
-        epoch = {"strength": self._scheduled, "share": self._share}
-        return {**self.mode.state(), "history": self.history.state(), **own, **epoch}
+        return {
+            **self.mode.state(),
+            "history": self.history.state(),
+            "travel": self.mode.travel,
+            "at_start": self._at_start,
+            "strength": self._scheduled,
+            "share": self._share,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Goes on from an earlier `state`."""
@@ -143,7 +148,7 @@ class SparsityRun:
         self._scheduled, self._share = state["strength"], state["share"]
 
     def findings(self) -> tuple[str, ...]:
-        """Says in words what a person should know at the end: that little has faded, and what to try."""
+        """Returns lines for the user at the end: that too little has faded, and what to try."""
         return self.mode.findings(Ending(self.scales.sparsity(), self._at_start, self.divides))
 
 

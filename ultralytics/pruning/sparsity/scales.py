@@ -1,7 +1,7 @@
 """The batch-norm scales (gamma) and shifts (beta) that a sparsity training works on, as one vector of K channels.
 
-One vector means a handful of operations per step, whatever the number of batch norms: a loop over the modules costs
-more than a training step may pay for it.
+One vector takes a handful of operations per step, whatever the number of batch norms: a loop over the modules costs
+more than a training step can afford.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap
 from ..errors import PruningError
-from ..gammas import gammas_of
+from ..gammas import Gamma, gammas_of
 
 FADED = 1e-3  # |gamma| below which a channel counts as faded: what it adds is noise, and folding absorbs the rest
 
@@ -31,7 +31,7 @@ class Scales:
         free: Which of the K channels can be pruned, bool of shape (K,).
         groups: The group of each channel, int64 of shape (K,).
         members: Number of gammas in each group, of shape (G,); at least 1.
-        whole: Which groups can fade as a whole, as none of their gammas is frozen, bool of shape (G,).
+        whole: Which groups can fade as a whole, since none of their gammas is frozen, bool of shape (G,).
     """
 
     names: tuple[str, ...]
@@ -49,27 +49,22 @@ class Scales:
         Raises:
             PruningError: If no gamma can be pruned, or all that can are frozen, but for the head.
         """
-        norms = {name: own for name, own in gammas_of(channel_map, model).items() if own.free.any()}
-        trained = {name: own for name, own in norms.items() if own.parameter.requires_grad}
-        count, of = (sum(int(own.free.sum()) for own in some.values()) for some in (trained, norms))
-        body = getattr(model, "model", None)
-        head = f"model.{len(body) - 1}." if isinstance(body, nn.Sequential) else None
-        if not trained or (count < of and head and all(name.startswith(head) for name in trained)):
-            raise PruningError(
-                f"only {count:,} of {of:,} batch-norm scales that can be pruned are trained, the others are frozen and "
-                f"cannot fade: train the backbone, too (freeze=...)"
-            )
-        gammas = [own.parameter for own in trained.values()]
-        groups = np.concatenate([own.groups for own in trained.values()])
-        whole = channel_map.free & np.isin(np.arange(len(channel_map.channels)), groups)
-        for own in norms.values():
-            whole[own.groups] &= own.parameter.requires_grad
+        norms = {name: gamma for name, gamma in gammas_of(channel_map, model).items() if gamma.free.any()}
+        trained = {name: gamma for name, gamma in norms.items() if gamma.parameter.requires_grad}
+        _check_trained(trained, norms, model)
+
+        groups = np.concatenate([gamma.groups for gamma in trained.values()])
         members = np.bincount(groups, minlength=len(channel_map.channels)).clip(1)
+        whole = channel_map.free & np.isin(np.arange(len(channel_map.channels)), groups)
+        for gamma in norms.values():
+            whole[gamma.groups] &= gamma.parameter.requires_grad
+
+        gammas = [gamma.parameter for gamma in trained.values()]
         device = gammas[0].device
         return cls(
             names=tuple(trained),
             gammas=gammas,
-            betas=[own.beta for own in trained.values()],
+            betas=[gamma.beta for gamma in trained.values()],
             free=torch.as_tensor(channel_map.free[groups], device=device),
             groups=torch.as_tensor(groups, device=device),
             members=torch.as_tensor(members, device=device),
@@ -120,3 +115,15 @@ class Scales:
     def write(self, tensors: list[Tensor], values: Tensor) -> None:
         """Writes values (K,) into the gammas or the betas."""
         torch._foreach_copy_([tensor.detach() for tensor in tensors], list(values.split(self.sizes)))
+
+
+def _check_trained(trained: dict[str, Gamma], norms: dict[str, Gamma], model: nn.Module) -> None:
+    """Raises a PruningError if all batch norms with prunable channels are frozen, but for those of the head."""
+    count, of = (sum(int(gamma.free.sum()) for gamma in some.values()) for some in (trained, norms))
+    body = getattr(model, "model", None)
+    head = f"model.{len(body) - 1}." if isinstance(body, nn.Sequential) else None
+    if not trained or (count < of and head and all(name.startswith(head) for name in trained)):
+        raise PruningError(
+            f"only {count:,} of {of:,} batch-norm scales that can be pruned are trained, the others are frozen and "
+            f"cannot fade: train the backbone, too (freeze=...)"
+        )

@@ -14,7 +14,7 @@ from .modes import DEFAULT_MODE, MODES, Traits
 
 @dataclass(frozen=True)
 class Settings(Asked):
-    """What a sparsity training is asked for, none of which contradicts its mode.
+    """What a sparsity training is asked for, without contradictions to its mode.
 
     Raises:
         PruningError: If it does.
@@ -40,7 +40,7 @@ class Settings(Asked):
 
     @property
     def traits(self) -> Traits:
-        """What the table says of the mode."""
+        """What the table says about the mode."""
         return MODES[self.mode]
 
     @classmethod

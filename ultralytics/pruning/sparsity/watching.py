@@ -1,4 +1,4 @@
-"""What a person watches during a sparsity training: gammas per epoch, for TensorBoard and for `gamma.png`."""
+"""What the user watches during a sparsity training: gammas per epoch, for TensorBoard and for `gamma.png`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Epoch:
 
 
 class History:
-    """Remembers the gammas of each epoch, in this process and through a resume.
+    """Remembers the gammas of each epoch, also when the training is resumed.
 
     Attributes:
-        epochs: What was seen, in order.
+        epochs: The epochs so far, in order.
     """
 
     def __init__(self) -> None:
@@ -53,14 +53,15 @@ class History:
         edges = fixed_edges()
         values = scales.prunable().cpu().double().numpy().clip(max=edges[-1])
         epoch = Epoch(number, float(np.mean(values < FADED)), strength, tuple(count_by_bin(values, edges).tolist()))
-        self.epochs = [*(other for other in self.epochs if other.number < number), epoch]  # an epoch may be run again
+        self.epochs = [*(other for other in self.epochs if other.number < number), epoch]  # an epoch may run again
         self._write(epoch, scales, folder)
 
     def _write(self, epoch: Epoch, scales: Scales, folder: Path) -> None:
+        """Writes an epoch for TensorBoard, if that is installed."""
         if self._writer is None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
-            except (ImportError, AttributeError, TypeError, AssertionError):  # not there, or broken: an extra
+            except (ImportError, AttributeError, TypeError, AssertionError):  # missing or broken: it is optional
                 self._writer = False
             else:
                 self._writer = SummaryWriter(str(folder))

@@ -1,8 +1,8 @@
 """The modes of sparsity training, each a way to let channels fade: one file and one line of this table.
 
-What the trainer's side calls is the Protocol `Mode` in `base.py`; what is known of a mode before there is a network
-(whether it takes a target, its default strength and the like) is its `Traits`. The options, checks, defaults and
-messages of all others read both from here.
+What the trainer's side calls is the Protocol `Mode` in `base.py`; what is known about a mode before there is a network
+(whether it takes a target, its default strength and the like) is its `Traits`. Options, checks, defaults and messages
+elsewhere read both from here.
 """
 
 from .base import Mode, Traits, divides

@@ -25,9 +25,9 @@ def divides(optimizer: Optimizer) -> bool:
 
 
 class Mode(Protocol):
-    """Lets channels fade. One call per optimizer step; nothing in a step waits for a GPU.
+    """Lets channels fade. Each method is called once per optimizer step or epoch; nothing in a step waits for a GPU.
 
-    A mode that subclasses it has the bodies below where it says nothing else.
+    A mode that subclasses it inherits the bodies below.
 
     Attributes:
         strength: The strength in this epoch; 0 where nothing is pulled.
@@ -46,11 +46,11 @@ class Mode(Protocol):
         return None
 
     def epoch_starts(self, epoch: int, epochs: int) -> None:
-        """Sets the strength of an epoch, counted from 0, or the choice."""
+        """Sets the strength of an epoch, counted from 0, or chooses what fades in it."""
         return
 
     def before_step(self, optimizer: Optimizer, share: float) -> None:
-        """Sees or changes the gradients, before the optimizer uses them.
+        """Reads or changes the gradients, before the optimizer uses them.
 
         Args:
             optimizer: The optimizer.
@@ -59,7 +59,7 @@ class Mode(Protocol):
         return
 
     def after_step(self, share: float) -> None:
-        """Changes the weights, behind the optimizer's step.
+        """Changes the weights, after the optimizer's step.
 
         Args:
             share: How much of an epoch the step was.
@@ -67,39 +67,39 @@ class Mode(Protocol):
         return
 
     def state(self) -> dict[str, Any]:
-        """Returns what it needs to go on beside strength and travel, under names of its own: tensors, plain data."""
+        """Returns what it needs to resume besides strength and travel, under keys of this mode: tensors, plain data."""
         return {}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from an earlier state: that of the run, in which what `state` returned stands beside the rest."""
+        """Resumes from an earlier state: that of the run, which holds what `state` returned beside the rest."""
         return
 
     def findings(self, ending: Ending) -> tuple[str, ...]:
-        """Says in words what a person should know at the end: that little has faded, and what to try."""
+        """Returns lines for the user at the end: that too little has faded, and what to try."""
         return ()
 
 
 def not_frozen(channel_map: ChannelMap, model: nn.Module, scales: Scales) -> np.ndarray:
-    """Returns the groups none of whose gammas is frozen, bool of shape (G,)."""
+    """Returns which groups have no frozen gamma, bool of shape (G,)."""
     return scales.whole
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of a mode before there is a network.
+    """What is known about a mode before there is a network.
 
     Attributes:
         start: From the network, its channels, its gammas and what is asked for to the mode.
         summary: What it does, in words.
-        default_strength: From the number of epochs to `sr` where nothing is said; None where there is none.
+        default_strength: From the number of epochs to the default of `sr`; None where there is none.
         default_said: The same in words.
-        needs_target: Whether it works to a target alone.
-        for_a_target: What to use instead where somebody wants a target, in words; empty where it takes one.
+        needs_target: Whether it works only with a target.
+        for_a_target: The modes to use instead for a target, in words; empty where it takes one.
         fades_betas: Whether the betas fade with their gammas, so that `sr_bias` means nothing.
-        in_gradients: Whether it pulls through the gradients: then without autocast, gradient scaler and clipping.
-        least_epochs: The fewest that it works in.
+        in_gradients: Whether it pulls through the gradients, which rules out autocast, gradient scaler and clipping.
+        least_epochs: The fewest epochs in which it works.
         eligible: Which groups it may choose for a target, bool of shape (G,).
-        cut_by: What to tell `prune.py` behind it, and why, in words; None where the gammas tell what can go.
+        cut_by: The options of `prune.py` to use after it, and why, in words; None where the gammas tell what can go.
     """
 
     start: Callable[[nn.Module, ChannelMap, Scales, Asked], Mode]
@@ -116,7 +116,7 @@ class Traits:
 
 
 def by_epochs(epochs: int) -> float:
-    """Returns the default strength of the modes that count in epochs: an idle gamma of 1 is at 0 behind the middle."""
+    """Returns the default strength of the modes that count in epochs: an idle gamma of 1 is at 0 past the middle."""
     return min(2 / epochs, 0.5)
 
 

@@ -1,8 +1,8 @@
-"""What the modes share that decay all weights of a group behind the optimizer's step.
+"""What the modes share that decay all weights of a group after the optimizer's step.
 
-Each weight is multiplied by exp(-share of an epoch * rate), with the rate of the group that makes its row and that of
-the group that its column reads, added. It goes past the optimizer, so that it is the same under any of them, and past a
-gradient scaler.
+Each weight is multiplied by exp(-share of an epoch * rate), where the rate is the sum of that of the group that makes
+its row and that of the group that its column reads. This bypasses the optimizer, so that it is the same under any of
+them, and a gradient scaler.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .base import Mode
 
 
 class Decay(Mode):
-    """Makes whole groups fade: their filters, their gammas and betas, and what their readers multiply them by.
+    """Makes whole groups fade: their filters, their gammas and betas, and what their consumers multiply them by.
 
-    A mode sets the rates at each epoch's start. Gammas and betas of groups that are gone are held at zero.
+    A mode sets the rates at each epoch's start. Gammas and betas of groups that have faded are held at zero.
 
     Args:
         model: The network.
@@ -32,7 +32,7 @@ class Decay(Mode):
         asked: What is asked for.
 
     Attributes:
-        strength: Rate of the fastest in this epoch, per epoch.
+        strength: The highest rate in this epoch, per epoch.
         removed: Which groups a choice removes, bool of shape (G,).
     """
 
@@ -40,7 +40,7 @@ class Decay(Mode):
         self._model, self._map, self._asked = model, channel_map, asked
         self._device = scales.groups.device
         self._rates = torch.zeros(len(channel_map.channels), device=self._device)
-        self._gone = torch.ones_like(self._rates)  # factor of gammas and betas: 0 where they are held
+        self._gone = torch.ones_like(self._rates)  # factor of gammas and betas: 0 where they are held at zero
         self.faded = [*scales.gammas, *scales.betas]
         self._faded_groups = [part for _ in range(2) for part in scales.groups.split(scales.sizes)]
         self._weights: list[tuple[Tensor, Tensor, Tensor | None]] = list(self._places())
@@ -61,9 +61,9 @@ class Decay(Mode):
                     if parameter is not None:
                         yield parameter.detach(), makes.to(self._device), None
                 continue
-            own, other = (reads, makes) if layer.kind == "ConvTranspose2d" else (makes, reads)
-            across = other.reshape(layer.conv_groups, -1).repeat_interleave(len(own) // layer.conv_groups, 0)
-            yield weight.detach(), own.to(self._device), across.to(self._device)
+            first, second = (reads, makes) if layer.kind == "ConvTranspose2d" else (makes, reads)
+            across = second.reshape(layer.conv_groups, -1).repeat_interleave(len(first) // layer.conv_groups, 0)
+            yield weight.detach(), first.to(self._device), across.to(self._device)
 
     def _decay_by(self, rates: np.ndarray) -> None:
         """Sets the rates of an epoch, of shape (G,), at its start."""
@@ -80,35 +80,41 @@ class Decay(Mode):
         self.travel += self.strength * share
         if self.strength:
             if self._factors[0] != share:
-                self._factors = share, [self._factor(*own, share) for own in self._weights]
+                self._factors = share, [self._factor(*entry, share) for entry in self._weights]
             with torch.no_grad():
                 torch._foreach_mul_([weight for weight, _, _ in self._weights], self._factors[1])
         self._hold()
 
-    def _factor(self, weight: Tensor, own: Tensor, across: Tensor | None, share: float) -> Tensor:
+    def _factor(self, weight: Tensor, first: Tensor, across: Tensor | None, share: float) -> Tensor:
         """Returns what a weight is multiplied by, in a shape that broadcasts to it."""
-        rates = self._rates[own]
+        rates = self._rates[first]
         if across is not None:
             rates = rates[:, None] + self._rates[across]
         return torch.exp(-share * rates).to(weight.dtype).reshape(*rates.shape, *[1] * (weight.ndim - rates.ndim))
 
     def _hold(self) -> None:
-        """Sets what is held to zero."""
+        """Sets what is held at zero to it, once nothing decays any more."""
         if not self.strength and self.removed.any():
             with torch.no_grad():
                 for tensor, groups in zip(self.faded, self._faded_groups, strict=True):
                     tensor.mul_(self._gone[groups].to(tensor.dtype))
 
     def state(self) -> dict[str, Any]:
-        """Returns the rates, and what is held."""
-        own = {"rates": self._rates.cpu(), "gone": self._gone.cpu(), "strength": self.strength}
-        return {"decay": {"removed": torch.from_numpy(self.removed), **own}}
+        """Returns the rates, and what is held at zero."""
+        return {
+            "decay": {
+                "removed": torch.from_numpy(self.removed),
+                "rates": self._rates.cpu(),
+                "gone": self._gone.cpu(),
+                "strength": self.strength,
+            }
+        }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from an earlier state of the run."""
-        own = state["decay"]
-        self.removed = own["removed"].numpy().copy()
-        self._rates, self._gone = (own[name].to(self._device) for name in ("rates", "gone"))
-        self.strength = own["strength"]
+        """Resumes from an earlier state of the run."""
+        decay = state["decay"]
+        self.removed = decay["removed"].numpy().copy()
+        self._rates, self._gone = (decay[name].to(self._device) for name in ("rates", "gone"))
+        self.strength = decay["strength"]
         self._factors = (-1.0, [])
         self._hold()

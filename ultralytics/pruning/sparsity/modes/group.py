@@ -23,8 +23,8 @@ def shrink_groups(scales: Scales, step: float, bias_step: float = 0.0, where: Te
     Args:
         scales: The gammas.
         step: How far, at least 0.
-        bias_step: How far each prunable beta moves towards zero, alone.
-        where: Which of the K channels, all that can be pruned by default.
+        bias_step: How far each prunable beta moves towards zero, by itself.
+        where: Which of the K channels; by default all that can be pruned.
     """
     where = scales.free if where is None else where
     values = scales.values()

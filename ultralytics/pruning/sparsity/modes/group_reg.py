@@ -21,9 +21,9 @@ from .decay import Decay
 
 
 class GroupReg(Decay):
-    """Decays what a target removes, by the norm of its groups at the start.
+    """Decays the groups that a target removes, chosen by their norm at the start.
 
-    The rate grows from zero, so that these groups are at `FADED` of their size at `REACHED_BY` of the run, from where
+    The rate grows from zero, so that these groups are at `FADED` of their size at `REACHED_BY` of the run. From there
     on their gammas and betas are held at zero.
 
     Source: Neural Pruning via Growing Regularization, arXiv 2012.09243, GReg-1.
@@ -35,7 +35,7 @@ class GroupReg(Decay):
         asked: What is asked for; has a target.
 
     Raises:
-        PruningError: If the target removes nothing, or no group can be faded without a trace.
+        PruningError: If the target removes nothing, or no group can fade completely.
     """
 
     def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, asked: Asked) -> None:
@@ -58,7 +58,7 @@ class GroupReg(Decay):
         self._decay_by(np.where(self.removed, self.strength, 0.0))
 
     def findings(self, ending: Ending) -> tuple[str, ...]:
-        """Says in words that little has faded, and what to try."""
+        """Returns a line for the user if too little has faded: what to try."""
         return of_a_target(self._target, ending)
 
 

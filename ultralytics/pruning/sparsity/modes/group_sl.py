@@ -1,4 +1,4 @@
-"""Group sparsity learning: all groups that can be removed decay, the faster the less they weigh."""
+"""Group sparsity learning: all groups that can be removed decay, those of small norm the fastest."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def relative_rates(channel_map: ChannelMap, norms: np.ndarray) -> np.ndarray:
         groups = np.unique(layer.outputs)
         groups = groups[channel_map.free[groups] & ~np.isnan(norms[groups])]
         if len(groups):
-            own = norms[groups]
-            place = (own - own.min()) / max(own.max() - own.min(), 1e-12)
+            of_layer = norms[groups]
+            place = (of_layer - of_layer.min()) / max(of_layer.max() - of_layer.min(), 1e-12)
             members.add(groups, 2 ** (-ALPHA * place))
     return np.nan_to_num(members.mean())
 
@@ -47,7 +47,7 @@ class GroupSL(Decay):
         self._decay_by(self.strength * relative_rates(self._map, group_norm(self._map, self._model)))
 
     def findings(self, ending: Ending) -> tuple[str, ...]:
-        """Says in words that it was too weak, and what to try."""
+        """Returns a line for the user if the decay was too weak: what to try."""
         if self.travel >= 1:
             return ()
         return (

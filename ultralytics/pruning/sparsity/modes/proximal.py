@@ -1,4 +1,4 @@
-"""The proximal modes: the pull on the gammas is a step behind the optimizer's, to exact zeros; each gamma alone."""
+"""The proximal modes: the pull on the gammas is a step after the optimizer's, to exact zeros; each gamma alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Shrink(Protocol):
 
 
 def shrink(scales: Scales, step: float, bias_step: float = 0.0, where: Tensor | None = None) -> None:
-    """Moves each prunable gamma towards zero by `step`, and to exactly zero what is nearer than that.
+    """Moves each prunable gamma towards zero by `step`, and those nearer than that to exactly zero.
 
     The proximal step of `step * |gamma|`: gamma = sign(gamma) * max(|gamma| - step, 0).
 
@@ -35,17 +35,17 @@ def shrink(scales: Scales, step: float, bias_step: float = 0.0, where: Tensor | 
         scales: The gammas.
         step: How far, at least 0.
         bias_step: The same for the betas.
-        where: Which of the K channels, all that can be pruned by default.
+        where: Which of the K channels; by default all that can be pruned.
     """
     where = scales.free if where is None else where
-    for tensors, own in ((scales.gammas, step), (scales.betas, bias_step)):
-        if own:
+    for tensors, distance in ((scales.gammas, step), (scales.betas, bias_step)):
+        if distance:
             values = torch.cat([tensor.detach() for tensor in tensors])
-            scales.write(tensors, torch.where(where, torch.nn.functional.softshrink(values, own), values))
+            scales.write(tensors, torch.where(where, torch.nn.functional.softshrink(values, distance), values))
 
 
 class Proximal(Mode):
-    """Moves gammas towards zero behind the optimizer's step, by a strength, or to a target by a regulated one.
+    """Moves gammas towards zero after the optimizer's step, by a strength, or to a target by a regulated one.
 
     Args:
         model: The network.
@@ -88,17 +88,17 @@ class Proximal(Mode):
             self._regulation.after_step()
 
     def state(self) -> dict[str, Any]:
-        """Returns what the regulation needs to go on."""
+        """Returns what the regulation needs to resume."""
         return {"regulation": self._regulation.state()} if self._regulation else {}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from an earlier state of the run."""
+        """Resumes from an earlier state of the run."""
         if self._regulation:
             self._regulation.load(state["regulation"])
         self.strength = self._regulation.strength if self._regulation else state["strength"]
 
     def findings(self, ending: Ending) -> tuple[str, ...]:
-        """Says in words that little has faded, and what to try."""
+        """Returns a line for the user if too little has faded: what to try."""
         target = self._asked.target
         return of_a_target(target, ending) if target else of_a_pull(self.travel, ending)
 

@@ -17,12 +17,12 @@ from .base import REACHED_BY
 
 
 class Regulation:
-    """Finds the strength with which the gammas that the target wants removed are at zero in time.
+    """Finds the strength that takes to zero, in time, the gammas that the target wants removed.
 
-    At each epoch's start the selection of `prune.py` says which groups would go, by |gamma| as it is. These are pulled,
-    and no others: a pull on all of them that is strong enough in time takes the network along. The strength is their
-    largest |gamma| over the epochs left: what resists raises it, and makes room for others. From `REACHED_BY` of the
-    run on, the choice stands, its gammas are held at zero, and nothing is pulled any more.
+    At each epoch's start the selection of `prune.py` says which groups would go, by |gamma| as it is. Only these are
+    pulled: a pull on all groups that is strong enough in time ruins the network. The strength is their largest |gamma|
+    over the epochs left: gammas that resist raise it, until others are chosen instead. From `REACHED_BY` of the run on,
+    the choice stands, its gammas are held at zero, and nothing is pulled any more.
 
     Args:
         model: The network.
@@ -71,16 +71,16 @@ class Regulation:
             self._hold(removed)
 
     def after_step(self) -> None:
-        """Holds what is held; call it after the proximal step."""
+        """Holds at zero what the choice removes; call it after the proximal step."""
         if self.held.any():
             self._scales.write(self._scales.gammas, self._scales.values() * self._keeps)
 
     def state(self) -> dict:
-        """Returns what `load` takes."""
+        """Returns what `load` reads."""
         return {"held": torch.from_numpy(self.held), "strength": self.strength, "pulled": self.pulled.cpu()}
 
     def load(self, state: dict) -> None:
-        """Goes on from an earlier `state`."""
+        """Resumes from an earlier `state`."""
         self.strength = state["strength"]
         self.pulled = state["pulled"].to(self.pulled.device)
         self._hold(state["held"].numpy().copy())

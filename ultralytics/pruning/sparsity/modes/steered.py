@@ -1,9 +1,9 @@
 """The steered mode: decide what to remove, then fade just that, instead of pulling on every gamma and hoping for a gap.
 
 The importance of a group is gathered from gradients that the training computes anyway. From the second epoch to `LAST`
-of the run the wanted cost falls in steps to the target; at each epoch's start the selection of `prune.py` chooses anew
+of the run, the wanted cost falls in steps to the target; at each epoch's start the selection of `prune.py` chooses anew
 what has to go. Gammas and betas of that choice fade by a factor at every step, reach zero one epoch later, and are held
-there. All else is trained without a penalty.
+there. Everything else is trained without a penalty.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Steering(Mode):
         importance: Running mean of each group's squared effect on the loss, of shape (G,).
 
     Raises:
-        PruningError: If no group can be faded without a trace, or the limits fit no layer.
+        PruningError: If no group can fade completely, or the limits fit no layer.
     """
 
     def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, asked: Asked) -> None:
@@ -60,6 +60,8 @@ class Steering(Mode):
         self._eligible = erasable(channel_map, model)
         if not self._eligible.any():
             raise PruningError("no channel of this network can be faded without a trace: use sparsity=proximal")
+
+        # Besides gammas and betas, parameters that are added or multiplied as they are fade with their group.
         device = scales.groups.device
         layers, parameters = channel_map.layers.values(), dict(model.named_parameters())
         vectors = {layer.name: layer.outputs for layer in layers if layer.kind == "Parameter"}
@@ -68,11 +70,13 @@ class Steering(Mode):
         groups = [torch.as_tensor(outputs, device=device) for outputs in vectors.values()]
         self._groups = torch.cat([scales.groups, scales.groups, *groups])  # of all that fades
         self._sizes = [len(tensor) for tensor in self._flat]
+
         self.removed = np.zeros(len(self._eligible), dtype=bool)
         self.importance = torch.zeros(len(self._eligible), device=device, dtype=scales.gammas[0].dtype)
         kept, self.foreseen = choose(channel_map, self.scores(), self._target, self._limits)
         if kept.all():
             raise PruningError(f"the target {asked.asked} removes nothing")
+
         self._chose_in = -1  # epoch
         self._fading = torch.zeros(len(self._eligible), dtype=torch.bool, device=device)
         self._gone = self._fading.clone()
@@ -102,7 +106,7 @@ class Steering(Mode):
             epoch: Which, counted from 0.
             epochs: How many there are; at least `LEAST_EPOCHS`.
         """
-        if epoch == self._chose_in:  # the release starts its first epoch again when memory is short
+        if epoch == self._chose_in:  # the release restarts its first epoch when memory is short
             return
         self._chose_in, before = epoch, self.removed
         last = min(max(round(LAST * epochs), 1), epochs - LEAST_EPOCHS + 1)
@@ -115,7 +119,7 @@ class Steering(Mode):
         return np.where(self._eligible, self.importance.cpu().double().numpy(), np.nan)
 
     def wanted(self, progress: float) -> Target:
-        """Returns the target on the way, at a progress in 0..1: the cost falls evenly from 1 to that of the target."""
+        """Returns the target at a progress in 0..1: the cost falls evenly from that of the network to the target's."""
         return replace(self._target, value=self._target.kind.on_the_way(self._target.value, progress))
 
     def _hold(self, *, gone: np.ndarray, fading: np.ndarray) -> None:
@@ -135,26 +139,27 @@ class Steering(Mode):
             torch._foreach_mul_(self._flat, list(factors[self._groups].split(self._sizes)))
 
     def state(self) -> dict[str, Any]:
-        """Returns its choice, and what it chooses by."""
-        own = {
-            "gone": self._gone.cpu(),
-            "removed": torch.from_numpy(self.removed),
-            "importance": self.importance.cpu(),
-            "chose_in": self._chose_in,
+        """Returns the choice, and what it is made by."""
+        return {
+            "steering": {
+                "gone": self._gone.cpu(),
+                "removed": torch.from_numpy(self.removed),
+                "importance": self.importance.cpu(),
+                "chose_in": self._chose_in,
+            }
         }
-        return {"steering": own}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from an earlier state of the run."""
-        own = state["steering"]
-        self.removed = own["removed"].numpy().copy()
-        self.importance.copy_(own["importance"])
-        self._chose_in = own["chose_in"]
-        gone = own["gone"].numpy()
+        """Resumes from an earlier state of the run."""
+        steering = state["steering"]
+        self.removed = steering["removed"].numpy().copy()
+        self.importance.copy_(steering["importance"])
+        self._chose_in = steering["chose_in"]
+        gone = steering["gone"].numpy()
         self._hold(gone=gone, fading=self.removed & ~gone)
 
     def findings(self, ending: Ending) -> tuple[str, ...]:
-        """Says in words that little has faded, and what to try."""
+        """Returns a line for the user if too little has faded: what to try."""
         return of_a_target(self._target, ending)
 
 

@@ -29,17 +29,17 @@ def add_subgradient(scales: Scales, strength: float, bias_strength: float = 0.0)
         strength: s(e).
         bias_strength: The same for the betas.
     """
-    for tensors, own in ((scales.gammas, strength), (scales.betas, bias_strength)):
+    for tensors, pull in ((scales.gammas, strength), (scales.betas, bias_strength)):
         reached = [
             (tensor, mask) for tensor, mask in zip(tensors, scales.masks, strict=True) if tensor.grad is not None
         ]
-        if not own or not reached:
+        if not pull or not reached:
             continue
         with torch.no_grad():
-            pulls = torch._foreach_sign([tensor for tensor, _ in reached])
-            torch._foreach_mul_(pulls, [mask for _, mask in reached])
+            signs = torch._foreach_sign([tensor for tensor, _ in reached])
+            torch._foreach_mul_(signs, [mask for _, mask in reached])
             gradients: list[Any] = [tensor.grad for tensor, _ in reached]
-            torch._foreach_add_(gradients, pulls, alpha=own)
+            torch._foreach_add_(gradients, signs, alpha=pull)
 
 
 class Subgradient(Mode):
@@ -62,7 +62,7 @@ class Subgradient(Mode):
             group for group in optimizer.param_groups if any(p is self._scales.gammas[0] for p in group["params"])
         )
         if divides(optimizer):
-            return group["lr"] / max(self.strength, 1e-12)  # by the pull's own running size: lr, whatever the strength
+            return group["lr"] / max(self.strength, 1e-12)  # by the running size of the pull itself: it moves by lr
         return group["lr"] / (1 - group.get("momentum", 0.0))
 
     def way(self, optimizer: Optimizer, steps_per_epoch: float) -> float | None:
@@ -74,16 +74,16 @@ class Subgradient(Mode):
         self.strength = self._asked.strength(epoch, epochs)
 
     def before_step(self, optimizer: Optimizer, share: float) -> None:
-        """Adds the pull, between backward and the step."""
+        """Adds the pull, between the backward pass and the step."""
         add_subgradient(self._scales, self.strength, self._asked.sr_bias)
         self.travel += self.idle_step(optimizer) * self.strength
 
     def load(self, state: dict[str, Any]) -> None:
-        """Goes on from an earlier state of the run."""
+        """Resumes from an earlier state of the run."""
         self.strength = state["strength"]
 
     def findings(self, ending: Ending) -> tuple[str, ...]:
-        """Says in words that little has faded, and what to try."""
+        """Returns a line for the user if too little has faded: what to try."""
         return of_a_pull(self.travel, ending)
 
 
