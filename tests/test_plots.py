@@ -234,7 +234,7 @@ def test_default_checkpoints(checkpoints, tmp_path, monkeypatch, capsys) -> None
         (["nowhere.pt"], "'nowhere.pt' is not there"),
         (["BEFORE", "BEFORE", "BEFORE"], "3 checkpoints"),
         (["BEFORE", "--save", "picture.pdf"], "picture.pdf"),
-        (["noise.pt"], "no checkpoint at all"),
+        (["noise.pt"], "not a checkpoint at all"),
         (["BEFORE", "--save", "noise.pt/bn.png"], "/noise.pt' (File exists)"),
         (["BEFORE", "--colour", "red"], "unrecognized arguments"),
     ],

@@ -49,7 +49,7 @@ LACKING = {
     "no names": (without("names"), "names"),
     "names are a number": (with_value("names", 5), "names"),
     "no name": (with_value("names", {}), "names"),
-    "a name is a list": (with_value("names", {0: ["a"]}), "no text"),
+    "a name is a list": (with_value("names", {0: ["a"]}), "not text"),
     "names by text": (with_value("names", {"a": "b"}), "names"),
     "no yaml": (without("yaml"), "yaml"),
     "yaml is a text": (with_value("yaml", "yolov8n.yaml"), "yaml"),

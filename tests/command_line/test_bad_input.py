@@ -73,7 +73,7 @@ BAD_CHECKPOINTS = {
     "missing": "is not there",
     "truncated": "truncated",
     "empty": "is empty",
-    "text": "truncated, or no checkpoint",
+    "text": "truncated, or not a checkpoint",
     "state_dict": "not a checkpoint of Ultralytics",
     "module": "holds a Linear",
     "yolov5": "old yolov5 repository",

@@ -299,7 +299,7 @@ def test_a_network_that_carries_no_plans(tiny, plan):
     model, _ = load(tiny)
     model.pruning_plans = 5
     for use in (plans_of, lambda net: attach_plan(net, PruningPlan.from_dict(plan))):
-        with pytest.raises(PruningError, match="in the place of its pruning plans"):
+        with pytest.raises(PruningError, match="in place of its pruning plans"):
             use(model)
 
 

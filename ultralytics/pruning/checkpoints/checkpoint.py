@@ -1,4 +1,4 @@
-"""Reads and writes checkpoints: only classes of the stock release, and one line for a file that is not one."""
+"""Reads and writes checkpoints: only classes of the stock release, and one line for any other file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import PruningError, UntrustedError, first_line
-from ..files.whole import sha256, whole_file  # noqa: F401  (the first for others, which look for it here)
+from ..files.whole import sha256, whole_file  # noqa: F401  (the first for callers that look for it here)
 from ..inputs.documents import brief
 from ..networks.rebuild import PLANS_ATTRIBUTE
 from ..networks.wrappers import unwrapped
@@ -35,7 +35,7 @@ def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[s
         The network in float32 and eval mode (the EMA where the checkpoint holds one), and the checkpoint's dict.
 
     Raises:
-        PruningError: If the file is missing, is no such checkpoint, or holds numbers that are not finite.
+        PruningError: If the file is missing, is not such a checkpoint, or holds numbers that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,7 +56,7 @@ def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[s
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all numbers are finite: their sum mostly says so already, at a sixth of the time or less."""
+    """Whether all numbers are finite: a finite sum proves it, in a sixth of the time or less."""
     return math.isfinite(tensor.sum()) or bool(torch.isfinite(tensor).all())
 
 
@@ -64,7 +64,7 @@ def check_others(settings: dict[str, Any]) -> None:
     """Checks the checkpoints that training arguments name besides the one to train, before anything is written.
 
     Raises:
-        PruningError: If one is there and cannot be loaded.
+        PruningError: If one of these files exists and cannot be loaded.
     """
     for key in ("distill_model", "pretrained"):
         value = settings.get(key)
@@ -73,7 +73,7 @@ def check_others(settings: dict[str, Any]) -> None:
 
 
 def _refuse_other_formats(path: Path) -> None:
-    """Tells a TorchScript archive and a damaged file by their bytes, without running anything that they hold."""
+    """Recognizes a TorchScript archive and a damaged file by their bytes, without running anything in them."""
     if path.stat().st_size == 0:
         raise PruningError(f"'{path}' is empty")
     if not zipfile.is_zipfile(path):
@@ -81,14 +81,14 @@ def _refuse_other_formats(path: Path) -> None:
             if not restricted():
                 return
             raise UntrustedError(refusal_of(f"'{path}', which is not in PyTorch's format since 1.6,", names))
-        raise PruningError(f"'{path}' is truncated, or no checkpoint at all: it is not a PyTorch archive")
+        raise PruningError(f"'{path}' is truncated, or not a checkpoint at all: it is not a PyTorch archive")
     with zipfile.ZipFile(path) as archive:
         if any("/code/" in name for name in archive.namelist()):
             raise PruningError(f"'{path}' is a TorchScript export; take the .pt that it was exported from")
 
 
 def _load_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Loads with the release, in one line where that fails."""
+    """Loads with the release; one line says why that fails."""
     from ultralytics.nn.tasks import BaseModel, load_checkpoint
 
     with quiet_release(logging.ERROR):  # its warnings about foreign files are longer than the line that follows
@@ -97,7 +97,7 @@ def _load_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
         except PruningError:
             raise
         except Exception as error:  # whatever a foreign pickle can raise
-            if "yolov5" in str(error).lower() or str(getattr(error, "name", "")).split(".")[0] == "models":
+            if _needs_old_yolov5(error):
                 raise PruningError(
                     f"'{path}' comes from the old yolov5 repository; train the model with this one"
                 ) from error
@@ -112,18 +112,28 @@ def _load_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
     return model, checkpoint
 
 
+def _needs_old_yolov5(error: BaseException) -> bool:
+    """Whether a load failed over a module of the package `models`, in which the yolov5 repository has its classes."""
+    seen: BaseException | None = error
+    while seen is not None:  # the release raises a TypeError from what Python raised
+        if isinstance(seen, ModuleNotFoundError) and (seen.name or "").split(".")[0] == "models":
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 def _bare(path: Path) -> str | None:
-    """Says what a file holds that is no checkpoint but an object that was saved by itself, or returns None."""
+    """Says what a file holds that was saved alone instead of in a checkpoint; None if it is something else."""
     from ultralytics.utils.patches import torch_load
 
     try:
         return bare(torch_load(path, map_location="cpu"))
-    except Exception:  # whatever a foreign pickle can raise; it was raised before
+    except Exception:  # whatever a foreign pickle can raise; the caller has raised it already
         return None
 
 
 def save(model: Any, path: str | Path, *, train_args: dict[str, Any] | None = None) -> None:
-    """Writes a network as a checkpoint that a stock Ultralytics loads, in float32.
+    """Writes a network as a checkpoint that stock Ultralytics loads, in float32.
 
     Args:
         model: The network; brought to float32 on the CPU, its parameters frozen, as in any finished checkpoint.
@@ -134,7 +144,7 @@ def save(model: Any, path: str | Path, *, train_args: dict[str, Any] | None = No
 
     args = {key: value for key, value in (train_args or {}).items() if key in DEFAULT_CFG_DICT}
     model = unwrapped(model).float().cpu()
-    model.criterion = None  # the loss's classes need not be known where the network is used
+    model.criterion = None  # the classes of the loss need not be known where the network is used
     model.args = args
     model.__dict__.pop("pt_path", None)
     for parameter in model.parameters():
@@ -169,7 +179,7 @@ def plans_of(model: nn.Module) -> list[PruningPlan]:
     """Returns the plans that a network was cut by, the oldest first.
 
     Raises:
-        PruningError: If what the network carries are no plans.
+        PruningError: If what the network carries are not plans.
     """
     return [PruningPlan.from_dict(data) for data in _plans_data(model)]
 
@@ -178,22 +188,22 @@ def _plans_data(model: nn.Module) -> list[dict[str, Any]]:
     """Returns the plans of a network as plain data, unchecked."""
     data = getattr(model, PLANS_ATTRIBUTE, [])
     if not isinstance(data, list):
-        raise PruningError(f"the network carries {brief(data)} in the place of its pruning plans")
+        raise PruningError(f"the network carries {brief(data)} in place of its pruning plans")
     return data
 
 
 def counts_as_one(settings: dict[str, Any], content: dict[str, Any]) -> bool:
-    """Whether all classes of a data set count as one: by what was said, or else as the network was trained.
+    """Whether all classes of a data set count as one: as the user says, or else as the network was trained.
 
     Args:
-        settings: What was said, `single_cls` perhaps.
-        content: Of the checkpoint.
+        settings: What the user set, perhaps `single_cls`.
+        content: The checkpoint's dict.
     """
     return bool(settings.get("single_cls", (content.get("train_args") or {}).get("single_cls")))
 
 
 def image_size(content: dict[str, Any]) -> int | list[int]:
-    """Returns the image size in pixels that a checkpoint was trained with, for which its costs count; 640 if none."""
+    """Returns the image size in pixels that a checkpoint was trained with and its costs count for; 640 if unknown."""
     return (content.get("train_args") or {}).get("imgsz") or 640
 
 

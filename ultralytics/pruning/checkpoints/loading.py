@@ -1,8 +1,8 @@
-"""Restricted loading of `.pt` files: the release's allow-list, one's own modules by name, and a line for the rest.
+"""Restricted loading of `.pt` files: the release's allow-list, the user's modules by name, and a line for the rest.
 
 The release's restricted loader (`_SafeLoad` in its `nn/tasks.py`) rebuilds tensors, plain data and the modules of
-PyTorch and Ultralytics. Here it becomes what every load of the release goes through, it learns which modules of the
-user it may rebuild, and it says what it refused.
+PyTorch and Ultralytics. Here every load of the release is made to go through it, it learns which modules of the user it
+may rebuild, and it says what it refused.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ from ..errors import UntrustedError
 from ..trust import HOW, restricted, trusted_names
 from .contents import check_arguments
 
-STOCK = ("torch", "ultralytics", "collections", "numpy", "_codecs")  # seldom what a person has to look at
+STOCK = ("torch", "ultralytics", "collections", "numpy", "_codecs")  # seldom the reason for a refusal
 PLAIN = {f"builtins.{name}" for name in ("set", "bytearray", "complex", "getattr")} | {
     f"pathlib.{system}Path" for system in ("Posix", "Windows")
 }
 SHOWN = 3  # names in the line that refuses
+# How the line of PyTorch's `UnpicklingError` goes on where a file holds more than data (2.14); other lines: damaged.
+REFUSING = ("unsafe", "Trying to", "Can only", "Unsupported global")
 ARRAY_TYPES = sorted(set(np.typecodes["All"]) - {"O"})  # an array of objects may hold anything
 
 
 def torch_load(release: Callable, file: Any, *args: Any, **kwargs: Any) -> Any:
-    """Loads like the release's `torch_load`, whose callers say nothing of restrictions, under the restricted loader.
+    """Loads like the release's `torch_load`, under the restricted loader where the caller does not say otherwise.
 
     Raises:
         UntrustedError: If the file holds more than data and known modules.
@@ -53,7 +55,7 @@ def torch_load(release: Callable, file: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _written_for_workers(file: Any) -> bool:
-    """Whether a file is what the trainer hands to its processes on several GPUs: written by their parent just now."""
+    """Whether the trainer has just written a file for its processes on several GPUs."""
     from ultralytics.utils import USER_CONFIG_DIR
 
     return isinstance(file, (str, Path)) and Path(file).resolve().parent == (USER_CONFIG_DIR / "DDP").resolve()
@@ -62,12 +64,12 @@ def _written_for_workers(file: Any) -> bool:
 def remember_allowed() -> None:
     """Lets PyTorch's restricted loader look up what is allowed, instead of listing it anew at each step of a load.
 
-    The list is that of PyTorch still, made when something was allowed or forbidden since: each time, that gives it
-    another set.
+    The list is still PyTorch's. It is made anew once something has been allowed or forbidden since, each of which gives
+    PyTorch another set object.
     """
     release: Callable[[], dict[str, Any]] | None = getattr(unpickler, "_get_user_allowed_globals", None)
     if release is None or not hasattr(unpickler, "_marked_safe_globals_set"):
-        return  # another PyTorch, which does it in a way of its own
+        return  # another PyTorch, which does this differently
     known: tuple[Any, dict[str, Any]] = (None, {})
 
     @functools.wraps(release)
@@ -83,7 +85,7 @@ def remember_allowed() -> None:
 
 
 def restrict(release: Callable) -> Callable:
-    """Wraps the release's `torch_safe_load`: restricted wherever its caller does not say, as the user wants it now."""
+    """Wraps the release's `torch_safe_load`: where its caller does not say, it is restricted as the user wants."""
 
     @functools.wraps(release)
     def torch_safe_load(weight: Any, safe_only: bool | None = None) -> Any:
@@ -95,7 +97,7 @@ def restrict(release: Callable) -> Callable:
 
 
 def open_to_own(release: Callable) -> classmethod:
-    """Wraps `_SafeLoad.loading`: with one's own modules, and one line that names what it refuses."""
+    """Wraps `_SafeLoad.loading`: it also knows the user's modules, and names in one line what it refuses."""
 
     @contextlib.contextmanager
     def loading(cls: type, weight: Any) -> Iterator[None]:
@@ -103,10 +105,10 @@ def open_to_own(release: Callable) -> classmethod:
         _know_arrays(cls)
         if trusted_names() or _registered_files():
             names = _unsafe_globals(weight)
-            _allow({name: found for name in names if (found := _own(name)) is not None})
+            _allow({name: found for name in names if (found := _users_class(name)) is not None})
         try:
             with release(weight):
-                if place is not None:  # of an open file, which was looked through
+                if place is not None:  # an open file, which was read to its end
                     weight.seek(place)
                 yield
         except pickle.UnpicklingError as error:
@@ -118,15 +120,15 @@ def open_to_own(release: Callable) -> classmethod:
 
 
 def _unsafe_globals(file: Any) -> list[str]:
-    """Returns the globals of a checkpoint that PyTorch does not load by itself, by what it says, unread."""
+    """Returns the globals of a checkpoint that PyTorch does not allow by default, without loading it."""
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    except Exception:  # another format, or damaged: the loader says so
+    except Exception:  # another format, or damaged: the loader will say so
         return []
 
 
 def _know_arrays(loader: Any) -> None:
-    """Adds arrays of numbers to what the release's loader knows, once: plain data, of which it knows scalars only."""
+    """Adds arrays of numbers, once, to the plain data that the release's loader knows: it knows only scalars."""
     with loader._lock:
         if loader._registry is not None:
             return
@@ -136,8 +138,8 @@ def _know_arrays(loader: Any) -> None:
         torch.serialization.add_safe_globals(sorted({type(np.dtype(code)) for code in ARRAY_TYPES}, key=str))
 
 
-def _own(name: str) -> Any:
-    """Returns the user's own class of a name, if the user allows it by name or lets model yamls name its file."""
+def _users_class(name: str) -> Any:
+    """Returns the user's class of a name, if the user allows it by name or lets model yamls name its file."""
     module, _, attribute = name.rpartition(".")
     for word in trusted_names():
         if word in {name, module}:
@@ -156,7 +158,7 @@ def _is_module(found: Any) -> bool:
 
 
 def _registered_files() -> set[str]:
-    """Returns the Python modules of which this process lets a model yaml name a class: they are the user's own."""
+    """Returns the user's Python modules of which this process lets a model yaml name a class."""
     from ultralytics.nn import tasks
 
     files = {found.__module__ for found in vars(tasks).values() if _is_module(found)}
@@ -164,7 +166,7 @@ def _registered_files() -> set[str]:
 
 
 def _allow(found: dict[str, Any]) -> None:
-    """Registers globals with PyTorch's restricted loader, each in the place of an older one of its name."""
+    """Registers globals with PyTorch's restricted loader; each replaces an older one of the same name."""
     kept = torch.serialization.get_safe_globals()
     names = [entry[1] if isinstance(entry, tuple) else f"{entry.__module__}.{entry.__qualname__}" for entry in kept]
     if any(name in found for name in names):  # e.g. a file that was imported again
@@ -175,7 +177,7 @@ def _allow(found: dict[str, Any]) -> None:
 
 
 def allow_modules_of(network: nn.Module) -> None:
-    """Lets checkpoints hold the classes that a network in this process is made of: they run here already."""
+    """Allows in checkpoints the classes that a network in this process is made of: they already run here."""
     classes = {type(module) for module in network.modules()}
     _allow(
         {
@@ -187,7 +189,7 @@ def allow_modules_of(network: nn.Module) -> None:
 
 
 def _refusal(file: Any, error: Exception) -> str | None:
-    """Says what a checkpoint holds that is not loaded, or returns None where it is merely damaged."""
+    """Says what a checkpoint holds that is not loaded; None if it is merely damaged."""
     name = f"'{file}'" if isinstance(file, (str, Path)) else "the file"
     mentioned = globals_in(file)
     unsafe = set(_unsafe_globals(file)) or {
@@ -195,7 +197,7 @@ def _refusal(file: Any, error: Exception) -> str | None:
     }
     found = [one for one in mentioned if one in unsafe]
     said = str(error).partition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
-    if not found and not said.startswith(("unsafe", "Trying to", "Can only", "Unsupported global")):
+    if not found and not said.startswith(REFUSING):
         return None
     if found and all(one.startswith("models.") for one in found):
         return f"{name} comes from the old yolov5 repository ({found[0]}); train the model with this one"
@@ -203,7 +205,7 @@ def _refusal(file: Any, error: Exception) -> str | None:
 
 
 def refusal_of(file: str, names: list[str]) -> str:
-    """Says which of the names that a file would import are telling, or what else it would do, and how to trust it."""
+    """Says which revealing names a file would import, or what else it would do, and how to trust it."""
     telling = [name for name in names if name.partition(".")[0] not in STOCK and name not in PLAIN] or names
     what = ", ".join(telling[:SHOWN]) + (f" and {len(telling) - SHOWN} more" if len(telling) > SHOWN else "")
     return f"{file} holds code, which is not run unasked: {what}; {HOW}"
@@ -226,32 +228,44 @@ def globals_in(file: Any) -> list[str]:
 
 
 def _globals_in_stream(stream: Any) -> Iterator[str]:
-    """Yields the names of globals, as far as a stream consists of pickles."""
-    with contextlib.suppress(Exception):  # the rest is no pickle
+    """Yields the names of globals, as far as a stream consists of whole pickles."""
+    with contextlib.suppress(Exception):  # the rest is not a pickle
         while True:
-            found: list[str] = []
-            strings: list[str] = []  # as far as they are pushed: what STACK_GLOBAL takes its two names from
-            memo: dict[int, str] = {}
-            last = ""
-            argument: Any
-            for code, argument, _ in pickletools.genops(stream):
-                if code.name in {"GLOBAL", "INST"}:
-                    module, attribute = argument.split(" ", 1)
-                    found.append(_renamed(module, attribute))
-                elif code.name == "STACK_GLOBAL" and len(strings) > 1:
-                    found.append(f"{strings[-2]}.{strings[-1]}")
-                elif code.name == "MEMOIZE":
-                    memo[len(memo)] = last
-                elif "PUT" in code.name:
-                    memo[int(argument)] = last
-                elif "GET" in code.name:
-                    last = memo.get(int(argument), "")
-                    strings.append(last)
-                    continue
-                last = argument if isinstance(argument, str) and "UNICODE" in code.name else ""
-                if last:
-                    strings.append(last)
-            yield from found  # a whole pickle
+            yield from _globals_in_pickle(stream)
+
+
+def _globals_in_pickle(stream: Any) -> list[str]:
+    """Returns the names of the globals of the next pickle in a stream.
+
+    Raises:
+        Exception: Of whatever type, where no whole pickle follows.
+    """
+    found: list[str] = []
+    strings: list[str] = []  # those pushed so far: STACK_GLOBAL takes its two names from them
+    memo: dict[int, str] = {}
+    last = ""
+    argument: Any
+    for code, argument, _ in pickletools.genops(stream):
+        if code.name in {"GLOBAL", "INST"}:
+            module, attribute = argument.split(" ", 1)
+            found.append(_renamed(module, attribute))
+        elif code.name == "STACK_GLOBAL" and len(strings) > 1:
+            found.append(f"{strings[-2]}.{strings[-1]}")
+
+        # A string may be kept in the memo, and come from there again.
+        elif code.name == "MEMOIZE":
+            memo[len(memo)] = last
+        elif "PUT" in code.name:
+            memo[int(argument)] = last
+        elif "GET" in code.name:
+            last = memo.get(int(argument), "")
+            strings.append(last)
+            continue
+
+        last = argument if isinstance(argument, str) and "UNICODE" in code.name else ""
+        if last:
+            strings.append(last)
+    return found
 
 
 def _renamed(module: str, attribute: str) -> str:

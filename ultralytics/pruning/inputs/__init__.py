@@ -1,1 +1,1 @@
-"""Files that a person hands over: plain data and model yamls, read safely or refused in one line."""
+"""Files that a user provides: plain data and model yamls, read safely or refused in one line."""

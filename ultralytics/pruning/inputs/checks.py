@@ -1,4 +1,4 @@
-"""Checks of single values in plain data; each returns the value, or raises a ValueError that says where it stands."""
+"""Checks of single values in plain data; each returns the value, or raises a ValueError that names its place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Check = Callable[[Any, str], Any]
 
 
 def whole_number(value: Any, where: str, least: int = 0, most: int | None = None) -> int:
-    """Returns a whole number; True and 1.0 are none."""
+    """Returns a whole number, which True and 1.0 are not."""
     if type(value) is not int or value < least or (most is not None and value > most):
         span = f"of at least {least}" if most is None else f"from {least} to {most:,}"
         raise ValueError(f"{where} is {brief(value)}, not a whole number {span}")
@@ -52,7 +52,7 @@ def listing(value: Any, where: str, each: Check | None = None, count: int | None
 
 
 def mapping(value: Any, where: str, each: Check | None = None, needs: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Returns a dict with text for keys, among them those that it needs, whose values pass a check."""
+    """Returns a dict with text as keys, among them those that it needs, whose values pass a check."""
     if not isinstance(value, dict):
         raise ValueError(f"{where} is {brief(value)}, not a dict")
     for key in value:
@@ -65,5 +65,5 @@ def mapping(value: Any, where: str, each: Check | None = None, needs: tuple[str,
 
 
 def optional(check: Check) -> Check:
-    """Returns a check that None passes as well."""
+    """Returns a check that also lets None pass."""
     return lambda value, where: None if value is None else check(value, where)

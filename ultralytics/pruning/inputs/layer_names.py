@@ -23,7 +23,7 @@ def activation(text: Any) -> nn.Module:
         text: `nn.SiLU()`, `torch.nn.LeakyReLU(0.1)`, or a module that is registered in `ultralytics.nn.tasks`.
 
     Raises:
-        UntrustedError: If it is anything but such a class with plain arguments.
+        UntrustedError: If it is anything other than such a class with plain arguments.
     """
     from ultralytics.nn import tasks
 
@@ -39,8 +39,8 @@ def activation(text: Any) -> nn.Module:
     except Exception as error:  # whatever a foreign text can raise
         shown = " ".join(str(text).split())
         raise UntrustedError(
-            f"activation: {shown[:80]} is no module with plain arguments, such as nn.SiLU() or nn.LeakyReLU(0.1), and "
-            f"other code is not run unasked; {HOW}"
+            f"activation: {shown[:80]} is not a module with plain arguments, such as nn.SiLU() or nn.LeakyReLU(0.1), "
+            f"and other code is not run unasked; {HOW}"
         ) from error
 
 
@@ -49,7 +49,7 @@ def only_layers(release: Callable, is_restricted: Callable[[], bool]) -> Callabl
 
     Args:
         release: The function.
-        is_restricted: Whether models are built without running code at this moment.
+        is_restricted: Whether models must currently be built without running code.
     """
 
     @functools.wraps(release)
@@ -62,11 +62,11 @@ def only_layers(release: Callable, is_restricted: Callable[[], bool]) -> Callabl
 
 
 def check_layers(yaml: dict[str, Any], where: str = "") -> None:
-    """Checks that a model yaml names layers only, without building any but its activation.
+    """Checks that a model yaml names only layers, without building any but its activation.
 
     Args:
         yaml: Its content.
-        where: Words before the error.
+        where: What the error begins with.
 
     Raises:
         UntrustedError: If it names something else.
@@ -83,6 +83,7 @@ def check_layers(yaml: dict[str, Any], where: str = "") -> None:
 
 
 def _check_row(row: Any) -> None:
+    """Raises an UntrustedError if a row names something in a module of layers that is not a layer."""
     from ultralytics.nn import tasks
 
     if not (isinstance(row, (list, tuple)) and len(row) > 2 and isinstance(row[2], str)):
@@ -96,4 +97,4 @@ def _check_row(row: Any) -> None:
                 owner = importlib.import_module(module)
     found = getattr(owner, name, None)
     if found is not None and not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UntrustedError(f"a row of the model yaml names '{row[2]}', which is no layer; {HOW}")
+        raise UntrustedError(f"a row of the model yaml names '{row[2]}', which is not a layer; {HOW}")

@@ -1,7 +1,7 @@
 """The structure of a model yaml: its keys, and its rows `[from, repeats, module, arguments]`.
 
-The release builds whatever a yaml says: widths of 10^9 until the memory ends, modules by any name of its namespace,
-the text of `activation:` as code.
+The release builds whatever a yaml says: widths of 10^9 until memory runs out, modules by any name in its namespace, the
+text of `activation:` as code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .documents import brief
 
 ROW = ("from", "repeats", "module", "arguments")
 LONGEST_ARGUMENT = 200  # characters of an argument
-LARGEST_NUMBER = 100_000  # any whole number of a yaml: widths, classes, kernels
+LARGEST_NUMBER = 100_000  # of any number in a row: widths, classes, kernels
 MOST_REPEATS = 1_000
 MOST_ROWS = 10_000
 
@@ -27,15 +27,28 @@ def check_rows(content: Any) -> None:
     """Checks the structure of a model yaml.
 
     Raises:
-        ValueError: If a key or a row is missing, of another type, or out of range.
+        ValueError: If a key or a row is missing, of a wrong type, or out of range.
     """
-    from ultralytics.nn.tasks import guess_model_task
-
     mapping(content, "it", needs=("backbone", "head"))
-    whole_ones = {"nc": 1, "channels": 1, "reg_max": 1}
-    for key, least in whole_ones.items():
+    _check_settings(content)
+    rows = listing(content["backbone"], "backbone") + listing(content["head"], "head")
+    if not content["backbone"] or not content["head"] or len(rows) > MOST_ROWS:
+        raise ValueError(f"backbone and head have {len(rows)} rows; each needs one, both have at most {MOST_ROWS:,}")
+    for i, row in enumerate(rows):
+        _check_row(row, i)
+
+    if content.get("nc") is None and any("nc" in row[3] for row in rows):
+        raise ValueError("it lacks nc, the number of classes")
+    if content.get("kpt_shape") is None and any("kpt_shape" in row[3] for row in rows):
+        raise ValueError("it lacks kpt_shape, the number of keypoints")
+    _check_head(rows[-1][2])
+
+
+def _check_settings(content: dict[str, Any]) -> None:
+    """Checks the keys of a model yaml beside its rows."""
+    for key in ("nc", "channels", "reg_max"):
         if content.get(key) is not None:
-            whole_number(content[key], key, least, LARGEST_NUMBER)
+            whole_number(content[key], key, 1, LARGEST_NUMBER)
     for key in ("depth_multiple", "width_multiple"):
         if key in content:
             number(content[key], key, above=0, most=100)
@@ -45,26 +58,22 @@ def check_rows(content: Any) -> None:
     _check_activation(content.get("activation"))
     if content.get("kpt_shape") is not None:
         check_keypoints(content["kpt_shape"])
-    rows = listing(content["backbone"], "backbone") + listing(content["head"], "head")
-    if not content["backbone"] or not content["head"] or len(rows) > MOST_ROWS:
-        raise ValueError(f"backbone and head have {len(rows)} rows; each has one, together at most {MOST_ROWS:,}")
-    for i, row in enumerate(rows):
-        _check_row(row, i)
-    if content.get("nc") is None and any("nc" in row[3] for row in rows):
-        raise ValueError("it lacks nc, the number of classes")
-    if content.get("kpt_shape") is None and any("kpt_shape" in row[3] for row in rows):
-        raise ValueError("it lacks kpt_shape, the number of keypoints")
-    name = rows[-1][2]
+
+
+def _check_head(name: str) -> None:
+    """Raises a ValueError if the release does not know a task by the module of the last row."""
+    from ultralytics.nn.tasks import guess_model_task
+
     known = guess_model_task({"head": [[-1, 1, name, []]]}) if _names_a_task(name) else None
     if known is None and not issubclass(module_of(name), _heads()):
-        raise ValueError(f"its last row is {brief(name)}, which is no head such as Detect, Segment or Classify")
+        raise ValueError(f"its last row is {brief(name)}, which is not a head such as Detect, Segment or Classify")
 
 
 def check_keypoints(shape: Any) -> None:
-    """Checks `kpt_shape`: how many keypoints, and 2 or 3 numbers of each.
+    """Checks `kpt_shape`: how many keypoints, and 2 or 3 numbers for each.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not of that form.
     """
     points, numbers = listing(shape, "kpt_shape", count=2)
     whole_number(points, "kpt_shape[0]", 1, 10_000)
@@ -75,7 +84,7 @@ def module_of(name: Any) -> type[nn.Module]:
     """Returns the module that a row names: of `nn`, of TorchVision's operations, or of the release's namespace.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such module.
     """
     from ultralytics.nn import tasks
 
@@ -89,7 +98,7 @@ def module_of(name: Any) -> type[nn.Module]:
         found = getattr(owner, name.removeprefix("nn.").removeprefix("torchvision.ops."), None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(
-            f"{brief(name)} is no module that is known here; modules of your own are put into ultralytics.nn.tasks"
+            f"{brief(name)} is not a module that is known here; put your modules into ultralytics.nn.tasks"
         )
     return found
 
@@ -106,7 +115,7 @@ def _names_a_task(name: str) -> bool:
 
 
 def _check_row(row: Any, i: int) -> None:
-    """Checks row i of backbone and head: from, repeats, module, arguments."""
+    """Checks row `i` of backbone and head together: from, repeats, module, arguments."""
     where = f"row {i} ({brief(row)})"
     if not isinstance(row, list) or len(row) != len(ROW):
         raise ValueError(f"{where} is not [{', '.join(ROW)}]")
@@ -122,7 +131,7 @@ def _check_row(row: Any, i: int) -> None:
         raise ValueError(f"row {i}: {error}") from error
     _check_arguments(arguments, f"the arguments of {where}")
     if not isinstance(arguments, list):
-        raise ValueError(f"the arguments of {where} are no list")
+        raise ValueError(f"the arguments of {where} are not a list")
 
 
 def _check_arguments(value: Any, where: str) -> None:
@@ -138,11 +147,11 @@ def _check_arguments(value: Any, where: str) -> None:
         if type(found := _evaluated(value)) in {int, float}:
             number(found, f"{brief(value)} in {where}", least=-LARGEST_NUMBER, most=LARGEST_NUMBER)
     elif not (value is None or isinstance(value, bool)):
-        raise ValueError(f"{brief(value)} is no argument ({where})")
+        raise ValueError(f"{brief(value)} is not an argument ({where})")
 
 
 def _evaluated(text: str) -> Any:
-    """Returns what the release makes of a text among arguments, or None where that is the text."""
+    """Returns the value that the release reads from a text among arguments, or None where it keeps the text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -150,7 +159,7 @@ def _evaluated(text: str) -> Any:
 
 
 def _check_scales(scales: Any) -> None:
-    """Checks `scales`: depth, width, most channels by letter."""
+    """Checks `scales`: by letter, a factor of the depth, one of the width, and the most channels."""
     for name, scale in mapping(scales, "scales").items():
         depth, width, most = listing(scale, f"scales[{brief(name)}]", count=3)
         number(depth, f"the depth of scale {brief(name)}", above=0, most=100)
@@ -162,7 +171,7 @@ def _check_scales(scales: Any) -> None:
 
 
 def _check_activation(activation: Any) -> None:
-    """Refuses an activation that is more than a call of a class of `nn` with plain numbers: the release runs it."""
+    """Refuses an activation other than a call of a class of `nn` with plain numbers: the release runs it."""
     if activation is None or not restricted():
         return
     called = re.fullmatch(r"(?:torch\.)?nn\.([A-Z]\w*)\(([\w\s=.,+-]*)\)", str(activation).strip())

@@ -1,4 +1,4 @@
-"""Model yamls that a person hands over: read, checked row by row (see `model_rows.py`), built without memory, built."""
+"""Model yamls that a user provides: read, checked row by row (`model_rows.py`), built without memory, then built."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BUILD_SIDE = 256  # pixels of the image that the release runs once as it builds 
 
 
 def is_model_yaml(name: str) -> bool:
-    """Whether a name is that of a yaml, not of a checkpoint."""
+    """Whether a name is that of a yaml rather than a checkpoint."""
     return name.endswith(YAML)
 
 
@@ -41,7 +41,7 @@ def model_yaml(name: str, option: str) -> dict[str, Any]:
         option: The option that named it, for the error.
 
     Raises:
-        PruningError: If there is none of that name, or it describes no network that can be built.
+        PruningError: If there is no yaml of that name, or it does not describe a network that can be built.
     """
     from ultralytics.nn.tasks import yaml_model_load
 
@@ -52,9 +52,10 @@ def model_yaml(name: str, option: str) -> dict[str, Any]:
         check_layers(content, f"{what}: ")
     with found_in(what, "no model yaml"):
         check_rows(content)
+
     try:
         config = yaml_model_load(name)
-    except Exception as error:  # a file that changed meanwhile, or another one of that name
+    except Exception as error:  # the file changed meanwhile, or the release took another one of that name
         raise PruningError(f"{what}: {first_line(error)}") from error
     if {**config, "scale": None, "yaml_file": None} != {**content, "scale": None, "yaml_file": None}:
         raise PruningError(f"{what}: several files have this name; give the path of one")
@@ -62,7 +63,7 @@ def model_yaml(name: str, option: str) -> dict[str, Any]:
         if config.get("scales") and config["scale"] and config["scale"] not in config["scales"]:
             scales = ", ".join(map(brief, config["scales"]))
             raise ValueError(f"its name says scale '{config['scale']}', there are {scales}")
-    if not file.resolve().is_relative_to(_release()):  # its own are known to be built
+    if not file.resolve().is_relative_to(_release()):  # the release's yamls are known to build
         _build_without_memory(config, what)
     return config
 
@@ -71,7 +72,7 @@ def build(name: str, option: str) -> Any:
     """Builds the network of a model yaml, with random weights.
 
     Raises:
-        PruningError: As `model_yaml`, or if what the release raises while it builds.
+        PruningError: As `model_yaml`, or if the release fails to build it.
     """
     from ultralytics.models import RTDETR, YOLO
 
@@ -86,11 +87,11 @@ def build(name: str, option: str) -> Any:
 
 
 def _file_of(name: str, what: str) -> Path:
-    """Returns the file that the release takes for a name: as it is written, else without the letter of its scale."""
+    """Returns the file that the release takes for a name: the name as written, else without the letter of its scale."""
     from ultralytics.utils.checks import check_yaml
 
     if not is_model_yaml(name) or "://" in name:
-        raise PruningError(f"{what} is no model yaml: name a .yaml file, or one of the release, e.g. yolov8n.yaml")
+        raise PruningError(f"{what} is not a model yaml: name a .yaml file, or one of the release, e.g. yolov8n.yaml")
     p6 = re.sub(r"^(yolov[58][nsmlx])6$", r"\1-p6", Path(name).stem)
     path = Path(name).with_name(p6 + Path(name).suffix)
     unscaled = path.with_name(re.sub(r"^(.*?\d)[nslmx](?!\d)", r"\1", path.stem) + path.suffix)
@@ -112,7 +113,7 @@ def _release() -> Path:
 
 @contextlib.contextmanager
 def _activation_kept() -> Iterator[None]:
-    """Gives the release's default activation back, which it leaves changed where building fails."""
+    """Restores the release's default activation, which stays changed where building fails."""
     from ultralytics.nn.modules import Conv
 
     before = Conv.default_act
@@ -125,7 +126,7 @@ def _activation_kept() -> Iterator[None]:
 
 
 class _TooLargeError(Exception):
-    """A network beyond what is built here."""
+    """A network that is too large to be built here."""
 
 
 @contextlib.contextmanager
@@ -160,7 +161,7 @@ def _counted() -> Iterator[None]:
 
 
 def _build_without_memory(config: dict[str, Any], what: str) -> None:
-    """Builds a network on the meta device, and runs it there, as far as its modules can.
+    """Builds a network on the meta device, and runs it there as far as its modules allow.
 
     Raises:
         PruningError: If it cannot be built, or is too large.
@@ -179,13 +180,23 @@ def _build_without_memory(config: dict[str, Any], what: str) -> None:
                 _run(layers, torch.zeros(1, channels, BUILD_SIDE, BUILD_SIDE))
                 return
             except (NotImplementedError, TypeError, AttributeError, RuntimeError) as error:
-                # What does not run without memory, or on an image alone, shows in the release's own build.
-                if isinstance(error, RuntimeError) and "meta" not in str(error).lower():
+                # What cannot run without memory, or on an image alone, is left to the release's build.
+                if isinstance(error, RuntimeError) and not _lacks_memory(error):
                     raise
     except _TooLargeError as error:
         raise PruningError(f"{what} describes a network that is too large to be built here: {error}") from error
     except Exception as error:  # whatever modules raise over their arguments
-        raise PruningError(f"{what} describes no network that can be built: {typed_line(error)}") from error
+        raise PruningError(f"{what} does not describe a network that can be built: {typed_line(error)}") from error
+
+
+def _lacks_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch raised an error only because tensors on the meta device hold no values.
+
+    It has no type of its own for that: `Tensor.item()` and a constant on the CPU beside the image raise a plain
+    RuntimeError, as wrong shapes do, and an operation that the device lacks a NotImplementedError, as a module without
+    `forward` does. Only the text tells them apart, which names the device (as of PyTorch 2.14).
+    """
+    return "meta" in str(error).lower()
 
 
 def _run(layers: nn.Sequential, image: torch.Tensor) -> None:
@@ -201,6 +212,6 @@ def _run(layers: nn.Sequential, image: torch.Tensor) -> None:
         picked = [last if j == -1 else outputs[j] for j in (sources if isinstance(sources, list) else [sources])]
         try:
             outputs.append(layer(picked if isinstance(sources, list) else picked[0]))
-        except Exception as error:  # some heads read more than the image
+        except Exception as error:  # some heads need more than the image
             if layer is not layers[-1] or isinstance(error, _TooLargeError):
                 raise
