@@ -84,6 +84,19 @@ BAD_CHECKPOINTS = {
 }
 
 
+@pytest.mark.parametrize("trusted", ["", "1"])
+def test_an_old_yolov5_is_told_by_its_modules_not_by_its_name(trusted, good, tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLO_PRUNING_TRUST", trusted)
+    with pytest.raises(errors.PruningError, match="old yolov5 repository"):
+        load(make_checkpoint("yolov5", good, tmp_path))
+    damaged = tmp_path / "yolov5nu.pt"
+    with zipfile.ZipFile(damaged, "w") as archive:
+        archive.writestr("yolov5nu/version", "3")
+    with pytest.raises(errors.PruningError, match="yolov5nu") as error:
+        load(damaged)
+    assert "old yolov5" not in str(error.value)
+
+
 @pytest.mark.parametrize("kind", BAD_CHECKPOINTS)
 @pytest.mark.parametrize("script", ["prune.py", "train_sparsity.py", "finetune.py"])
 def test_bad_checkpoints(kind, script, good, digits, tmp_path, runs, monkeypatch, capsys):

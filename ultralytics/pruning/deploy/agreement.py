@@ -273,7 +273,7 @@ def outputs_on(models: Sequence[Any], image: Path | np.ndarray, run: dict[str, A
 
 
 def agreement_table(found: Agreement, confidence: float) -> str:
-    """Returns the comparison for a person."""
+    """Returns the comparison as a table."""
     rows = [
         ("detections that both find", found.pairs, ""),
         ("largest difference of a box", f"{found.box:.2g} px", f"{BOX_TOLERANCE} px"),

@@ -129,7 +129,7 @@ class TimedCut:
     ms: dict[str, float]
 
     def off(self, wanted: float) -> float:
-        """How far it is from a factor, relative."""
+        """Returns how far the measured factor is from a wanted one, as the logarithm of their ratio."""
         return abs(math.log(self.reached / wanted))
 
 

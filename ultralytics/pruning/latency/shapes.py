@@ -1,4 +1,4 @@
-"""What a layer does at one call, apart from its weights: all that its time depends on."""
+"""What a layer does at one call, apart from its weights: everything that its time depends on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Shape:
     activation: bool
 
     def key(self) -> str:
-        """Returns a name that tells it from all others."""
+        """Returns a name that is different for each shape."""
 
         def pair(values: tuple[int, int]) -> str:
             return "x".join(map(str, values))

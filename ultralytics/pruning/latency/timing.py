@@ -33,11 +33,11 @@ PAUSE = 0.05  # seconds before each run of a network, in which the threads of th
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and by what networks run.
+    """What runs networks, and where.
 
     Attributes:
         name: One of `RUNTIMES`.
-        threads: Of a CPU.
+        threads: How many threads of the CPU.
         device: `cpu`, or the number of a GPU.
 
     Raises:
