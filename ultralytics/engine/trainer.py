@@ -21,7 +21,8 @@ from ultralytics.pruning.training import checkpoints, folder, networks, progress
 @instead_of(BaseTrainer, "__init__")
 def _init(release, self, cfg=DEFAULT_CFG, overrides=None, _callbacks=None):
     overrides = sparsity.with_its_precision(cfg, overrides)  # first: what it refuses has made no folder
-    folder.end_with_the_launcher()
+    if LOCAL_RANK != -1:  # one of several workers
+        workers.end_with(os.environ.get(workers.PARENT))
     with folder.left_if_it_fails(self):
         release(self, cfg, overrides, _callbacks)
     networks.keep_network(self)
@@ -49,7 +50,7 @@ def _setup_model(release, self):
 @instead_of(BaseTrainer, "train")
 def _train(release, self):
     if self.ddp:
-        leave_gpus(self)
+        leave_gpus(self)  # before the workers start, which need the memory
     with folder.left_at_the_end(self), progress.column_of_one_training():
         return release(self)
 

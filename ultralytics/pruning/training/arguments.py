@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..selection.limits import DEFAULT_ROUND_TO
 from ..sparsity.modes import MODES
 
 
@@ -40,7 +41,9 @@ TRAINING_ARGUMENTS = {
         0.0, lambda value: not value or 1 < value < math.inf, lambda: "a number above 1", "CFG_FLOAT_KEYS"
     ),
     "target_sparsity": Argument(0.0, lambda value: 0 <= value < 1, lambda: "at least 0 and below 1", "CFG_FLOAT_KEYS"),
-    "round_to": Argument(16, lambda value: value >= 1, lambda: "a whole number of at least 1", "CFG_INT_KEYS"),
+    "round_to": Argument(
+        DEFAULT_ROUND_TO, lambda value: value >= 1, lambda: "a whole number of at least 1", "CFG_INT_KEYS"
+    ),
     "finetune": Argument(False, lambda value: True, lambda: "True or False", "CFG_BOOL_KEYS"),
     "classes_from": Argument("network", lambda value: value in ("network", "data"), lambda: "network or data"),
 }

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg import get_save_dir
-from ultralytics.utils import LOCAL_RANK, RANK
+from ultralytics.utils import RANK
 
 from ..files import locks, whole
-from ..runs import workers
-
-
-def end_with_the_launcher() -> None:
-    """Lets a worker of a training on several GPUs end with the process that started it."""
-    workers.end_with(os.environ.get(workers.PARENT) if LOCAL_RANK != -1 else None)
 
 
 @contextlib.contextmanager
