@@ -6,27 +6,29 @@ included, with and without the original as a teacher. Interrupted, it goes on: a
 
 import argparse
 import contextlib
+import functools
 import io
 
 from digits_runs import ADAM, DATA, IMGSZ, dense, note
 
-from ultralytics.pruning import Limits, release
+from ultralytics.pruning import Limits, Scoring, release
 from ultralytics.pruning.checkpoints import checkpoint
 from ultralytics.pruning.command_line import entry
-from ultralytics.pruning.compression import Recipe
+from ultralytics.pruning.compression.recipe import Recipe, images_of
 from ultralytics.pruning.compression.run import Compression
 from ultralytics.pruning.compression.summary import steps_table
 from ultralytics.pruning.data.sets import resolve_data
 from ultralytics.pruning.files import places
+from ultralytics.pruning.passes.images import gradients
 from ultralytics.pruning.selection.targets import Target
 
 SPEED_UP = 2.5
 STEPS, EPOCHS_PER_STEP, EPOCHS = 3, 4, 8
 VARIANTS = {
     "steered, taught": {"scheme": "steered"},
-    "stepwise, taught": {"scheme": "stepwise", "criterion": "group_taylor"},
+    "stepwise, taught": {"scheme": "stepwise"},
     "steered, alone": {"scheme": "steered", "teacher": False},
-    "stepwise, alone": {"scheme": "stepwise", "criterion": "group_taylor", "teacher": False},
+    "stepwise, alone": {"scheme": "stepwise", "teacher": False},
 }
 
 
@@ -40,16 +42,20 @@ of {each} epochs (steered: as many in one training) and {last} epochs of fine-tu
 
 def compressed(name: str) -> str:
     """Runs a variant; returns the table of its states."""
+    training = {**{key: value for key, value in DATA.items() if key != "patience"}, **ADAM, "close_mosaic": 3}
+    images = images_of(training, resolve_data("digits"))
+    on_images = Scoring("group_taylor", gradients=functools.partial(gradients, images=images))
     recipe = Recipe(
         weights=str(dense()),
         sha256=checkpoint.sha256(dense()),
-        data=resolve_data("digits"),
+        images=images,
         target=Target("speed_up", SPEED_UP),
         steps=STEPS,
         epochs_per_step=EPOCHS_PER_STEP,
         epochs=EPOCHS,
+        scoring=on_images if VARIANTS[name]["scheme"] == "stepwise" else Scoring(),
         limits=Limits(),
-        training={**{key: value for key, value in DATA.items() if key != "patience"}, **ADAM, "close_mosaic": 3},
+        training=training,
         **VARIANTS[name],
     )
     folder = places.RUNS / "schemes-benchmark" / name.replace(", ", "-")

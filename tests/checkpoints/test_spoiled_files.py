@@ -15,7 +15,7 @@ from torch import nn
 from helpers.bad_files import CLASSES, STATE, TINY, at, without
 from helpers.networks import Net, block, conv
 from ultralytics.pruning import Limits, PruningError, prune_network, repeat_plan, trace
-from ultralytics.pruning.compression.state import check_state
+from ultralytics.pruning.compression.state import check_saved
 from ultralytics.pruning.data.yamls import check_data_yaml
 from ultralytics.pruning.inputs.documents import DEEPEST, found_in, parse_json, read_yaml
 from ultralytics.pruning.inputs.model_yamls import build
@@ -132,7 +132,7 @@ def test_states(draw):
     def read() -> Any:
         content = parse_json(text, "state.json")
         with found_in("state.json", "no state"):
-            check_state(content)
+            check_saved(content)
         return content
 
     if content := quickly(read):

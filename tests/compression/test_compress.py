@@ -21,6 +21,8 @@ from ultralytics.pruning import PruningError, cost_of, load, plans_of, prune_net
 from ultralytics.pruning.compression import Recipe, work
 from ultralytics.pruning.compression.state import State, Step, alone_in, clear, visible
 from ultralytics.pruning.criteria.scoring import Scoring
+from ultralytics.pruning.latency import Latency, Runtime
+from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.selection.limits import Limits, filters
 from ultralytics.pruning.selection.targets import Target
 
@@ -29,7 +31,7 @@ SETTINGS = ("nbs=8", "fliplr=0", "optimizer=AdamW", "lr0=0.001", "plots=False")
 
 def recipe(**changes) -> Recipe:
     """A recipe with some fields of its own."""
-    given = {"weights": "w.pt", "sha256": "0", "data": "d.yaml", "target": Target("speed_up", 2.0)}
+    given = {"weights": "w.pt", "sha256": "0", "images": Images("d.yaml"), "target": Target("speed_up", 2.0)}
     return Recipe(**{**given, "training": {"imgsz": 64, "batch": 8}, **changes})
 
 
@@ -103,6 +105,31 @@ def test_a_state_of_another_recipe_is_refused(tmp_path) -> None:
     with pytest.raises(PruningError, match=r"target value was 2.0, is 3.0; limits round_to was 1, is 8. .*--overwrite"):
         State(tmp_path, recipe(target=Target("speed_up", 3.0), limits=Limits(round_to=8)))
     assert (tmp_path / "state.json").read_text() == before
+
+
+def test_a_state_of_an_earlier_version_goes_on(tmp_path) -> None:
+    """As it was written before the recipe held its scoring and its latency: flat, every setting by its name."""
+    earlier = {
+        **{"weights": "w.pt", "sha256": "0", "data": "d.yaml", "target": {"name": "latency_speed_up", "value": 2.0}},
+        **{"scheme": "stepwise", "steps": 4, "epochs_per_step": 10, "epochs": 100, "max_map_drop": None},
+        **{"criterion": "lamp", "normalize": "mean", "per": "multiply-add", "batches": 3, "recalibrate": 5},
+        "limits": {"floor": 0.1, "min_channels": 1, "max_ratio": 1.0, "round_to": 8, "ignore": [], "ratios": []},
+        "runtime": {"name": "torch", "threads": 2, "device": "cpu"},
+        **{"table": None, "teacher": True, "training": {"imgsz": 64, "batch": 8}},
+        **{"data_digest": "", "table_sha256": ""},
+    }
+    asked = recipe(
+        target=Target("latency_speed_up", 2.0),
+        scheme="stepwise",
+        images=Images("d.yaml", batches=3),
+        scoring=Scoring("lamp", "mean", "multiply-add"),
+        recalibrate=5,
+        limits=Limits(round_to=8),
+        latency=Latency(2.0, Runtime("torch", 2), 64),
+    )
+    assert json.loads(json.dumps(asked.plain())) == earlier
+    (tmp_path / "state.json").write_text(json.dumps({"recipe": earlier, "done": {"a": {"result": 1, "seconds": 2.0}}}))
+    assert State(tmp_path, asked).once("a", lambda: 2) == 1
 
 
 DAMAGED = ["", "{", "[]", '{"recipe": {}}', '{"recipe": null, "done": {}}', '{"recipe": {}, "done": {"a": {}}}']
@@ -190,7 +217,8 @@ def test_a_folder_is_cleared_with_its_state_last(tmp_path, monkeypatch) -> None:
 
 def test_a_training_that_was_killed_between_its_two_checkpoints_is_finished(quick, tmp_path) -> None:
     """The release strips last.pt first, then best.pt, which would keep its optimizer, and its teacher."""
-    asked = recipe(weights=str(FADED_WEIGHTS), data=quick["data"], training={**quick, "batch": 8}, teacher=False)
+    training = {**quick, "batch": 8}
+    asked = recipe(weights=str(FADED_WEIGHTS), images=Images(quick["data"]), training=training, teacher=False)
     last = work.train("one", FADED_WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path)
     best = last.with_name("best.pt")
     content = torch.load(best, weights_only=False)

@@ -11,12 +11,13 @@ from ultralytics.pruning.compression import work
 from ultralytics.pruning.compression.recipe import Recipe
 from ultralytics.pruning.compression.run import Compression
 from ultralytics.pruning.compression.state import State
+from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.selection.targets import Target
 
 
 def recipe(weights: Path) -> Recipe:
     own = {"scheme": "stepwise", "steps": 2, "epochs_per_step": 1, "training": {"imgsz": 64, "batch": 8}}
-    return Recipe(str(weights), "0", "d.yaml", Target("speed_up", 2.0), **own)
+    return Recipe(str(weights), "0", Images("d.yaml"), Target("speed_up", 2.0), **own)
 
 
 class Works:
@@ -25,19 +26,19 @@ class Works:
     def __init__(self, monkeypatch) -> None:
         self.done: list[str] = []
         self.cuts = 0
-        for name in ("accuracy", "size", "train", "cut"):
+        for name in ("measured_accuracy", "size", "train", "cut_checkpoint"):
             monkeypatch.setattr(work, name, getattr(self, name))
         monkeypatch.setattr(work, "widths", lambda file: {})
-        monkeypatch.setattr(stage, "draw", lambda *_: None)
+        monkeypatch.setattr(stage, "draw_steps", lambda *_: None)
 
-    def accuracy(self, file, recipe, folder) -> float:
+    def measured_accuracy(self, file, recipe, folder) -> float:
         self.done.append(f"accuracy {file.stem if file.parent.name != 'weights' else file.parent.parent.name}")
         return 0.5
 
     def size(self, file, recipe) -> tuple[int, int]:
         return 100, 1000
 
-    def cut(self, start, target, file, recipe, limits):
+    def cut_checkpoint(self, start, target, file, recipe, limits):
         self.cuts += 1
         self.done.append(f"cut {file.stem}")
         file.write_text(f"cut {self.cuts} of {start.read_text()}")

@@ -24,7 +24,7 @@ from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.data import sets
 from ultralytics.pruning.files import places
 from ultralytics.pruning.latency import timing
-from ultralytics.pruning.stages import compressing, sweep
+from ultralytics.pruning.stages import compress_options, compressing, sweep
 
 SHOWN = re.compile(r"`(python [\w-]+\.py [^`]+|python [\w-]+\.py)`")
 README = SHOWN.findall(" ".join((REPOSITORY / "README.md").read_text().split()))
@@ -33,7 +33,7 @@ HELP = {
     for script in sorted(REPOSITORY.glob("*.py"))
     for command in re.findall(r'"(python [\w-]+\.py [^"]*)"', script.read_text())
 }
-HELP["compress.py"] = re.search(r'"(python compress\.py [^"]*)"', inspect.getsource(compressing))[1]
+HELP["compress.py"] = re.search(r'"(python compress\.py [^"]*)"', inspect.getsource(compress_options))[1]
 ORDER = ("train-normal.py", "train_sparsity.py", "vis-bn-weight.py", "finetune.py", "val.py", "export.py")
 ORDER += ("compress.py", "latency_table.py")  # and prune.py, whose example is in test_documented_commands.py
 LONGEST = {"epochs": 3, "steps": 1, "epochs_per_step": 3, "imgsz": 160}  # a fading takes three epochs

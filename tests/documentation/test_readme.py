@@ -43,7 +43,7 @@ def test_commands_name_scripts_and_options_that_exist():
         text = (REPOSITORY / script).read_text()
         text += "".join(
             (PACKAGE / f"{name}.py").read_text()
-            for name in ("stages/training", "stages/compressing", "command_line/options")
+            for name in ("stages/training", "stages/compress_options", "command_line/options")
         )
         for option in (word for word in words if word.startswith("--")):
             assert f'"{option}"' in text, command

@@ -17,6 +17,7 @@ from helpers.repository import FADED_WEIGHTS
 from ultralytics import YOLO
 from ultralytics.pruning import load
 from ultralytics.pruning.compression import work
+from ultralytics.pruning.compression.recipe import images_of
 from ultralytics.pruning.deploy.agreement import check_agreement
 from ultralytics.pruning.deploy.exporting import export_by_release
 from ultralytics.pruning.latency import Runtime
@@ -120,7 +121,7 @@ def passes(digits, tmp_path, onnx) -> dict:
     """The passes, by name."""
     images = Images(str(digits), batches=1, batch=2, imgsz=64)
     training = {"imgsz": 64, "batch": 8, "device": "cpu"}
-    recipe = SimpleNamespace(data=str(digits), training=training)
+    recipe = SimpleNamespace(data=str(digits), images=images_of(training, str(digits)), training=training)
     validation = {
         "data": str(digits),
         "imgsz": 64,
@@ -150,7 +151,7 @@ def passes(digits, tmp_path, onnx) -> dict:
         "gradients": lambda: list(gradients(load(FADED_WEIGHTS)[0], images)),
         "interrupted": interrupted,
         "recalibrate": lambda: recalibrate(load(FADED_WEIGHTS)[0], images),
-        "accuracy": lambda: work.accuracy(FADED_WEIGHTS, recipe, tmp_path),
+        "accuracy": lambda: work.measured_accuracy(FADED_WEIGHTS, recipe, tmp_path),
         "val.py": lambda: run_one(FADED_WEIGHTS, row, validation),
         "prune.py --val": lambda: accuracy_table(FADED_WEIGHTS, FADED_WEIGHTS, str(digits), 64, options),
         "export": export,

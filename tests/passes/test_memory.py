@@ -15,7 +15,7 @@ from ultralytics import YOLO
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn.tasks import BaseModel, DetectionModel
 from ultralytics.pruning import PruningError, load
-from ultralytics.pruning.compression import work
+from ultralytics.pruning.compression.recipe import images_of
 from ultralytics.pruning.data.sets import resolve_data
 from ultralytics.pruning.passes.images import Images, gradients, recalibrate
 from ultralytics.pruning.passes.memory import Shrinking, divisors, halves, leave_gpus, ran_out
@@ -236,10 +236,6 @@ def test_the_accuracy_does_not_depend_on_memory(oblong, tmp_path, capsys) -> Non
         assert found.results_dict[name] == pytest.approx(value, abs=1e-3), name
 
 
-def recipe(batch: int, device: str) -> SimpleNamespace:
-    return SimpleNamespace(training={"batch": batch, "device": device})
-
-
 @pytest.mark.parametrize(
     ("batch", "device", "wanted"),
     [
@@ -254,8 +250,8 @@ def recipe(batch: int, device: str) -> SimpleNamespace:
 )
 def test_a_pass_takes_at_most_what_a_gpu_trains_with(batch, device, wanted) -> None:
     """And no more than 16 images, on the first of the devices."""
-    found = work.on_one_device(recipe(batch, device))
-    assert (found["device"], found["batch"]) == wanted
+    found = images_of({"imgsz": 64, "batch": batch, "device": device}, "d.yaml")
+    assert (found.device, found.batch) == wanted
 
 
 @pytest.mark.parametrize("batch", [0, -1, 0.6])

@@ -16,6 +16,8 @@ from ultralytics.pruning.compression.recipe import Recipe as Wanted
 from ultralytics.pruning.compression.state import State
 from ultralytics.pruning.data.sets import data_set_digest
 from ultralytics.pruning.files import places
+from ultralytics.pruning.latency import Latency
+from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.runs.moved import relocated, run_of
 from ultralytics.pruning.selection.targets import Target
 
@@ -105,9 +107,8 @@ def test_where_a_noted_path_is_looked_for(tmp_path, monkeypatch):
 
 def recipe(weights: Path, data: Path, **changes) -> Wanted:
     own = {"target": Target("speed_up", 2.0), "training": {"imgsz": 64, "batch": 8}}
-    return Wanted(
-        str(weights), sha256(weights), str(data), data_digest=data_set_digest(str(data)), **{**own, **changes}
-    )
+    images, content = Images(str(data)), data_set_digest(str(data))
+    return Wanted(str(weights), sha256(weights), images, data_digest=content, **{**own, **changes})
 
 
 def test_a_compression_that_was_moved_is_the_same_recipe(digits, tmp_path):
@@ -121,7 +122,8 @@ def test_a_compression_that_was_moved_is_the_same_recipe(digits, tmp_path):
         yaml.write_text(yaml.read_text().replace(str(digits.parent), str(yaml.parent)))
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text("{}")
-    tables = [{"table": str(tmp_path / f"{name}.json"), "table_sha256": "1"} for name in "ab"]
+    latencies = [Latency(2.0, None, 64, tmp_path / f"{name}.json") for name in "ab"]
+    tables = [{"latency": latency, "table_sha256": "1"} for latency in latencies]
     State(here, recipe(here / "net.pt", here / "digits" / "digits.yaml", **tables[0])).once("work", lambda: 1)
     shutil.copy(here / "state.json", there)
     moved_one = recipe(there / "net.pt", there / "digits" / "digits.yaml", **tables[1])

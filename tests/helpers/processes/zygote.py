@@ -16,7 +16,7 @@ import sys
 
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 CALLBACKS = ("platform", "clearml", "comet", "dvc", "mlflow", "raytune")
-STAGES = ("compressing", "latency_table", "measuring", "pruning", "training")
+STAGES = ("compress_options", "compressing", "latency_table", "measuring", "pruning", "training")
 IMPORTED = (  # what stages import while they run, as far as it is installed
     "onnx",
     "onnxruntime",

@@ -1,6 +1,6 @@
 """Compression to a target by itself: score, cut, recover, until a limit ends it; then fine-tuning."""
 
+from .folder import compress
 from .recipe import SCHEMES, Recipe
-from .run import compress
 
 __all__ = ["SCHEMES", "Recipe", "compress"]

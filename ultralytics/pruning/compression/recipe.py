@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ..criteria.scoring import Scoring
 from ..errors import PruningError
-from ..latency import Runtime
+from ..latency import Latency
+from ..passes.images import Images
 from ..selection.limits import Limits
 from ..selection.targets import KINDS, Target
 from ..sparsity.modes.steered import LEAST_EPOCHS
@@ -20,6 +22,7 @@ SCHEMES = {
     "steered": "one sparsity training that chooses and fades, then one cut",
     "stepwise": "cuts a little and trains, several times",
 }
+READ_BY_PASSES = {"seed", "single_cls", "fraction", "amp"}  # training arguments that decide what a pass looks at
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,22 @@ class Recipe:
     Attributes:
         weights: The trained checkpoint.
         sha256: Its SHA-256.
-        data: Path of the data set's yaml.
+        images: Training images that scores and statistics come from, of the data set that everything else uses too.
         target: How much smaller or faster.
         scheme: A key of `SCHEMES`.
         steps: Number of cuts of the stepwise scheme.
         epochs_per_step: Epochs of recovery after each cut; the steered scheme takes all of them in one training.
         epochs: Epochs of the fine-tuning at the end.
         max_map_drop: How much lower than the original's the accuracy may be, in 0..1; None is no limit.
-        criterion: By which the stepwise scheme scores.
-        normalize: What makes layers comparable; None: the criterion's own.
-        per: `multiply-add` or None.
-        batches: Training batches for criteria that look at images.
+        scoring: By which the stepwise scheme scores.
         recalibrate: Training batches for the statistics of the batch norms after a cut; 0: none.
-        limits: What holds for single layers.
-        runtime: What a `latency_speed_up` is timed by.
-        table: Timings of another machine in its place.
+        limits: The rules for single layers.
+        latency: How milliseconds are known, for a `latency_speed_up`: by a runtime or by a table; its factor is that of
+            the target.
         teacher: Whether the original teaches.
         training: Arguments of all trainings: `imgsz`, `batch`, and what else the user said.
         data_digest: What tells the data set from others wherever it lies (`sets.data_set_digest`); empty if unknown.
-        table_sha256: The same of `table`.
+        table_sha256: The SHA-256 of the table of latencies; empty if there is none.
 
     Raises:
         PruningError: If something is outside of its range.
@@ -55,21 +55,17 @@ class Recipe:
 
     weights: str
     sha256: str
-    data: str
+    images: Images
     target: Target
     scheme: str = "steered"
     steps: int = 4
     epochs_per_step: int = 10
     epochs: int = 100
     max_map_drop: float | None = None
-    criterion: str = "slim"
-    normalize: str | None = None
-    per: str | None = None
-    batches: int = 16
-    recalibrate: int = 16
+    scoring: Scoring = field(default_factory=Scoring)
+    recalibrate: int = Images.batches
     limits: Limits = field(default_factory=Limits)
-    runtime: Runtime | None = None
-    table: str | None = None
+    latency: Latency | None = None
     teacher: bool = True
     training: dict[str, Any] = field(default_factory=dict)
     data_digest: str = ""
@@ -83,21 +79,35 @@ class Recipe:
         if self.max_map_drop is not None and not 0 <= self.max_map_drop < 1:
             raise PruningError(f"the allowed drop is {self.max_map_drop}; it must be at least 0 and below 1")
         if self.scheme == "steered":
-            if not self.target.kind.argument:
-                others = " or ".join(kind.option for kind in KINDS.values() if kind.argument)
-                raise PruningError(
-                    f"{self.target.kind.option} is a target of --scheme stepwise; the steered one takes {others}"
-                )
-            if self.fading < LEAST_EPOCHS:
-                raise PruningError(
-                    f"--steps {self.steps} x --epochs-per-step {self.epochs_per_step}: fading takes at least "
-                    f"{LEAST_EPOCHS} epochs"
-                )
+            self._check_steered()
+
+    def _check_steered(self) -> None:
+        """Raises a PruningError for what a steered training cannot do."""
+        if not self.target.kind.argument:
+            others = " or ".join(kind.option for kind in KINDS.values() if kind.argument)
+            raise PruningError(
+                f"{self.target.kind.option} is a target of --scheme stepwise; the steered one takes {others}"
+            )
+        if self.fading < LEAST_EPOCHS:
+            raise PruningError(
+                f"--steps {self.steps} x --epochs-per-step {self.epochs_per_step}: fading takes at least "
+                f"{LEAST_EPOCHS} epochs"
+            )
+
+    @property
+    def data(self) -> str:
+        """Path of the data set's yaml."""
+        return self.images.data
 
     @property
     def fading(self) -> int:
         """Epochs before the last cut of the steered scheme."""
         return self.steps * self.epochs_per_step
+
+    @property
+    def statistics(self) -> Images | None:
+        """The training images for the statistics of the batch norms after a cut."""
+        return replace(self.images, batches=self.recalibrate) if self.recalibrate else None
 
     def limits_at(self, step: int, widths: Mapping[str, int]) -> Limits:
         """Returns the limits that hold after step 1, 2, ...: evenly from the whole network to the limits of the end.
@@ -107,13 +117,37 @@ class Recipe:
             widths: Of the original's layers, by name: what all shares are of.
         """
         part, end = step / self.steps, self.limits
-        own = tuple((pattern, share * part) for pattern, share in end.ratios)
+        ratios = tuple((pattern, share * part) for pattern, share in end.ratios)
         most = end.max_ratio if end.max_ratio == 1 else end.max_ratio * part  # 1: whole blocks may go from the start
-        return replace(end, floor=1 - (1 - end.floor) * part, max_ratio=most, ratios=own, widths=widths)
+        return replace(end, floor=1 - (1 - end.floor) * part, max_ratio=most, ratios=ratios, widths=widths)
 
     def plain(self) -> dict[str, Any]:
-        """Returns it as plain data."""
-        return {**asdict(self), "limits": self.limits.settings()}
+        """Returns it as plain data, as `state.json` has kept it from the first version on."""
+        runtime = self.latency.runtime if self.latency else None
+        table = self.latency.table if self.latency else None
+        return {
+            "weights": self.weights,
+            "sha256": self.sha256,
+            "data": self.data,
+            "target": asdict(self.target),
+            "scheme": self.scheme,
+            "steps": self.steps,
+            "epochs_per_step": self.epochs_per_step,
+            "epochs": self.epochs,
+            "max_map_drop": self.max_map_drop,
+            "criterion": self.scoring.criterion,
+            "normalize": self.scoring.normalize,
+            "per": self.scoring.per,
+            "batches": self.images.batches,
+            "recalibrate": self.recalibrate,
+            "limits": self.limits.settings(),
+            "runtime": asdict(runtime) if runtime else None,
+            "table": str(table) if table else None,
+            "teacher": self.teacher,
+            "training": self.training,
+            "data_digest": self.data_digest,
+            "table_sha256": self.table_sha256,
+        }
 
     def differences(self, earlier: dict[str, Any]) -> list[str]:
         """Returns what an earlier recipe, as plain data, had otherwise, in words."""
@@ -122,6 +156,20 @@ class Recipe:
         free = {*FREE, *moved, *(content for content in PATHS.values() if content != "sha256")}
         names = [name for name in {**before, **now} if name not in free and before.get(name) != now.get(name)]
         return [f"{_shortened(name)} was {_shortened(before.get(name))}, is {now.get(name)}" for name in names]
+
+
+def images_of(training: Mapping[str, Any], data: str, batches: int = Images.batches) -> Images:
+    """Returns the images that passes outside of trainings look at, as many at once as one GPU trains with, or fewer.
+
+    Args:
+        training: Training arguments: `imgsz`, `batch`, and what else there is.
+        data: Path of the data set's yaml.
+        batches: How many batches.
+    """
+    devices = [word.strip() for word in str(training.get("device", "")).strip("[]() ").split(",") if word.strip()]
+    batch = min(Images.batch, training.get("batch", Images.batch) // max(len(devices), 1))
+    settings = tuple((key, value) for key, value in training.items() if key in READ_BY_PASSES)
+    return Images(data, batches, max(batch, 1), training["imgsz"], devices[0] if devices else "", settings)
 
 
 def _shortened(value: Any) -> str:
@@ -134,7 +182,7 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            found.update({f"{name} {inner}": own for inner, own in _flat(value).items()})
+            found.update({f"{name} {inner}": part for inner, part in _flat(value).items()})
         else:
             found[name] = value
     return found

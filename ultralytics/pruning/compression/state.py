@@ -77,7 +77,7 @@ class State:
         try:
             self._content = read_json(self._file, what)
             with found_in(what, "no state of a compression"):
-                check_state(self._content)
+                check_saved(self._content)
         except PruningError as error:
             raise PruningError(f"{error}; --overwrite begins anew") from error
         self._done, earlier = self._content["done"], self._content["recipe"]
@@ -90,46 +90,48 @@ class State:
     def once(
         self,
         name: str,
-        work: Callable[[], Any],
+        job: Callable[[], Any],
         product: Path | None = None,
         *,
         inputs: Sequence[Path] = (),
         discard: Callable[[], None] = lambda: None,
     ) -> Any:
-        """Returns the result of some work, plain data, which is done unless it is known already.
+        """Returns the result of a job, plain data; the job is done unless its result is known already.
 
-        What it was computed from is known by its content: where a file is gone or another one, the work is done again,
+        What it was computed from is known by its content: where a file is gone or another one, the job is done again,
         and with it all that was computed from what it writes.
 
         Args:
-            name: Of the work.
-            work: Does it.
+            name: Of the job.
+            job: Does it.
             product: A file that it writes.
             inputs: The files that it reads.
             discard: Removes what an earlier try, with other inputs, has left half done.
         """
-        own = {"inputs": [digest(file) for file in inputs]}
+        read = [file_digest(file) for file in inputs]
         known = self._done.get(name)
-        if known and _same(known, own["inputs"], product):
+        if known and _same(known, read, product):
             return known["result"]
+
         begun = self._content.setdefault("begun", {})
         if known:
             self._forget_after(name)
-        if known or begun.get(name, own["inputs"]) != own["inputs"]:
+        if known or begun.get(name, read) != read:
             discard()
-        begun[name] = own["inputs"]
+        begun[name] = read
         self._write()
+
         begin = time.perf_counter()
-        result = work()
+        result = job()
         seconds = round(time.perf_counter() - begin, 1)
-        written = digest(product) if product and product.is_file() else None
-        self._done[name] = {"result": result, "seconds": seconds, **own, "product": written}
+        written = file_digest(product) if product and product.is_file() else None
+        self._done[name] = {"result": result, "seconds": seconds, "inputs": read, "product": written}
         del begun[name]
         self._write()
         return result
 
     def _forget_after(self, name: str) -> None:
-        """Drops a work and those that were done after it, unless they have noted what they were computed from."""
+        """Drops a job and those that were done after it, unless they have noted what they were computed from."""
         names = list(self._done)
         for later in names[names.index(name) :]:
             if later == name or not self._done[later].get("inputs"):
@@ -137,7 +139,7 @@ class State:
                 self._content["begun"][later] = None  # what is there of it is to be discarded
 
     def seconds(self, *names: str) -> float:
-        """Returns how long some works took together, the last time that they were begun."""
+        """Returns how many seconds some jobs took together, the last time that they were begun."""
         return sum(self._done[name]["seconds"] for name in names if name in self._done)
 
     def _write(self) -> None:
@@ -152,23 +154,23 @@ class State:
             writer.writerows({**asdict(step), "kept": "yes" if step.kept else ""} for step in steps)
 
 
-def check_state(content: Any) -> None:
-    """Checks the content of `state.json`: what was asked for, and the result of each work by what kind of work it is.
+def check_saved(content: Any) -> None:
+    """Checks the content of `state.json`: what was asked for, and the result of each job by what kind of job it is.
 
     Raises:
         ValueError: If something is missing or of another type.
     """
     mapping(content, "it", needs=("recipe", "done"))
     mapping(content["recipe"], "recipe")
-    for name, work in mapping(content["done"], "done").items():
+    for name, job in mapping(content["done"], "done").items():
         where = f"the result of {brief(name)}"
-        mapping(work, f"done[{brief(name)}]", needs=("result", "seconds"))
-        number(work["seconds"], f"the seconds of {brief(name)}", least=0)
+        mapping(job, f"done[{brief(name)}]", needs=("result", "seconds"))
+        number(job["seconds"], f"the seconds of {brief(name)}", least=0)
         kind = name.rpartition(" ")[2]
         if kind in RESULTS:
-            RESULTS[kind](work["result"], where)
-        listing(work.get("inputs", []), f"the inputs of {brief(name)}", optional(text))
-        optional(text)(work.get("product"), f"the product of {brief(name)}")
+            RESULTS[kind](job["result"], where)
+        listing(job.get("inputs", []), f"the inputs of {brief(name)}", optional(text))
+        optional(text)(job.get("product"), f"the product of {brief(name)}")
     for name, inputs in mapping(content.get("begun", {}), "begun").items():
         listing([] if inputs is None else inputs, f"begun[{brief(name)}]", optional(text))
 
@@ -192,7 +194,7 @@ def _check_cut(result: Any, where: str) -> None:
     listing(result["limits"], f"'limits' in {where}", text)
 
 
-RESULTS: dict[str, Callable[[Any, str], Any]] = {  # by the last word of the work's name
+RESULTS: dict[str, Callable[[Any, str], Any]] = {  # by the last word of the job's name
     "size": _check_size,
     "accuracy": number,
     "cut": _check_cut,
@@ -200,7 +202,7 @@ RESULTS: dict[str, Callable[[Any, str], Any]] = {  # by the last word of the wor
 }
 
 
-def digest(file: Path) -> str | None:
+def file_digest(file: Path) -> str | None:
     """Returns what tells the content of a file from that of others; None if it is not there."""
     if not file.is_file():
         return None
@@ -214,7 +216,7 @@ def _digest(file: Path, *_: int) -> str:
 
 
 def _same(known: dict[str, Any], inputs: list[str | None], product: Path | None) -> bool:
-    """Whether a work, as noted, was computed from the same files, and its product is there as it was written.
+    """Whether a job, as noted, was computed from the same files, and its product is there as it was written.
 
     Notes of earlier versions say nothing of either: then the product only has to be there.
     """
@@ -222,7 +224,7 @@ def _same(known: dict[str, Any], inputs: list[str | None], product: Path | None)
         return False
     if product is None or ("product" in known and known["product"] is None):
         return True
-    return product.is_file() and digest(product) == known.get("product", digest(product))
+    return product.is_file() and file_digest(product) == known.get("product", file_digest(product))
 
 
 def clear(folder: Path) -> None:

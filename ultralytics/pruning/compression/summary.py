@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..checkpoints.checkpoint import whole_file
@@ -22,59 +24,55 @@ LADDERS = {
 
 def steps_table(steps: Sequence[Step]) -> str:
     """Returns the states of a compression as a table."""
+    titles = ("step", "epochs", "parameters", "multiply-adds", "left", "after the cut", "recovered", "seconds", "kept")
+    return table(titles, [_row(step, steps[0]) for step in steps])
+
+
+def _row(step: Step, original: Step) -> tuple[Any, ...]:
+    """Returns a state as a row of the table."""
 
     def cell(value: float | None) -> str:
         return "-" if value is None else f"{value:.4f}"
 
-    whole = steps[0]
-    return table(
-        (
-            "step",
-            "epochs",
-            "parameters",
-            "multiply-adds",
-            "left",
-            "after the cut",
-            "recovered",
-            "seconds",
-            "kept",
-        ),
-        [
-            (
-                step.step,
-                step.epochs,
-                f"{step.parameters:,}",
-                f"{step.macs / 1e9:.3f} G",
-                f"{step.macs / whole.macs:.1%}",
-                cell(step.cut),
-                cell(step.recovered),
-                f"{step.seconds:.0f}",
-                "yes" if step.kept else "",
-            )
-            for step in steps
-        ],
+    return (
+        step.step,
+        step.epochs,
+        f"{step.parameters:,}",
+        f"{step.macs / 1e9:.3f} G",
+        f"{step.macs / original.macs:.1%}",
+        cell(step.cut),
+        cell(step.recovered),
+        f"{step.seconds:.0f}",
+        "yes" if step.kept else "",
     )
 
 
-def draw(steps: Sequence[Step], recipe: Recipe, path: Path) -> None:
+def draw_steps(steps: Sequence[Step], recipe: Recipe, path: Path) -> None:
     """Draws accuracy over multiply-adds, with the dense models of the family where they are known: on COCO at 640."""
+    imgsz = recipe.training["imgsz"]
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    cost = [step.macs / 1e9 for step in steps]
-    cuts = [(x, step.cut) for x, step in zip(cost, steps, strict=True) if step.cut is not None]
-    axes.plot(cost, [step.accuracy for step in steps], marker="o", lw=1.5, label="after the training of a step")
-    if cuts:
-        axes.plot(*zip(*cuts, strict=True), marker="x", ls="", color="#c44e52", label="right after the cut")
-    for step, x in zip(steps, cost, strict=True):
-        axes.annotate(step.step, (x, step.accuracy), textcoords="offset points", xytext=(6, 6), fontsize=8)
+    _plot_steps(axes, steps)
     if recipe.max_map_drop is not None:
         least = steps[0].accuracy - recipe.max_map_drop
         axes.axhline(least, lw=1, ls=":", color="#888888", label="least that --max-map-drop allows")
-    on_coco = Path(recipe.data).stem == "coco" and recipe.training["imgsz"] == 640
-    for family, points in LADDERS.items() if on_coco else ():
-        axes.plot(*zip(*points, strict=True), lw=1, ls="--", marker=".", label=f"{family} n, s, m, dense")
-    axes.set(xlabel=f"multiply-adds in 10^9 at {recipe.training['imgsz']} pixels", ylabel="accuracy on the val split")
+    if Path(recipe.data).stem == "coco" and imgsz == 640:
+        for family, points in LADDERS.items():
+            axes.plot(*zip(*points, strict=True), lw=1, ls="--", marker=".", label=f"{family} n, s, m, dense")
+
+    axes.set(xlabel=f"multiply-adds in 10^9 at {imgsz} pixels", ylabel="accuracy on the val split")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
     with whole_file(path) as file:
         figure.savefig(file)
+
+
+def _plot_steps(axes: Axes, steps: Sequence[Step]) -> None:
+    """Plots the states, named, and what each cut left before the training that followed."""
+    costs = [step.macs / 1e9 for step in steps]
+    cuts = [(cost, step.cut) for cost, step in zip(costs, steps, strict=True) if step.cut is not None]
+    axes.plot(costs, [step.accuracy for step in steps], marker="o", lw=1.5, label="after the training of a step")
+    if cuts:
+        axes.plot(*zip(*cuts, strict=True), marker="x", ls="", color="#c44e52", label="right after the cut")
+    for step, cost in zip(steps, costs, strict=True):
+        axes.annotate(step.step, (cost, step.accuracy), textcoords="offset points", xytext=(6, 6), fontsize=8)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints import checkpoint
 from ..cost import cost_of
-from ..criteria.scoring import Scoring
 from ..errors import PruningError, first_line
 from ..files.places import shown
 from ..latency.shapes import Shapes, shapes_of
 from ..latency.timing import in_turns
-from ..passes import accuracy as accuracies
-from ..passes.images import Images, gradients
+from ..passes.accuracy import accuracy
 from ..passes.validating import validate
 from ..pipeline import Pruned, prune_network
 from ..release import quiet_release
@@ -28,20 +25,14 @@ from .recipe import Recipe
 REFUSALS = (ValueError, RuntimeError, NotImplementedError, subprocess.CalledProcessError)  # what the release raises
 
 
-def accuracy(file: Path, recipe: Recipe, folder: Path) -> float:
+def measured_accuracy(file: Path, recipe: Recipe, folder: Path) -> float:
     """Returns the accuracy of a checkpoint on the val split, in 0..1: mAP50-95 where there are boxes."""
-    settings = {key: value for key, value in recipe.training.items() if key in {"imgsz", "single_cls"}}
-    own = {"project": str(folder), "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
+    given = {key: value for key, value in recipe.training.items() if key in {"imgsz", "single_cls"}}
+    where = {"data": recipe.data, "device": recipe.images.device, "batch": recipe.images.batch}
+    run = {"project": str(folder), "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
     with quiet_release():
-        metrics, task, _ = validate(file, {"data": recipe.data, **settings, **on_one_device(recipe), **own})
-    return accuracies.accuracy(metrics.results_dict, task) or 0.0
-
-
-def on_one_device(recipe: Recipe) -> dict[str, Any]:
-    """Returns the device and the batch of the passes outside of trainings: what one GPU trains with, or less."""
-    devices = [word for word in str(recipe.training.get("device", "")).strip("[]() ").split(",") if word.strip()]
-    batch = min(Images.batch, recipe.training.get("batch", Images.batch) // max(len(devices), 1))
-    return {"device": devices[0].strip() if devices else "", "batch": max(batch, 1)}
+        metrics, task, _ = validate(file, {**given, **where, **run})
+    return accuracy(metrics.results_dict, task) or 0.0
 
 
 def size(file: Path, recipe: Recipe) -> tuple[int, int]:
@@ -64,8 +55,8 @@ def shapes(file: Path, imgsz: int) -> Shapes:
 
 def faster(original: Path, smaller: Path, recipe: Recipe) -> float:
     """Times two checkpoints in turns; returns the milliseconds of the first over those of the second."""
-    runtime, imgsz = recipe.runtime, recipe.training["imgsz"]
-    assert runtime is not None
+    assert recipe.latency is not None and recipe.latency.runtime is not None
+    runtime, imgsz = recipe.latency.runtime, recipe.latency.imgsz
     with runtime.threading():
         ms = in_turns({file: runtime.network(checkpoint.load(file)[0], imgsz) for file in (original, smaller)})
     return round(ms[original] / ms[smaller], 3)
@@ -87,51 +78,69 @@ def train(name: str, start: Path, settings: dict[str, Any], recipe: Recipe, fold
     Raises:
         PruningError: If the trainer refuses.
     """
-    from ultralytics.models import YOLO
-    from ultralytics.utils.torch_utils import strip_optimizer
-
     last = folder / name / "weights" / "last.pt"
     if last.is_file():
-        try:
-            content = checkpoint.load(last)[1]
-        except PruningError as error:
-            raise PruningError(f"{error}; delete '{shown(folder / name)}' to train it anew") from error
-        if not checkpoint.is_finished(content):
-            say(f"Going on with {shown(last)}")
-            teacher = {"distill_model": recipe.weights} if recipe.teacher else {}
-            YOLO(last).train(resume=True, device=recipe.training.get("device"), data=recipe.data, **teacher)
-        for file in (last, last.with_name("best.pt")):  # killed behind the last epoch, before the release was done
-            if file.is_file() and checkpoint.load(file)[1].get("optimizer") is not None:
-                strip_optimizer(file)
+        _go_on(last, recipe)
         return last
     shutil.rmtree(folder / name, ignore_errors=True)
-    teacher = {"distill_model": recipe.weights} if recipe.teacher else {}
-    own = {"data": recipe.data, "project": str(folder), "name": name, "exist_ok": True}
-    try:
-        YOLO(start).train(**{**teacher, **recipe.training, **settings, **own})
-    except REFUSALS as error:
-        if isinstance(error, PruningError) or last.is_file():  # else it was refused before the first epoch was done
-            raise
-        raise PruningError(first_line(error)) from error
+    _begin(start, {**settings, "project": str(folder), "name": name, "exist_ok": True}, recipe, last)
     return last
 
 
-def cut(start: Path, target: dict[str, Any], file: Path, recipe: Recipe, limits: Limits) -> Pruned:
-    """Cuts a checkpoint and writes the pruned one, with new statistics of its batch norms."""
+def _teacher(recipe: Recipe) -> dict[str, Any]:
+    """Returns the training argument that names the teacher, if there is one."""
+    return {"distill_model": recipe.weights} if recipe.teacher else {}
+
+
+def _begin(start: Path, settings: dict[str, Any], recipe: Recipe, last: Path) -> None:
+    """Trains from the first epoch on; what the release refuses before it has written `last` is one line."""
+    from ultralytics.models import YOLO
+
+    try:
+        YOLO(start).train(**{**_teacher(recipe), **recipe.training, **settings, "data": recipe.data})
+    except REFUSALS as error:
+        if isinstance(error, PruningError) or last.is_file():
+            raise
+        raise PruningError(first_line(error)) from error
+
+
+def _go_on(last: Path, recipe: Recipe) -> None:
+    """Brings a training to its end that has written `last`, if it is not there yet."""
+    from ultralytics.models import YOLO
+    from ultralytics.utils.torch_utils import strip_optimizer
+
+    try:
+        content = checkpoint.load(last)[1]
+    except PruningError as error:
+        raise PruningError(f"{error}; delete '{shown(last.parent.parent)}' to train it anew") from error
+    if not checkpoint.is_finished(content):
+        say(f"Going on with {shown(last)}")
+        device = recipe.training.get("device")
+        YOLO(last).train(resume=True, device=device, data=recipe.data, **_teacher(recipe))
+
+    for file in (last, last.with_name("best.pt")):  # killed behind the last epoch, before the release was done
+        if file.is_file() and checkpoint.load(file)[1].get("optimizer") is not None:
+            strip_optimizer(file)
+
+
+def cut_checkpoint(start: Path, target: dict[str, Any], file: Path, recipe: Recipe, limits: Limits) -> Pruned:
+    """Cuts a checkpoint and writes the pruned one, with new statistics of its batch norms.
+
+    Args:
+        start: The checkpoint to cut.
+        target: The target of this cut, as `prune_network` takes it.
+        file: Where the pruned one goes.
+        recipe: What is asked for.
+        limits: The rules of this cut for single layers.
+    """
     model, content = checkpoint.load(start)
-    imgsz = recipe.training["imgsz"]
-    read = {"seed", "single_cls", "fraction", "amp"}
-    settings = tuple((key, value) for key, value in recipe.training.items() if key in read)
-    images = Images(recipe.data, recipe.batches, imgsz=imgsz, settings=settings, **on_one_device(recipe))
-    statistics = replace(images, batches=recipe.recalibrate)
-    scoring = Scoring(recipe.criterion, recipe.normalize, recipe.per, lambda network: gradients(network, images))
     with quiet_release():
         result = prune_network(
             model,
-            scoring=scoring,
+            scoring=recipe.scoring,
             limits=limits,
-            imgsz=imgsz,
-            statistics=statistics if recipe.recalibrate else None,
+            imgsz=recipe.training["imgsz"],
+            statistics=recipe.statistics,
             source={"file": str(start), "sha256": checkpoint.sha256(start), "task": model.task},
             **target,
         )
