@@ -28,4 +28,4 @@ if __name__ == "__main__":
         choices=("network", "data"),
         help="data: take the classes of another data set; the rows of known names are kept, the others begin anew",
     )
-    entry.run(options, lambda chosen: training.train(STAGE, chosen))
+    entry.run(options, lambda chosen: training.train_stage(STAGE, chosen))

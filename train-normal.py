@@ -25,4 +25,4 @@ if __name__ == "__main__":
         weights="weights/yolov8s.pt",
         epochs=200,
     )
-    entry.run(options, lambda chosen: training.train(STAGE, chosen))
+    entry.run(options, lambda chosen: training.train_stage(STAGE, chosen))

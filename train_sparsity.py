@@ -45,4 +45,4 @@ if __name__ == "__main__":
     )
     share = "share R of the prunable channels at zero, instead of --sr"
     add("--target-sparsity", type=kinds.part, metavar="R", help=share)
-    entry.run(options, lambda chosen: training.train(STAGE, chosen))
+    entry.run(options, lambda chosen: training.train_stage(STAGE, chosen))

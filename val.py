@@ -9,7 +9,7 @@ except ImportError as error:
     sys.exit(print(f"val.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 if __name__ == "__main__":
-    options = measuring.Parser(
+    options = measuring.CheckpointParser(
         "Measures one or more checkpoints, .pt or .onnx, on one data set: a table, val.csv, and the curves of each.",
         "python val.py runs/train-norm/weights/best.pt weights/pruned.pt --data digits --imgsz 160",
     )
@@ -20,4 +20,4 @@ if __name__ == "__main__":
     add("--batch", type=kinds.positive, default=16, help="images at once, where the checkpoint leaves the choice")
     add("--name", type=kinds.run_name, default="val", help="folder for the results under runs/")
     add("--overwrite", action="store_true", help="replace the results of that name")
-    entry.run(options, measuring.measure)
+    entry.run(options, measuring.measure_stage)

@@ -173,8 +173,8 @@ def test_a_compression_of_a_sweep_runs_where_the_user_stands(two, monkeypatch):
     ran = {}
     monkeypatch.setattr(sweep.subprocess, "run", lambda line, **how: ran.update(how) or SimpleNamespace(returncode=0))
     log = two.user / "log"
-    assert sweep.run_trial([], str(log)) == 0 and ran.get("cwd") is None
-    monkeypatch.setattr(sweep, "run_trial", lambda words, log: Path.cwd())
+    assert sweep.run_combination([], str(log)) == 0 and ran.get("cwd") is None
+    monkeypatch.setattr(sweep, "run_combination", lambda words, log: Path.cwd())
     for folder, leads in ((two.user, two.user), (two.user / "gone", two.repository)):
         monkeypatch.chdir(two.repository)
         assert sweep._remote(str(two.repository), str(folder), [], str(log)) == leads

@@ -12,7 +12,7 @@ import pytest
 from helpers.processes.python import run_python
 from helpers.repository import FADED_WEIGHTS, REPOSITORY
 from ultralytics.pruning import PruningError
-from ultralytics.pruning.stages.sweep import Trial, read_grid, row, trials_of, without
+from ultralytics.pruning.stages.sweep import Combination, combinations_of, read_grid, row, without
 
 
 def test_a_grid_is_read_by_key() -> None:
@@ -47,7 +47,7 @@ def test_an_option_is_taken_out_of_a_command_line() -> None:
 def test_each_combination_has_a_command_line_and_a_folder() -> None:
     """Two by two; the options of the sweep itself are gone."""
     line = ["--data", "d", "--sweep", "ratio=0.2,0.4", "criterion=slim,lamp", "--name", "s", "--workers", "2", "lr0=1"]
-    trials = trials_of({"ratio": ["0.2", "0.4"], "criterion": ["slim", "lamp"]}, line, Path("runs/s"))
+    trials = combinations_of({"ratio": ["0.2", "0.4"], "criterion": ["slim", "lamp"]}, line, Path("runs/s"))
     assert [trial.name for trial in trials][:2] == ["ratio=0.2, criterion=slim", "ratio=0.2, criterion=lamp"]
     assert len(trials) == 4 and trials[3].folder == Path("runs/s-ratio=0.4-criterion=lamp")
     chosen = ("--prune-ratio", "0.4", "--criterion", "lamp", "--name", "s-ratio=0.4-criterion=lamp")
@@ -92,7 +92,7 @@ def test_the_table_shows_the_network_that_was_kept(tmp_path) -> None:
     lines = ["step,macs,parameters,cut,recovered,seconds,kept", "original,100,10,,0.5,1,"]
     lines += ["1,50,5,0.2,0.4,2,yes", "fine-tuned,50,5,,0.3,3,"]
     (tmp_path / "compress.csv").write_text("\n".join(lines))
-    found = row(Trial({"ratio": "0.2"}, tmp_path, ()), 0, tmp_path / "log")
+    found = row(Combination({"ratio": "0.2"}, tmp_path, ()), 0, tmp_path / "log")
     assert (found["accuracy"], found["change"], found["left"]) == ("0.4000", "-0.1000", "50.0%")
 
 

@@ -255,7 +255,7 @@ def wishes(*checkpoints: Path, **changes) -> argparse.Namespace:
 
 
 def test_two_files_give_one_table_and_one_csv(weights, exported, digits, runs, capsys):
-    measuring.measure(wishes(weights, exported, data=str(digits)))
+    measuring.measure_stage(wishes(weights, exported, data=str(digits)))
     rows = list(csv.DictReader((runs / "val" / "val.csv").open()))
     assert [Path(row["checkpoint"]).name for row in rows] == ["best.pt", "best.onnx"]
     of_pt, of_onnx = rows
@@ -273,13 +273,13 @@ def test_two_files_give_one_table_and_one_csv(weights, exported, digits, runs, c
     assert table[1].split()[2] == "-"
 
     with pytest.raises(PruningError, match="--overwrite"):
-        measuring.measure(wishes(weights, data=str(digits)))
-    measuring.measure(wishes(weights, data=str(digits), overwrite=True, settings={"plots": False}))
+        measuring.measure_stage(wishes(weights, data=str(digits)))
+    measuring.measure_stage(wishes(weights, data=str(digits), overwrite=True, settings={"plots": False}))
     assert len((runs / "val" / "val.csv").read_text().splitlines()) == 2
 
 
 def test_words_are_checkpoints_or_settings():
-    parser = measuring.Parser("", "")
+    parser = measuring.CheckpointParser("", "")
     options = parser.parse_intermixed_args(["a.pt", "conf=0.1", "--device", "cpu", "b.onnx", "iou=0.6"])
     assert (options.checkpoints, options.settings) == (["a.pt", "b.onnx"], ["conf=0.1", "iou=0.6"])
     with pytest.raises(SystemExit, match="2"):
@@ -311,7 +311,7 @@ def test_bad_wishes_for_val_are_refused(weights, exported, digits, runs, changes
     options = wishes(weights, exported, data=str(digits))
     vars(options).update(changes)
     with pytest.raises(PruningError, match=says):
-        measuring.measure(options)
+        measuring.measure_stage(options)
     assert [folder.name for folder in runs.iterdir()] == ["train-norm"]
 
 
@@ -328,7 +328,7 @@ def test_files_that_cannot_be_measured_are_refused(weights, digits, images, runs
         (digits, "neither a .pt nor an .onnx"),
     ):
         with pytest.raises(PruningError, match=says):
-            measuring.measure(wishes(weights, file, data=str(digits)))
+            measuring.measure_stage(wishes(weights, file, data=str(digits)))
     assert not runs.exists()
 
 

@@ -99,7 +99,7 @@ def person(folder, monkeypatch, capfd):
         Path(log).write_text(logs[0])
         return 0
 
-    monkeypatch.setattr(sweep, "run_trial", trial)
+    monkeypatch.setattr(sweep, "run_combination", trial)
     return type_in
 
 

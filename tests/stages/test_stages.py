@@ -207,7 +207,7 @@ def test_a_second_round(stages):
 
 def test_an_rt_detr_yaml_is_built():
     """The release has a class of its own for these, which `YOLO` does not find."""
-    from ultralytics.pruning.stages.pruning import load_source
+    from ultralytics.pruning.stages.weights import load_source
 
     model, _, source = load_source("yolov8n-rtdetr.yaml")
     assert type(model).__name__ == "RTDETRDetectionModel" and source["task"] == "detect"

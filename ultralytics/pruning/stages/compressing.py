@@ -34,7 +34,7 @@ from ..selection.targets import KINDS, Target
 from ..sparsity.erasing import erasable
 from ..tracing.trace import trace
 from .compress_options import DEFAULT_CRITERION, decided, parser
-from .sweep import read_grid, sweep, trials_of
+from .sweep import combinations_of, read_grid, sweep
 
 
 def compress_stage(options: argparse.Namespace) -> None:
@@ -64,13 +64,15 @@ def sweep_stage(options: argparse.Namespace) -> None:
     if options.at_once > 1:
         packages.need(("ray",), f"--workers {options.at_once}")
     on_gpus = options.at_once > 1 and options.device != "cpu"
-    trials = trials_of(read_grid(options.sweep), options.words, folder, on_gpus=on_gpus, paths=leading(options))
-    for trial in trials:  # all of them, before the first one begins
-        of_trial = parser().parse_intermixed_args(list(trial.words))
-        assert not of_trial.sweep
-        of_trial.settings, of_trial.device, of_trial.overwrite = options.settings, options.device, False
-        recipe_of(of_trial)
-    sweep(trials, folder, options.at_once)
+    combinations = combinations_of(
+        read_grid(options.sweep), options.words, folder, on_gpus=on_gpus, paths=leading(options)
+    )
+    for combination in combinations:  # all of them, before the first one begins
+        asked = parser().parse_intermixed_args(list(combination.words))
+        assert not asked.sweep
+        asked.settings, asked.device, asked.overwrite = options.settings, options.device, False
+        recipe_of(asked)
+    sweep(combinations, folder, options.at_once)
 
 
 def leading(options: argparse.Namespace) -> dict[str, str]:

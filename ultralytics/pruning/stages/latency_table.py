@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import packages
+from ..channels import ChannelMap
 from ..errors import PruningError
 from ..files.places import shown, write_folder
 from ..latency import LatencyModel, LatencyTable, Runtime, time_layers
@@ -25,7 +26,7 @@ from ..selection.choose import choose
 from ..selection.limits import Limits
 from ..selection.targets import Target
 from ..surgery.cut import cut
-from .pruning import load_source
+from .weights import load_source
 
 SPEED_UPS = (1.5, 2.0, 3.0)  # of the networks by which it is learned what the sum of the layers leaves out
 
@@ -92,22 +93,45 @@ def timed(model: Any, imgsz: int, runtime: Runtime, step: int) -> tuple[LatencyT
     choose(channel_map, scores, Target("prune_ratio", 0.0), Limits(round_to=step))  # refuses a step that is too large
     timings = LatencyTable(runtime.about())
     time_layers((shape for calls in shapes.values() for shape in calls), runtime, step, timings)
+
     sums = LatencyModel(channel_map, shapes, timings, step)
-    runs, predicted = {"dense": runtime.network(model, imgsz)}, {"dense": sums(np.ones(len(scores), dtype=bool))}
+    choices = {"dense": np.ones(len(scores), dtype=bool)}
     for speed_up in SPEED_UPS:
-        kept, _ = choose(channel_map, scores, Target("latency_speed_up", speed_up), Limits(round_to=step), sums)
-        pruned, name = copy.deepcopy(model), f"{speed_up:g}x"
-        cut(pruned, plan_from(channel_map, kept, {}))
-        predicted[name] = sums(kept)
-        runs[name] = runtime.network(pruned, imgsz)
-    with runtime.threading():
-        ms = in_turns(runs)
-    factor, constant = np.polyfit([predicted[name] for name in runs], [ms[name] for name in runs], 1)
+        target = Target("latency_speed_up", speed_up)
+        choices[f"{speed_up:g}x"], _ = choose(channel_map, scores, target, Limits(round_to=step), sums)
+    predicted = {name: sums(kept) for name, kept in choices.items()}
+    ms = timed_whole(model, channel_map, choices, imgsz, runtime)
+
+    factor, constant = np.polyfit([predicted[name] for name in ms], list(ms.values()), 1)
     if not factor > 0:
         raise PruningError("narrower networks were not faster: the machine is too busy to be timed")
     timings.fit = (float(constant), float(factor))
     rows = [
-        (name, f"{ms[name]:.2f}", f"{predicted[name]:.2f}", f"{constant + factor * predicted[name]:.2f}")
-        for name in runs
+        (name, f"{ms[name]:.2f}", f"{predicted[name]:.2f}", f"{constant + factor * predicted[name]:.2f}") for name in ms
     ]
     return timings, drawn(("network", "ms", "sum of its layers", "by the table"), rows)
+
+
+def timed_whole(
+    model: Any, channel_map: ChannelMap, choices: dict[str, np.ndarray], imgsz: int, runtime: Runtime
+) -> dict[str, float]:
+    """Times a network cut in several ways.
+
+    Args:
+        model: The network; it is left as it is.
+        channel_map: Of the network.
+        choices: Which groups stay, bool of shape (G,), by name.
+        imgsz: Side of the image in pixels.
+        runtime: What runs it.
+
+    Returns:
+        Milliseconds by name.
+    """
+    runs = {}
+    for name, kept in choices.items():
+        network = copy.deepcopy(model)
+        if not kept.all():
+            cut(network, plan_from(channel_map, kept, {}))
+        runs[name] = runtime.network(network, imgsz)
+    with runtime.threading():
+        return in_turns(runs)

@@ -1,17 +1,25 @@
-"""What was measured of a checkpoint, as a row of the table and of `val.csv`."""
+"""What was measured of checkpoints, as tables: that of `val.py`, with `val.csv`, and that at the end of a training."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..checkpoints import checkpoint
 from ..command_line.settling import NEVER_FAIL
-from ..passes.accuracy import titles_of, what_counts
-from ..report import table
+from ..cost import cost_of
+from ..files.places import shown
+from ..gammas import prunable_values
+from ..passes.accuracy import accuracy, titles_of, what_counts
+from ..plans.tables import deployed_note
+from ..report import pixels, table
+from ..tracing.trace import trace
+from .sparsity import Trained
 
 UNWRITTEN = {"csv": False}
 
@@ -57,8 +65,8 @@ class Measurement:
 def write_csv(rows: Sequence[Measurement], path: Path) -> None:
     """Writes the rows; what is unknown is an empty cell."""
     measured = dict.fromkeys(column for row in rows for column in row.accuracy)
-    written = [own for own in fields(Measurement) if own.metadata != UNWRITTEN]
-    columns = [column for own in written for column in (measured if own.name == "accuracy" else [own.name])]
+    written = [entry.name for entry in fields(Measurement) if entry.metadata != UNWRITTEN]
+    columns = [column for name in written for column in (measured if name == "accuracy" else [name])]
     how = {"newline": "", "encoding": "utf-8", "errors": NEVER_FAIL}
     with checkpoint.whole_file(path) as temporary, temporary.open("w", **how) as file:  # type: ignore[call-overload]
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
@@ -68,30 +76,45 @@ def write_csv(rows: Sequence[Measurement], path: Path) -> None:
 
 def comparison(rows: Sequence[Measurement]) -> str:
     """Returns the table for a person, with the change of what counts from the first row, and what to know about it."""
+    measured = {column: title for row in rows for column, title in titles_of(row.task).items()}
+    sizes = ("parameters", f"GFLOPs at {rows[0].imgsz} px", "file MB")
+    titles = ("checkpoint", *sizes, *measured.values(), "change", "ms/image")
+    return table(titles, [_cells(row, rows[0], measured) for row in rows]) + "\n\n" + _notes(rows)
+
+
+def _cells(row: Measurement, first: Measurement, columns: Iterable[str]) -> tuple[str, ...]:
+    """Returns a row of the table; what is unknown is a dash.
+
+    Args:
+        row: The measurement.
+        first: That of the first row.
+        columns: Which accuracies there are.
+    """
 
     def cell(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
-    def change(row: Measurement) -> float | None:
-        first, own = (of.accuracy.get(what_counts(of.task)) for of in (rows[0], row))
-        comparable = row is not rows[0] and row.task == rows[0].task
-        return own - first if comparable and own is not None and first is not None else None
+    return (
+        row.checkpoint,
+        f"{row.parameters:,}",
+        cell(row.gflops, ".2f"),
+        f"{row.megabytes:.2f}",
+        *(cell(row.accuracy.get(column), ".4f") for column in columns),
+        cell(_change(row, first), "+.4f"),
+        cell(row.milliseconds, ".2f"),
+    )
 
-    titles = {column: title for row in rows for column, title in titles_of(row.task).items()}
 
-    cells = [
-        (
-            row.checkpoint,
-            f"{row.parameters:,}",
-            cell(row.gflops, ".2f"),
-            f"{row.megabytes:.2f}",
-            *(cell(row.accuracy.get(column), ".4f") for column in titles),
-            cell(change(row), "+.4f"),
-            cell(row.milliseconds, ".2f"),
-        )
-        for row in rows
-    ]
-    sizes = ("parameters", f"GFLOPs at {rows[0].imgsz} px", "file MB")
+def _change(row: Measurement, first: Measurement) -> float | None:
+    """Returns how much higher what counts is than in the first row; None there, and where it cannot be compared."""
+    if row is first or row.task != first.task:
+        return None
+    before, after = (each.accuracy.get(what_counts(each.task)) for each in (first, row))
+    return None if before is None or after is None else after - before
+
+
+def _notes(rows: Sequence[Measurement]) -> str:
+    """Returns what to know about the table."""
     runs = dict.fromkeys((Path(row.checkpoint).suffix, row.device.replace("0", "GPU 0"), row.batch) for row in rows)
     places = ", ".join(f"{kind} on {place} in batches of {batch}" for kind, place, batch in runs)
     notes = f"ms/image is the network alone: {places}."
@@ -99,4 +122,35 @@ def comparison(rows: Sequence[Measurement]) -> str:
         notes += "\nParameters and GFLOPs are those of the deployed network."
     if any(row.gflops is None for row in rows):
         notes += "\nAn .onnx has its batch norms inside the convolutions: fewer parameters for the same network."
-    return table(("checkpoint", *sizes, *titles.values(), "change", "ms/image"), cells) + "\n\n" + notes
+    return notes
+
+
+def training_summary(folder: Path) -> tuple[str, Trained]:
+    """Returns the table at the end of a training stage, both checkpoints' size, accuracy and gammas, and `last.pt`."""
+    weights = folder / "weights"
+    best = [weights / "best.pt"] if (weights / "best.pt").is_file() else []
+    rows, notes = [], set()
+    for path in (*best, weights / "last.pt"):
+        model, content = checkpoint.load(path)
+        trained = Trained(model, content, trace(model, imgsz=checkpoint.image_size(content)))
+        rows.append((shown(path), *_measured(trained)))
+        notes.add(deployed_note(cost_of(trained.channel_map)))
+
+    size = f"GFLOPs at {pixels(checkpoint.image_size(trained.content))} px"
+    what = titles_of(trained.model.task)[what_counts(trained.model.task)]
+    titles = ("checkpoint", "parameters", size, what, "|gamma| < 1e-2", "|gamma| < 1e-3")
+    return "\n" + table(titles, rows) + "".join(sorted(notes)), trained
+
+
+def _measured(trained: Trained) -> tuple[str, ...]:
+    """Returns size, cost, accuracy, and shares of small gammas of a checkpoint, in words."""
+    cost = cost_of(trained.channel_map)
+    score = accuracy(trained.content.get("train_metrics") or {}, trained.model.task)
+    gammas = prunable_values(trained.channel_map, trained.model)
+    return (
+        f"{cost.deployed:,}",
+        f"{cost.gflops:.2f}",
+        "-" if score is None else f"{score:.4f}",
+        f"{np.mean(gammas < 1e-2):.1%}",
+        f"{np.mean(gammas < 1e-3):.1%}",
+    )

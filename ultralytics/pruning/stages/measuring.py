@@ -30,7 +30,7 @@ from .measurement import Measurement, comparison, write_csv
 ONE_CLASS = {0: "item"}  # names of a network that the release trained with single_cls
 
 
-class Parser(entry.Parser):
+class CheckpointParser(entry.Parser):
     """Words with a `=` are settings of Ultralytics, all others are checkpoints."""
 
     def __init__(self, what: str, example: str) -> None:
@@ -45,7 +45,7 @@ class Parser(entry.Parser):
         options.settings = [word for word in words if is_setting(word)]
         options.checkpoints = [word for word in words if not is_setting(word)]
         if not options.checkpoints:
-            self.error("there is no checkpoint among the words")
+            self.error("name at least one checkpoint, .pt or .onnx")
         return options
 
 
@@ -54,17 +54,17 @@ def is_setting(word: str) -> bool:
     return bool(re.match(r"\w+=", word)) and not places.located(word).is_file()
 
 
-def measure(options: argparse.Namespace) -> None:
+def measure_stage(options: argparse.Namespace) -> None:
     """Measures `options.checkpoints` on a data set: a table, and `val.csv` beside the release's pictures.
 
     Raises:
         PruningError: If something that the user gave is wrong; nothing is written then.
     """
     settings = {"imgsz": options.imgsz, "batch": options.batch, "device": options.device, **options.settings}
-    check_settings(settings)
+    check_sizes(settings)
     paths = [find(word) for word in options.checkpoints]
-    rows = [look_at(path, settings) for path in paths]
-    settings["data"] = check_data(settings.get("data", options.data), settings.get("split") or "val", rows)
+    rows = [described(path, settings) for path in paths]
+    settings["data"] = measuring_data(settings.get("data", options.data), settings.get("split") or "val", rows)
     for path in paths:
         if path in older_products(path.with_suffix(".pt")):
             report.say(f"{places.shown(path)} is older than the .pt beside it: of an earlier network, perhaps")
@@ -80,7 +80,7 @@ def measure(options: argparse.Namespace) -> None:
     report.say(f"\n{comparison(rows)}\n\nWrote {places.shown(folder / 'val.csv')}; curves and pictures lie beside it.")
 
 
-def check_settings(settings: dict[str, Any]) -> None:
+def check_sizes(settings: dict[str, Any]) -> None:
     """Raises a PruningError for settings of Ultralytics with which a measurement makes no sense."""
     for key in ("imgsz", "batch"):
         if not isinstance(settings[key], int) or settings[key] < 1:
@@ -102,7 +102,7 @@ def find(word: str) -> Path:
     return path.resolve()
 
 
-def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
+def described(path: Path, settings: dict[str, Any]) -> Measurement:
     """Describes a checkpoint that is not measured yet.
 
     Raises:
@@ -113,7 +113,7 @@ def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
         packages.need(("onnx", "onnxruntime"), f"'{name}'")
     row = Measurement(name, "", 0, 0, None, path.stat().st_size / 1e6, imgsz, settings["batch"], settings["device"])
     if path.suffix == ".onnx":
-        row = look_at_onnx(path, row)
+        row = described_onnx(path, row)
         return replace(row, single_cls=settings.get("single_cls", row.single_cls))
     model, content = checkpoint.load(path, trained_with_bn=False)
     row = replace(row, single_cls=checkpoint.counts_as_one(settings, content), names=tuple(known_names(model)))
@@ -127,7 +127,7 @@ def look_at(path: Path, settings: dict[str, Any]) -> Measurement:
     return replace(row, task=model.task, classes=len(model.names), parameters=cost.deployed, gflops=cost.gflops)
 
 
-def look_at_onnx(path: Path, row: Measurement) -> Measurement:
+def described_onnx(path: Path, row: Measurement) -> Measurement:
     """Completes the description of an ONNX file from what the release wrote into it; its cost is not in there.
 
     Raises:
@@ -156,38 +156,55 @@ def look_at_onnx(path: Path, row: Measurement) -> Measurement:
     )
 
 
-def check_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
+def measuring_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
     """Returns the path of the data set's yaml, or the folder of classified images.
 
     Raises:
         PruningError: If it is none, lacks the split, or has other classes or keypoints than a checkpoint, or some
             checkpoints classify images and others do not.
     """
-    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
-
-    classifiers = {row.task == "classify" for row in rows}
-    if len(classifiers) > 1:
+    if len({row.task == "classify" for row in rows}) > 1:
         tasks = ", ".join(f"'{row.checkpoint}': {row.task}" for row in rows)
         raise PruningError(f"no data set serves all of these checkpoints ({tasks}); measure them one by one")
     file = sets.resolve_data(data, task=rows[0].task)
-    check = check_cls_dataset if classifiers == {True} else check_det_dataset
-    try:
-        names = check(file, split=split)["names"]
-    except Exception as error:  # whatever its checks raise
-        raise PruningError(f"--data {data}: {first_line(error)}") from error
+    names = names_of_split(file, split, rows[0].task, data)
     sets.check_usable(file, (split,), rows[0].task)
     for row in rows:
         sets.check_usable(file, (), row.task, row.shapes)
     for row in rows:
-        found = 1 if row.single_cls else len(names)
-        if row.classes != found:
-            raise PruningError(
-                f"'{row.checkpoint}' has {counted(row.classes, 'class', 'classes')}, --data {data} has {found}; use "
-                "the data of its training"
-            )
-        if not row.single_cls:
-            check_order(row.names, names, data)
+        check_row_classes(row, names, data)
     return file
+
+
+def names_of_split(file: str, split: str, task: str, data: str) -> dict[int, str]:
+    """Returns the names of a data set's classes, by the release, which also finds out whether the split is there.
+
+    Raises:
+        PruningError: If it refuses the data set.
+    """
+    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
+
+    check = check_cls_dataset if task == "classify" else check_det_dataset
+    try:
+        return check(file, split=split)["names"]
+    except Exception as error:  # whatever its checks raise
+        raise PruningError(f"--data {data}: {first_line(error)}") from error
+
+
+def check_row_classes(row: Measurement, names: dict[int, str], data: str) -> None:
+    """Refuses a data set with other classes than a checkpoint, or in another order.
+
+    Raises:
+        PruningError: If it is such a one.
+    """
+    found = 1 if row.single_cls else len(names)
+    if row.classes != found:
+        raise PruningError(
+            f"'{row.checkpoint}' has {counted(row.classes, 'class', 'classes')}, --data {data} has {found}; use "
+            "the data of its training"
+        )
+    if not row.single_cls:
+        check_order(row.names, names, data)
 
 
 def folder_names(paths: Sequence[Path]) -> list[str]:
@@ -204,8 +221,8 @@ def folder_names(paths: Sequence[Path]) -> list[str]:
 
 def run_one(path: Path, row: Measurement, settings: dict[str, Any]) -> Measurement:
     """Validates one checkpoint by the release, and returns its row with what was measured."""
-    own = {"batch": row.batch, "device": row.device, "single_cls": row.single_cls}
-    metrics, _, batch = validate(path, {"exist_ok": True, **settings, **own})
+    of_row = {"batch": row.batch, "device": row.device, "single_cls": row.single_cls}
+    metrics, _, batch = validate(path, {"exist_ok": True, **settings, **of_row})
     return replace(
         row, batch=batch, milliseconds=metrics.speed["inference"], accuracy=accuracies(metrics.results_dict, row.task)
     )

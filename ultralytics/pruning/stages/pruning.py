@@ -13,12 +13,13 @@ from ..checkpoints import checkpoint
 from ..command_line import options as shared
 from ..command_line.settings import IMAGES, VALIDATION
 from ..criteria import CRITERIA
+from ..criteria.scoring import Scoring
 from ..data.sets import check_usable, names_in, resolve_data
 from ..errors import PruningError
 from ..files.locks import alone_in
 from ..files.places import located, shown, write_folder
 from ..inputs.documents import found_in, read_json
-from ..inputs.model_yamls import build, is_model_yaml, model_yaml
+from ..inputs.model_yamls import is_model_yaml
 from ..networks.keeping import check_order
 from ..passes.validating import validate
 from ..pipeline import Pruned, prune_network, repeat_plan, traced
@@ -32,10 +33,11 @@ from ..runs.stale import older_products
 from ..selection.limits import DEFAULT_ROUND_TO
 from ..selection.zeros import LEAST_SHARE, share_at_zero
 from .pruned_files import images_for, write
+from .weights import check_family, load_source
 
 DEFAULT_RATIO = 0.7
 KEYS = VALIDATION | IMAGES | {"cfg", "round_to"}  # settings of Ultralytics that may be read
-TARGETS = ("prune_ratio", "speed_up", "target_params", "zeros")
+TARGET_OPTIONS = ("prune_ratio", "speed_up", "target_params", "zeros")
 
 
 def prune_stage(options: argparse.Namespace) -> None:
@@ -65,45 +67,23 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         raise PruningError("--val measures trained weights, a model yaml has none")
     if checkpoint.counts_as_one(options.settings, {"train_args": train_args}):
         options.settings["single_cls"] = True
-    classes = None if options.settings.get("single_cls") else len(model.names)
-    plan = plan_for(options, source) if options.plan else None
+
+    plan = read_plan(options, source) if options.plan else None
     imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
-    wanted = options.data or ("coco.yaml" if options.val else None)
-    data = resolve_data(wanted, classes=classes, task=model.task) if wanted else None
-    if data:
-        check_usable(data, ("train", "val"), model.task, model.yaml)
-    if data and classes:
-        check_order(model, names_in(data, model.task), str(options.data))
-    statistics = shared.statistics(options, data, imgsz)
-    if plan and not statistics and (batches := plan.settings.get("recalibrate")):
-        raise PruningError(f"this plan was recalibrated: repeat it with --recalibrate {batches} --data ...")
-    if plan:
-        result = repeat_plan(model, plan, statistics=statistics, source=source)
-    else:
-        scoring = shared.scoring(options, data, imgsz)
-        how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "scoring": scoring}
-        latency = shared.latency(options, imgsz)
-        result = prune_network(model, source=source, latency=latency, **how, **choice(options, model))
+    data = checked_data(options, model)
+    result = pruned(options, model, source, plan, data, imgsz)
+
     if not options.dry_run:
         write_folder(folder)
     say(layer_table(result.plan))
     say()
     if options.dry_run:
         say(cost_table(result.plan))
-    else:
-        before_mb = weights.stat().st_size / 1e6 if source["sha256"] else None
-        repeated = located(options.plan) if options.plan else None
-        images = images_for(data, train_args, model.task) if options.onnx else []
-        written = {"onnx": options.onnx, "repeated": repeated, "images": images}
-        files = write(result, folder, train_args=train_args, **written)
-        after_mb = (folder / "pruned.pt").stat().st_size / 1e6
-        say(cost_table(result.plan, (before_mb, after_mb) if before_mb else None))
-        if before_mb:
-            say("(pruned.pt is written in float32, a finished training checkpoint in half precision)")
-    say_findings(result)
-    if options.dry_run:
+        say_findings(result)
         say("\nNothing was written (--dry-run).")
         return
+    files = write_and_compare(options, result, folder, data, train_args)
+    say_findings(result)
     if data and options.val:
         say(accuracy_table(weights, folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
     for product in older_products(folder / "pruned.pt"):
@@ -113,13 +93,75 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     say_next(("finetune.py",), Origin.of((folder / "pruned.pt").resolve(), train_args, **known))
 
 
+def checked_data(options: argparse.Namespace, model: Any) -> str | None:
+    """Returns the path of the data set's yaml, if one is named or needed.
+
+    Raises:
+        PruningError: If it is not there, or not of this network.
+    """
+    wanted = options.data or ("coco.yaml" if options.val else None)
+    if not wanted:
+        return None
+    classes = None if options.settings.get("single_cls") else len(model.names)
+    data = resolve_data(wanted, classes=classes, task=model.task)
+    check_usable(data, ("train", "val"), model.task, model.yaml)
+    if classes:
+        check_order(model, names_in(data, model.task), str(options.data))
+    return data
+
+
+def pruned(
+    options: argparse.Namespace,
+    model: Any,
+    source: dict[str, str],
+    plan: PruningPlan | None,
+    data: str | None,
+    imgsz: int,
+) -> Pruned:
+    """Prunes a network in memory: by a plan, or by the target, the limits and the scores that the options name.
+
+    Raises:
+        PruningError: If the options contradict each other, or nothing can be cut so.
+    """
+    statistics = shared.statistics(options, data, imgsz)
+    if plan:
+        if not statistics and (batches := plan.settings.get("recalibrate")):
+            raise PruningError(f"this plan was recalibrated: repeat it with --recalibrate {batches} --data ...")
+        return repeat_plan(model, plan, statistics=statistics, source=source)
+    scoring = shared.scoring(options, data, imgsz)
+    latency = shared.latency(options, imgsz)
+    how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "scoring": scoring, "latency": latency}
+    return prune_network(model, source=source, **how, **choice(options, model))
+
+
+def write_and_compare(
+    options: argparse.Namespace, result: Pruned, folder: Path, data: str | None, train_args: dict[str, Any]
+) -> list[Path]:
+    """Writes what was pruned, and prints its cost beside the original's; returns the files."""
+    weights = located(options.weights)
+    before_mb = weights.stat().st_size / 1e6 if result.plan.source["sha256"] else None
+    files = write(
+        result,
+        folder,
+        onnx=options.onnx,
+        train_args=train_args,
+        repeated=located(options.plan) if options.plan else None,
+        images=images_for(data, train_args, result.plan.source["task"]) if options.onnx else [],
+    )
+    after_mb = (folder / "pruned.pt").stat().st_size / 1e6
+    say(cost_table(result.plan, (before_mb, after_mb) if before_mb else None))
+    if before_mb:
+        say("(pruned.pt is written in float32, a finished training checkpoint in half precision)")
+    return files
+
+
 def check_words(options: argparse.Namespace) -> None:
     """Refuses what would be read by nobody.
 
     Raises:
         PruningError: If a setting, or an option, does nothing beside the others.
     """
-    criterion = CRITERIA[options.criterion or "slim"]
+    criterion = CRITERIA[options.criterion or Scoring.criterion]
     looks = criterion.needs == "images" or bool(options.recalibrate)
     read = (VALIDATION if options.val else frozenset()) | (IMAGES if looks else frozenset()) | {"single_cls"}
     if idle := [key for key in options.settings if key not in read]:
@@ -137,7 +179,7 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
 
     Without a target, a network that holds a set of channels at exactly zero loses just these; another one, a share.
     """
-    target = {name: getattr(options, name) for name in TARGETS if getattr(options, name) is not None}
+    target = {name: getattr(options, name) for name in TARGET_OPTIONS if getattr(options, name) is not None}
     scored = shared.given(options, shared.SCORING)
     in_time = options.latency_speed_up is not None
     if not target and not scored and not in_time and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
@@ -157,7 +199,7 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     return {"limits": shared.limits(options, round_to=DEFAULT_ROUND_TO), **(target or default)}
 
 
-def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan:
+def read_plan(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan:
     """Reads the plan that `--plan` names, for the checkpoint that it was made for.
 
     Raises:
@@ -184,60 +226,13 @@ def plan_for(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan
     return plan
 
 
-def load_source(weights: str) -> tuple[Any, dict[str, Any], dict[str, str]]:
-    """Loads a checkpoint, or builds a model yaml of the release with random weights, to try things.
-
-    Returns:
-        The network, the arguments that it was trained with, and its origin for the plan.
-    """
-    release = checkpoint.release_version()
-    if is_model_yaml(weights):
-        model = build(weights, "--weights")
-        return model, {}, {"file": weights, "sha256": "", "task": model.task, "release": release}
-    path = located(weights)
-    model, content = checkpoint.load(path)
-    source = {"file": str(path), "sha256": checkpoint.sha256(path), "task": model.task, "release": release}
-    return model, content.get("train_args") or {}, source
-
-
-def check_family(model: Any, cfg: str | None, size: str | None) -> None:
-    """Compares `--cfg` and `--model-size` with what the checkpoint says of itself.
-
-    Raises:
-        PruningError: If they contradict it.
-    """
-    own = model.yaml
-    scale = own.get("scale")
-    if size and scale and size != scale:
-        raise PruningError(f"--model-size {size}, but the weights are those of a model of size {scale}; leave it out")
-    if not cfg:
-        return
-    other = model_yaml(cfg, "--cfg")
-    if any(other.get(part) != own.get(part) for part in ("backbone", "head")):
-        raise PruningError(f"--cfg {cfg} is not the model of these weights ({own.get('yaml_file')}); leave it out")
-    if other.get("scale") and scale and other["scale"] != scale:
-        raise PruningError(f"--cfg {cfg} is of size {other['scale']}, the weights are of size {scale}; leave it out")
-
-
 def say_findings(result: Pruned) -> None:
     """Prints how long it took, whether the cut is right, and what limited it."""
     plan = result.plan
     seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in plan.seconds.items())
     say(f"\nTime: {seconds}, together {sum(plan.seconds.values()):.2f} s")
     say(f"Checked against the original with silenced channels: largest difference {result.difference:.1e} (relative)")
-    if not plan.settings.get("zeros") and "criterion" in plan.settings:
-        scored = [f"Scored by {plan.settings['criterion']}"]
-        scored += [f"normalised by {how}"] if (how := plan.settings.get("normalize", "none")) != "none" else []
-        scored += [f"per {per}"] if (per := plan.settings.get("per")) else []
-        say(", ".join(scored))
-    if batches := plan.settings.get("recalibrate"):
-        say(f"Batch-norm statistics estimated anew, on at most {batches} batches of training images")
-    if measured := plan.settings.get("latency"):
-        about = f"{measured['runtime']}, {measured['threads']} threads, {measured['machine']}"
-        ms = measured.get("ms")
-        words = f"{ms['before']} ms before, {ms['after']} ms after: {measured['speed_up']}x" if ms else "not timed"
-        words += " by the table, not timed here" if measured.get("predicted") and ms else ""
-        say(f"Latency at {pixels(plan.settings['imgsz'])} px: {words} ({about})")
+    say_settings(plan)
     if plan.blocks:
         say(f"Taken out whole, as no inner channel is left: {', '.join(plan.blocks)}")
     for limit in plan.limits:
@@ -249,6 +244,30 @@ def say_findings(result: Pruned) -> None:
         )
     if plan.pinned:
         say("Pinned channels: " + ", ".join(f"{count} ({reason})" for reason, count in plan.pinned.items()))
+
+
+def say_settings(plan: PruningPlan) -> None:
+    """Prints how the channels were scored, on what statistics were estimated, and what was timed."""
+    settings = plan.settings
+    if not settings.get("zeros") and "criterion" in settings:
+        scored = [f"Scored by {settings['criterion']}"]
+        scored += [f"normalised by {how}"] if (how := settings.get("normalize", "none")) != "none" else []
+        scored += [f"per {per}"] if (per := settings.get("per")) else []
+        say(", ".join(scored))
+    if batches := settings.get("recalibrate"):
+        say(f"Batch-norm statistics estimated anew, on at most {batches} batches of training images")
+    if measured := settings.get("latency"):
+        say(f"Latency at {pixels(settings['imgsz'])} px: {latency_said(measured)}")
+
+
+def latency_said(measured: dict[str, Any]) -> str:
+    """Returns the milliseconds that a plan notes, and where they were timed, in words."""
+    about = f"{measured['runtime']}, {measured['threads']} threads, {measured['machine']}"
+    ms = measured.get("ms")
+    if not ms:
+        return f"not timed ({about})"
+    by_table = " by the table, not timed here" if measured.get("predicted") else ""
+    return f"{ms['before']} ms before, {ms['after']} ms after: {measured['speed_up']}x{by_table} ({about})"
 
 
 def accuracy_table(before: Path, after: Path, data: str, imgsz: int, options: argparse.Namespace) -> str:

@@ -91,8 +91,21 @@ def prune_options(last: Trained) -> tuple[tuple[str, ...], str]:
     traits = MODES.get(str(mode))
     if traits and traits.cut_by:
         return traits.cut_by
-    scores, channels = bn_scale(channel_map, model), channel_map.channels
-    scored = channel_map.free & ~np.isnan(scores)
+    percent = faded_percent(channel_map, bn_scale(channel_map, model))
+    if not percent:
+        why = "Hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first."
+        return (), why
+    return ("--prune-ratio", f"{percent / 100:g}"), "The ratio removes only channels that have faded."
+
+
+def faded_percent(channel_map: ChannelMap, scores: np.ndarray) -> int:
+    """Returns the largest pruning ratio, in whole percents, that removes only faded channels.
+
+    Args:
+        channel_map: The traced network.
+        scores: The scale of each group, of shape (G,).
+    """
+    channels, scored = channel_map.channels, channel_map.free & ~np.isnan(scores)
     limits = Limits(round_to=DEFAULT_ROUND_TO)
     percent = int(100 * channels[scored & (scores < FADED)].sum() / channels[scored].sum())
     while percent:  # floors and rounding give channels back, for which others would go
@@ -100,10 +113,4 @@ def prune_options(last: Trained) -> tuple[tuple[str, ...], str]:
         if (scores[~kept] < FADED).all():
             break
         percent -= 1
-    ratio = percent / 100
-    if not percent:
-        return (
-            (),
-            "Hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first.",
-        )
-    return ("--prune-ratio", f"{ratio:g}"), "The ratio removes only channels that have faded."
+    return percent

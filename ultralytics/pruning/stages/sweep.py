@@ -26,13 +26,14 @@ from ..report import say, table
 from ..runs.workers import end_with_parent
 
 SIZES = ("ratio", "speed-up", "latency-speed-up", "target-params")  # keys that say how small
-OTHERS = ("criterion", "normalize", "per", "scheme", "steps", "epochs-per-step", "epochs", "recalibrate", "round-to")
+METHODS = ("criterion", "normalize", "per", "scheme", "steps", "epochs-per-step", "epochs", "recalibrate", "round-to")
+KEYS = (*SIZES, *METHODS)
 VALUE = re.compile(r"[\w.+-]{1,32}", re.ASCII)  # a number or a name: it becomes part of a folder's name
 OPTIONS = {"ratio": "prune-ratio"}  # where the option has another name
 
 
 @dataclass(frozen=True)
-class Trial:
+class Combination:
     """One combination.
 
     Attributes:
@@ -60,8 +61,8 @@ def read_grid(words: Sequence[str]) -> dict[str, list[str]]:
     grid: dict[str, list[str]] = {}
     for word in words:
         key, equals, values = word.partition("=")
-        if key not in (*SIZES, *OTHERS):
-            meant = hint(key, (*SIZES, *OTHERS))
+        if key not in KEYS:
+            meant = hint(key, KEYS)
             raise PruningError(f"--sweep knows no '{key}'; {meant} (settings of Ultralytics go before --sweep)")
         if not equals or not all(value.strip() for value in values.split(",")):
             raise PruningError(f"--sweep {word}: values are missing, e.g. criterion=slim,lamp")
@@ -73,26 +74,26 @@ def read_grid(words: Sequence[str]) -> dict[str, list[str]]:
     return grid
 
 
-def trials_of(
+def combinations_of(
     grid: dict[str, list[str]],
     line: Sequence[str],
     folder: Path,
     *,
     on_gpus: bool = False,
     paths: Mapping[str, str] | None = None,
-) -> list[Trial]:
+) -> list[Combination]:
     """Returns the combinations.
 
     Args:
         grid: The values by key.
         line: The command line with `--sweep`, behind the script's name.
-        folder: Of the sweep; those of the trials lie beside it.
-        on_gpus: Whether each trial gets a GPU of its own.
-        paths: Where options and settings lead that name files, e.g. `--weights` or `pretrained=`: the trials may run in
-            another folder.
+        folder: Of the sweep; those of the combinations lie beside it.
+        on_gpus: Whether each combination gets a GPU of its own.
+        paths: Where options and settings lead that name files, e.g. `--weights` or `pretrained=`: a combination may run
+            in another folder.
     """
     base = without(line, "--sweep", many=True)
-    for option in ("--name", "--workers", *(["--device"] if on_gpus else [])):  # Ray shows a trial its GPU alone
+    for option in ("--name", "--workers", *(["--device"] if on_gpus else [])):  # Ray shows a combination its GPU alone
         base = without(base, option)
     for name, path in (paths or {}).items():
         if name.startswith("--"):
@@ -102,9 +103,9 @@ def trials_of(
     found = []
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        own = folder.with_name("-".join([folder.name, *(f"{key}={value}" for key, value in chosen.items())]))
+        place = folder.with_name("-".join([folder.name, *(f"{key}={value}" for key, value in chosen.items())]))
         words = [word for key, value in chosen.items() for word in (f"--{OPTIONS.get(key, key)}", value)]
-        found.append(Trial(chosen, own, (*base, *words, "--name", own.name)))
+        found.append(Combination(chosen, place, (*base, *words, "--name", place.name)))
     return found
 
 
@@ -127,7 +128,7 @@ def without(line: Sequence[str], option: str, *, many: bool = False) -> list[str
     return kept
 
 
-def run_trial(words: Sequence[str], log: str) -> int:
+def run_combination(words: Sequence[str], log: str) -> int:
     """Runs a compression in a process of its own, where this one runs; returns its exit code."""
     environment = {**os.environ, "PYTHONIOENCODING": f"utf-8:{NEVER_FAIL}"}  # as the log is read
     line = [sys.executable, str(places.ROOT / "compress.py"), *words]
@@ -137,8 +138,10 @@ def run_trial(words: Sequence[str], log: str) -> int:
         ).returncode
 
 
-def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, note: Callable[[int, int], None]) -> None:
-    """Runs trials through Ray, a GPU for each where there are any.
+def in_parallel(
+    combinations: Sequence[Combination], logs: Sequence[Path], workers: int, note: Callable[[int, int], None]
+) -> None:
+    """Runs combinations through Ray, a GPU for each where there are any.
 
     Raises:
         PruningError: If Ray is not installed.
@@ -151,74 +154,83 @@ def in_parallel(trials: Sequence[Trial], logs: Sequence[Path], workers: int, not
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: next to nothing beside any other work
     try:
         ray.init(log_to_driver=False, **where)
-        task = ray.remote(num_cpus=1, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)(_remote)
-        waiting: dict[Any, int] = {}
-        left = list(enumerate(zip(trials, logs, strict=True)))
-        while waiting or left:
-            while left and len(waiting) < workers:
-                number, (trial, log) = left.pop(0)
-                waiting[task.remote(str(places.ROOT), os.getcwd(), list(trial.words), str(log))] = number
-            (ready, *_), _ = ray.wait(list(waiting))
-            note(waiting.pop(ready), ray.get(ready))
+        _through_ray(ray, combinations, logs, workers, note)
     except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
         raise PruningError(f"Ray: {first_line(error)}") from error
     finally:
         ray.shutdown()
 
 
+def _through_ray(
+    ray: Any, combinations: Sequence[Combination], logs: Sequence[Path], workers: int, note: Callable[[int, int], None]
+) -> None:
+    """Keeps as many combinations going as there are workers, until none is left."""
+    task = ray.remote(num_cpus=1, num_gpus=1 if ray.cluster_resources().get("GPU") else 0)(_remote)
+    waiting: dict[Any, int] = {}
+    left = list(enumerate(zip(combinations, logs, strict=True)))
+    while waiting or left:
+        while left and len(waiting) < workers:
+            number, (combination, log) = left.pop(0)
+            waiting[task.remote(str(places.ROOT), os.getcwd(), list(combination.words), str(log))] = number
+        (ready, *_), _ = ray.wait(list(waiting))
+        note(waiting.pop(ready), ray.get(ready))
+
+
 def _remote(root: str, folder: str, words: list[str], log: str) -> int:
-    """Runs a trial on a worker, which begins elsewhere and without this repository on its path."""
+    """Runs a combination on a worker, which begins elsewhere and without this repository on its path."""
     os.chdir(folder if os.path.isdir(folder) else root)  # another machine may have the repository alone
     sys.path.insert(0, root)
-    from ultralytics.pruning.stages.sweep import run_trial
+    from ultralytics.pruning.stages.sweep import run_combination
 
-    return run_trial(words, log)
+    return run_combination(words, log)
 
 
-def sweep(trials: Sequence[Trial], folder: Path, workers: int) -> None:
-    """Runs all trials, and writes `sweep.csv` and `sweep.png`.
+def sweep(combinations: Sequence[Combination], folder: Path, workers: int) -> None:
+    """Runs all combinations, and writes `sweep.csv` and `sweep.png`.
 
     Raises:
         PruningError: If one of them failed; the others are in the table.
     """
     with alone_in(folder), naming_the_disk(folder):
-        _sweep(trials, folder, workers)
+        _sweep(combinations, folder, workers)
 
 
-def _sweep(trials: Sequence[Trial], folder: Path, workers: int) -> None:
-    """Runs all trials, in a folder in which no other process works."""
+def _sweep(combinations: Sequence[Combination], folder: Path, workers: int) -> None:
+    """Runs all combinations, in a folder in which no other process works."""
     write_folder(folder)
-    logs = [folder / f"{trial.folder.name}.log" for trial in trials]
+    logs = [folder / f"{combination.folder.name}.log" for combination in combinations]
     codes: dict[int, int] = {}
 
     def note(number: int, code: int) -> None:
         codes[number] = code
         state = "done" if not code else f"ended with exit code {code}, see {shown(logs[number])}"
-        say(f"{len(codes)}/{len(trials)}  {trials[number].name}: {state}")
+        say(f"{len(codes)}/{len(combinations)}  {combinations[number].name}: {state}")
 
-    say(f"{len(trials)} compressions, {workers} at once; their output goes to {shown(folder)}")
+    say(f"{len(combinations)} compressions, {workers} at once; their output goes to {shown(folder)}")
     if workers > 1:
-        in_parallel(trials, logs, workers, note)
+        in_parallel(combinations, logs, workers, note)
     else:
-        for number, (trial, log) in enumerate(zip(trials, logs, strict=True)):
-            note(number, run_trial(trial.words, str(log)))
-    rows = [row(trial, codes[number], logs[number]) for number, trial in enumerate(trials)]
+        for number, (combination, log) in enumerate(zip(combinations, logs, strict=True)):
+            note(number, run_combination(combination.words, str(log)))
+
+    rows = [row(combination, codes[number], logs[number]) for number, combination in enumerate(combinations)]
     with whole_file(folder / "sweep.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     say("\n" + table(tuple(rows[0]), [tuple(entry.values()) for entry in rows]))
-    draw(rows, list(trials[0].values), folder / "sweep.png")
+    draw_combinations(rows, list(combinations[0].values), folder / "sweep.png")
     say(f"\nWritten: {shown(folder / 'sweep.csv')} and sweep.png")
     if failed := [logs[number] for number, code in sorted(codes.items()) if code]:
-        count = f"{len(failed)} of the {len(trials)} compressions" if len(failed) < len(trials) else "all compressions"
+        some = len(failed) < len(combinations)
+        count = f"{len(failed)} of the {len(combinations)} compressions" if some else "all compressions"
         raise PruningError(f"{count} failed: see {shown(failed[0])}; the same command repeats just these")
 
 
-def row(trial: Trial, code: int, log: Path) -> dict[str, str]:
-    """Returns what came out of a trial, in words; empty where nothing did."""
+def row(combination: Combination, code: int, log: Path) -> dict[str, str]:
+    """Returns what came out of a combination, in words; empty where nothing did."""
     found = {"parameters": "", "macs": "", "left": "", "accuracy": "", "change": "", "seconds": ""}
-    file = trial.folder / "compress.csv"
+    file = combination.folder / "compress.csv"
     if file.is_file():
         try:
             found = _outcome(read_text(file, f"'{shown(file)}'"))
@@ -226,7 +238,7 @@ def row(trial: Trial, code: int, log: Path) -> dict[str, str]:
             advice = "delete it; the same command makes it anew"
             raise PruningError(f"'{shown(file)}' is damaged ({first_line(error)}): {advice}") from error
     said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if code else []
-    return {**trial.values, **found, "failed": " ".join(said).partition("error: ")[2] or " ".join(said)}
+    return {**combination.values, **found, "failed": " ".join(said).partition("error: ")[2] or " ".join(said)}
 
 
 def _outcome(text: str) -> dict[str, str]:
@@ -244,7 +256,7 @@ def _outcome(text: str) -> dict[str, str]:
     }
 
 
-def draw(rows: Sequence[dict[str, str]], keys: Sequence[str], path: Path) -> None:
+def draw_combinations(rows: Sequence[dict[str, str]], keys: Sequence[str], path: Path) -> None:
     """Draws accuracy over multiply-adds, a line for each combination of the keys that do not say how small."""
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.add_subplot()

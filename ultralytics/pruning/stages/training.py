@@ -10,36 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import packages
 from ..checkpoints import checkpoint
 from ..command_line import kinds
 from ..command_line.entry import Parser
 from ..command_line.settings import check_settings
-from ..cost import cost_of
 from ..data.sets import check_usable, names_in, resolve_data
 from ..errors import PruningError, first_line
 from ..files import places
 from ..files.locks import alone_in
-from ..files.places import located, run_folder, shown, write_folder
-from ..gammas import prunable_values
-from ..inputs.model_yamls import build, is_model_yaml, model_yaml
+from ..files.places import run_folder, shown, write_folder
+from ..inputs.model_yamls import is_model_yaml, model_yaml
 from ..networks.keeping import check_classes
 from ..networks.rebuild import is_pruned, refusal
-from ..passes.accuracy import accuracy, titles_of, what_counts
-from ..plans.tables import deployed_note
 from ..release import check_side
-from ..report import pixels, say, table
+from ..report import say
 from ..runs.folders import forget_replaced, interrupted_run, is_whole, kept_runs, put_back, recover, set_aside
 from ..runs.following import Origin, say_next
 from ..runs.interruption import saved_training
 from ..runs.stale import older_products
-from ..tracing.trace import trace
-from .sparsity import Trained, check_target, prune_options, sparsity_settings
+from .measurement import training_summary
+from .sparsity import check_target, prune_options, sparsity_settings
+from .weights import find_weights
 
 SAID_OF_SETTINGS = (ValueError, RuntimeError, TypeError, AssertionError, LookupError, ImportError)  # by the release
-REFUSALS = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
+ONE_LINE = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
 CHANGED_BY_RELEASE = ("batch", "optimizer", "workers", "device", "amp")  # in the arguments of a run
 OWN_OPTIONS = ("sparsity", "sr", "target_speed_up", "target_sparsity", "classes_from")
 
@@ -82,14 +77,12 @@ def training_parser(what: str, example: str, *, name: str, weights: str, epochs:
     return parser
 
 
-def train(stage: Stage, options: argparse.Namespace) -> None:
+def train_stage(stage: Stage, options: argparse.Namespace) -> None:
     """Runs a training stage.
 
     Raises:
         PruningError: If it cannot start; nothing is written then.
     """
-    from ultralytics.models import YOLO
-
     folder = run_folder(options.name)
     with alone_in(folder):
         recover(folder, ended=is_whole)
@@ -98,12 +91,7 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
         begun = time.time()
         options.saved = lambda: saved_training(folder, 0 if options.resume else begun, options.command, resume)
         if options.resume:
-            if options.overwrite:
-                raise PruningError("--resume goes on with a run, --overwrite replaces it: leave out one of both")
-            last = interrupted_run(folder)
-            check_resumed(options, checkpoint.load(last)[1]["train_args"])
-            say(f"Going on with {shown(last)}, at the settings of that run")
-            YOLO(last).train(resume=True, device=options.device)
+            go_on(options, folder)
         else:
             weights, settings = what_to_train(stage, options)
             if any(weights.resolve().is_relative_to(place.resolve()) for place in (folder, *kept_runs(folder))):
@@ -111,17 +99,45 @@ def train(stage: Stage, options: argparse.Namespace) -> None:
             write_folder(places.RUNS)
             begin(weights, settings, folder, replaced=set_aside(folder, overwrite=options.overwrite))
         forget_replaced(folder)
-    text, final = summary(folder)
+    say_result(stage, folder, options.name)
+
+
+def say_result(stage: Stage, folder: Path, name: str) -> None:
+    """Prints what a training came to, which of its products are out of date, and what to run next.
+
+    Args:
+        stage: The stage.
+        folder: The run's.
+        name: The run's, as `--name` says it.
+    """
+    text, final = training_summary(folder)
     say(text)
-    for product in (old for stem in ("best", "last") for old in older_products(folder / "weights" / f"{stem}.pt")):
+    weights = folder / "weights"
+    for product in (old for stem in ("best", "last") for old in older_products(weights / f"{stem}.pt")):
         say(f"{shown(product)} was exported before the training went on: export it anew, or remove it")
-    last = folder / "weights" / "last.pt"
     say()
     more, why = prune_options(final) if stage.sparsity else ((), "")
     if why:
         say(why)
-    best = last if stage.sparsity or not last.with_name("best.pt").is_file() else last.with_name("best.pt")
-    say_next(stage.next_scripts, Origin.of(best, final.content["train_args"], name=options.name), more)
+    reads_last = stage.sparsity or not (weights / "best.pt").is_file()
+    result = weights / ("last.pt" if reads_last else "best.pt")
+    say_next(stage.next_scripts, Origin.of(result, final.content["train_args"], name=name), more)
+
+
+def go_on(options: argparse.Namespace, folder: Path) -> None:
+    """Goes on with the interrupted training of a folder.
+
+    Raises:
+        PruningError: If there is none, or the options say otherwise.
+    """
+    from ultralytics.models import YOLO
+
+    if options.overwrite:
+        raise PruningError("--resume goes on with a run, --overwrite replaces it: leave out one of both")
+    last = interrupted_run(folder)
+    check_resumed(options, checkpoint.load(last)[1]["train_args"])
+    say(f"Going on with {shown(last)}, at the settings of that run")
+    YOLO(last).train(resume=True, device=options.device)
 
 
 def check_resumed(options: argparse.Namespace, earlier: dict[str, Any]) -> None:
@@ -150,8 +166,36 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     Raises:
         PruningError: If one contradicts the other, or the stage.
     """
-    from ultralytics.cfg import QUANTIZE_ALIASES
     from ultralytics.nn.tasks import guess_model_task
+
+    settings = training_settings(stage, options)
+    weights = find_weights(options.weights, from_yaml=stage.from_yaml)
+    network: Any = None
+    if is_model_yaml(weights.name):
+        task = guess_model_task(model_yaml(str(weights), "--weights"))
+        # or a larger stride, to whose multiple the release rounds the side
+        check_side(settings["imgsz"], argparse.Namespace(task=task, stride=[32]))
+    else:
+        network, content = checkpoint.load(weights)
+        task = network.task
+        check_side(settings["imgsz"], network)
+        follow_network(stage, weights, network, content, settings)
+
+    kept = network if stage.keeps_network else None
+    settings["data"] = training_data(settings, options.data, task, kept)
+    if network is not None and settings.get("finetune") and not settings.get("single_cls"):
+        adopt, by_name = settings.get("classes_from") == "data", settings.get("cls_remap") is not False
+        check_classes(network, names_in(settings["data"], task), adopt=adopt, by_name=by_name)
+    return weights, settings
+
+
+def training_settings(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the training arguments that the stage and the options say, checked.
+
+    Raises:
+        PruningError: If one is refused, or needs what is not installed.
+    """
+    from ultralytics.cfg import QUANTIZE_ALIASES
 
     settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
     settings |= {name: value for name in OWN_OPTIONS if (value := getattr(options, name, None)) is not None}
@@ -164,35 +208,52 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
         packages.need(packages.QUANTIZED_TRAINING, "quantize=8")
     if "," in str(settings["device"]):
         packages.need(("cloudpickle",), f"--device {settings['device']}")
-    weights = find_weights(options.weights, stage)
-    classes, kept, network = None, None, None
-    if is_model_yaml(weights.name):
-        task = guess_model_task(model_yaml(str(weights), "--weights"))
-        check_side(
-            settings["imgsz"], argparse.Namespace(task=task, stride=[32])
-        )  # or more, which the release rounds to
-    else:
-        network, content = checkpoint.load(weights)
-        task = network.task
-        check_side(settings["imgsz"], network)
-        if stage.keeps_network:
-            kept = network.yaml
-            if checkpoint.counts_as_one(settings, content):
-                settings["single_cls"] = True
-            adopts = settings.get("single_cls") or settings.get("classes_from") == "data"
-            classes = None if adopts else len(network.names)
-            if is_pruned(network):  # a second round keeps the widths of the first
-                settings["finetune"] = True
-        elif is_pruned(network) and not settings.get("finetune"):
-            raise PruningError(f"'{weights}' {refusal(network)}; train it with finetune=True")
-        if stage.sparsity:
-            check_target(network, settings)
-    settings["data"] = resolve_data(settings.get("data", options.data), classes=classes, to_train=True, task=task)
-    check_usable(settings["data"], ("train", "val"), task, kept)
-    if network is not None and settings.get("finetune") and not settings.get("single_cls"):
-        adopt, by_name = settings.get("classes_from") == "data", settings.get("cls_remap") is not False
-        check_classes(network, names_in(settings["data"], task), adopt=adopt, by_name=by_name)
-    return weights, settings
+    return settings
+
+
+def follow_network(
+    stage: Stage, weights: Path, network: Any, content: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """Completes training arguments, in place, by what the network needs that is trained on.
+
+    Args:
+        stage: The stage.
+        weights: The network's checkpoint.
+        network: The network.
+        content: What else the checkpoint holds.
+        settings: The training arguments.
+
+    Raises:
+        PruningError: If the stage would rebuild a pruned network, or a target is out of reach.
+    """
+    if stage.keeps_network:
+        if checkpoint.counts_as_one(settings, content):
+            settings["single_cls"] = True
+        if is_pruned(network):  # a second round keeps the widths of the first
+            settings["finetune"] = True
+    elif is_pruned(network) and not settings.get("finetune"):
+        raise PruningError(f"'{weights}' {refusal(network)}; train it with finetune=True")
+    if stage.sparsity:
+        check_target(network, settings)
+
+
+def training_data(settings: dict[str, Any], data: str, task: str, kept: Any) -> str:
+    """Returns the path of the data set's yaml, or the folder of classified images.
+
+    Args:
+        settings: The training arguments.
+        data: The data set, where they name none.
+        task: What the network does.
+        kept: The network whose classes the data set must have, unless it is to give them; None: any data set will do.
+
+    Raises:
+        PruningError: If it is not there, or not of this network.
+    """
+    adopts = settings.get("single_cls") or settings.get("classes_from") == "data"
+    classes = None if kept is None or adopts else len(kept.names)
+    found = resolve_data(settings.get("data", data), classes=classes, to_train=True, task=task)
+    check_usable(found, ("train", "val"), task, None if kept is None else kept.yaml)
+    return found
 
 
 def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Path) -> None:
@@ -212,7 +273,7 @@ def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Pa
     try:
         YOLO(weights).train(project=str(folder.parent), name=folder.name, exist_ok=True, **settings)
     except BaseException as error:
-        in_one_line = isinstance(error, REFUSALS)
+        in_one_line = isinstance(error, ONE_LINE)
         if not (folder / "weights" / "last.pt").is_file():  # refused before the first epoch was done
             put_back(folder, replaced)
             in_one_line |= isinstance(error, SAID_OF_SETTINGS)
@@ -220,64 +281,3 @@ def begin(weights: Path, settings: dict[str, Any], folder: Path, *, replaced: Pa
             missing = packages.missing_by(error) if isinstance(error, ModuleNotFoundError) else None
             raise PruningError(missing or first_line(error)) from error
         raise
-
-
-def find_weights(weights: str, stage: Stage) -> Path:
-    """Returns the checkpoint or yaml to start from; an official checkpoint is downloaded where the network allows.
-
-    Raises:
-        PruningError: If it is not there.
-    """
-    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
-
-    path = Path(weights)
-    if is_model_yaml(weights):
-        if not stage.from_yaml:
-            raise PruningError(f"--weights {weights}: this stage trains the network of a .pt, not a yaml")
-        build(weights, "--weights")
-        return path  # as given: the release reads the scale (n, s, m, l, x) off the name
-    path = located(path)
-    if not path.is_file() and stage.from_yaml and path.name in GITHUB_ASSETS_NAMES:
-        write_folder(path.parent)
-        try:
-            attempt_download_asset(path)
-        except Exception as error:  # whatever the download raises
-            path.unlink(missing_ok=True)
-            raise PruningError(
-                f"'{shown(path)}' is not there and could not be downloaded; put it there, "
-                f"or start from random weights with --weights {path.stem}.yaml"
-            ) from error
-    if not path.is_file():
-        raise PruningError(
-            f"'{shown(path)}' is not there; run the stage before this one, or name another with --weights"
-        )
-    return path
-
-
-def summary(folder: Path) -> tuple[str, Trained]:
-    """Returns the table at the end of a training stage, both checkpoints' size, accuracy and gammas, and `last.pt`."""
-    rows, notes = [], set()
-    for file in ("best.pt", "last.pt"):
-        path = folder / "weights" / file
-        if file == "best.pt" and not path.is_file():
-            continue
-        model, content = checkpoint.load(path)
-        imgsz = checkpoint.image_size(content)
-        channel_map = trace(model, imgsz=imgsz)
-        cost = cost_of(channel_map)
-        score = accuracy(content.get("train_metrics") or {}, model.task)
-        what = titles_of(model.task)[what_counts(model.task)]
-        gammas = prunable_values(channel_map, model)
-        rows.append(
-            (
-                shown(path),
-                f"{cost.deployed:,}",
-                f"{cost.gflops:.2f}",
-                "-" if score is None else f"{score:.4f}",
-                f"{np.mean(gammas < 1e-2):.1%}",
-                f"{np.mean(gammas < 1e-3):.1%}",
-            )
-        )
-        notes.add(deployed_note(cost))
-    titles = ("checkpoint", "parameters", f"GFLOPs at {pixels(imgsz)} px", what, "|gamma| < 1e-2", "|gamma| < 1e-3")
-    return "\n" + table(titles, rows) + "".join(sorted(notes)), Trained(model, content, channel_map)
