@@ -106,7 +106,7 @@ OPTIONS = [  # scripts, words, what the line says
     (("export.py",), ("--images", "0"), "at least 1"),
     (("export.py",), ("--format", "onxx"), "did you mean 'onnx'"),
     (("export.py",), ("--format", LONG), "unknown format"),
-    (("export.py",), ("--format", "torchscript", "--images", "3"), "alone is compared"),
+    (("export.py",), ("--format", "torchscript", "--images", "3"), "only an ONNX file"),
     (ALL, ("--dvice", "cpu"), "unrecognized arguments: --dvice"),
     (ALL[:3], ("--epoch", "3"), "did you mean --epochs"),
     (("prune.py", "val.py", "finetune.py", "latency_table.py"), ("--device", "²"), "no device"),
