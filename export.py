@@ -1,12 +1,10 @@
 """Exports a checkpoint for deployment, ONNX by default, and checks that the ONNX finds what the checkpoint finds."""
 
-import sys
+import edited_release
 
-try:
+with edited_release.required():
     from ultralytics.pruning.command_line import entry, kinds, settings
     from ultralytics.pruning.deploy import exporting
-except ImportError as error:
-    sys.exit(print(f"export.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 if __name__ == "__main__":
     options = entry.Parser(
@@ -15,10 +13,10 @@ if __name__ == "__main__":
         keys=settings.EXPORT,
     )
     add = options.add_argument
-    add("--weights", type=kinds.source, default="runs/finetune/weights/best.pt", help="checkpoint to export")
-    add("--format", type=kinds.word, default="onnx", help="onnx, torchscript, openvino, engine, ...")
-    add("--imgsz", type=kinds.sides, default=640, help="side of the images in pixels, or height,width")
+    add("--weights", type=kinds.as_source, default="runs/finetune/weights/best.pt", help="checkpoint to export")
+    add("--format", type=kinds.as_word, default="onnx", help="onnx, torchscript, openvino, engine, ...")
+    add("--imgsz", type=kinds.as_sides, default=640, help="side of the images in pixels, or height,width")
     data = "data set to compare on, a yaml or 'digits'; that of the training if left out"
-    add("--data", type=kinds.data_set, help=data)
-    add("--images", type=kinds.positive, default=16, help="how many of its val images to compare on")
+    add("--data", type=kinds.as_data_set, help=data)
+    add("--images", type=kinds.as_positive, default=16, help="how many of its val images to compare on")
     entry.run(options, exporting.export)

@@ -1,13 +1,11 @@
 """Stage 4: trains the pruned network on, at the widths that the checkpoint holds."""
 
-import sys
+import edited_release
 
-try:
+with edited_release.required():
     from ultralytics.pruning.command_line import entry
     from ultralytics.pruning.files import places
     from ultralytics.pruning.stages import training
-except ImportError as error:
-    sys.exit(print(f"finetune.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 STAGE = training.Stage(
     name=places.FINETUNE,

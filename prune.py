@@ -1,13 +1,11 @@
 """Stage 3: cuts the faded channels out and writes the pruned network, its plan and its ONNX."""
 
-import sys
+import edited_release
 
-try:
+with edited_release.required():
     from ultralytics.pruning.command_line import entry, kinds, options
     from ultralytics.pruning.files import places
     from ultralytics.pruning.stages import pruning
-except ImportError as error:
-    sys.exit(print(f"prune.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 if __name__ == "__main__":
     parser = entry.Parser(
@@ -18,7 +16,7 @@ if __name__ == "__main__":
     add = parser.add_argument
     add(
         "--weights",
-        type=kinds.network,
+        type=kinds.as_network,
         default="runs/train-sparsity/weights/last.pt",
         help="checkpoint, or a model yaml",
     )
@@ -26,28 +24,24 @@ if __name__ == "__main__":
     target.add_argument(
         "--prune-ratio",
         "--percent",
-        type=kinds.ratio,
-        help=f"share of the prunable channels to remove (without a target: {pruning.DEFAULT_RATIO})",
+        type=kinds.as_ratio,
+        help=f"share of the prunable channels to remove (default, without another target: {pruning.DEFAULT_RATIO})",
     )
-    target.add_argument("--speed-up", type=kinds.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
-    target.add_argument(
-        "--latency-speed-up", type=kinds.factor, metavar="X", help="X times fewer milliseconds, as timed"
-    )
-    target.add_argument("--target-params", type=kinds.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
+    options.add_sizes(target)
     target.add_argument("--zeros", action="store_true", default=None, help="remove what training left at exactly zero")
     target.add_argument(
-        "--plan", type=kinds.source, metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint"
+        "--plan", type=kinds.as_source, metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint"
     )
     options.add_scoring(parser)
     options.add_limits(parser)
     options.add_latency(parser)
     folder = "folder for pruned.pt, pruned.json and pruned.onnx"
-    add("--save-dir", type=kinds.product, default=places.ROOT / "weights", help=folder)
+    add("--save-dir", type=kinds.as_product, default=places.ROOT / "weights", help=folder)
     data = "data set, for --val (default: coco.yaml), for criteria that need images, for --recalibrate"
-    add("--data", type=kinds.data_set, help=data)
+    add("--data", type=kinds.as_data_set, help=data)
     add("--val", action="store_true", help="measure the accuracy before and after on --data")
-    add("--imgsz", type=kinds.side, help="side of the image for GFLOPs and ONNX; that of the training if empty")
-    add("--cfg", type=kinds.network, help="model yaml; may be left out, the checkpoint knows")
+    add("--imgsz", type=kinds.as_side, help="side of the image for GFLOPs and ONNX; that of the training if empty")
+    add("--cfg", type=kinds.as_network, help="model yaml; may be left out, the checkpoint knows")
     add("--model-size", choices=list("nsmlx"), help="model size; may be left out")
     add("--no-fold", dest="fold", action="store_false", help="drop what removed channels still emit")
     add("--no-onnx", dest="onnx", action="store_false", help="write no ONNX")

@@ -1,13 +1,11 @@
 """Stage 1: trains a network as usual (no pull on the batch-norm scales)."""
 
-import sys
+import edited_release
 
-try:
+with edited_release.required():
     from ultralytics.pruning.command_line import entry
     from ultralytics.pruning.files import places
     from ultralytics.pruning.stages import training
-except ImportError as error:
-    sys.exit(print(f"train-normal.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 STAGE = training.Stage(
     name=places.NORMAL,

@@ -1,15 +1,13 @@
 """Stage 2: trains on so that unimportant channels fade: by a pull on the batch-norm scales (gamma), or to a target."""
 
-import sys
+import edited_release
 
-try:
+with edited_release.required():
     from ultralytics.pruning import sparsity
     from ultralytics.pruning.command_line import entry, kinds
     from ultralytics.pruning.files import places
     from ultralytics.pruning.stages import sparsity as sparsity_stage
     from ultralytics.pruning.stages import training
-except ImportError as error:
-    sys.exit(print(f"train_sparsity.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 STAGE = training.Stage(
     name=places.SPARSITY,
@@ -34,15 +32,15 @@ if __name__ == "__main__":
     )
     add(
         "--sr",
-        type=kinds.strength,
+        type=kinds.as_strength,
         help=f"strength ({sparsity_stage.default_strengths()})",
     )
     add(
         "--target-speed-up",
-        type=kinds.above_one,
+        type=kinds.as_factor_above_one,
         metavar="X",
         help="X times fewer multiply-adds, instead of --sr",
     )
     share = "share R of the prunable channels at zero, instead of --sr"
-    add("--target-sparsity", type=kinds.part, metavar="R", help=share)
+    add("--target-sparsity", type=kinds.as_part, metavar="R", help=share)
     entry.run(options, lambda chosen: training.train_stage(STAGE, chosen))

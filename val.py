@@ -1,12 +1,10 @@
 """Measures checkpoints on one data set: size, cost, accuracy and speed, side by side."""
 
-import sys
+import edited_release
 
-try:
+with edited_release.required():
     from ultralytics.pruning.command_line import entry, kinds
     from ultralytics.pruning.stages import measuring
-except ImportError as error:
-    sys.exit(print(f"val.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 if __name__ == "__main__":
     options = measuring.CheckpointParser(
@@ -15,9 +13,9 @@ if __name__ == "__main__":
     )
     add = options.add_argument
     data = "data set: a yaml, or 'digits', which is made on first use"
-    add("--data", type=kinds.data_set, default="coco.yaml", help=data)
-    add("--imgsz", type=kinds.side, default=640, help="side of the images in pixels")
-    add("--batch", type=kinds.positive, default=16, help="images at once, where the checkpoint leaves the choice")
-    add("--name", type=kinds.run_name, default="val", help="folder for the results under runs/")
+    add("--data", type=kinds.as_data_set, default="coco.yaml", help=data)
+    add("--imgsz", type=kinds.as_side, default=640, help="side of the images in pixels")
+    add("--batch", type=kinds.as_positive, default=16, help="images at once, where the checkpoint leaves the choice")
+    add("--name", type=kinds.as_run_name, default="val", help="folder for the results under runs/")
     add("--overwrite", action="store_true", help="replace the results of that name")
     entry.run(options, measuring.measure_stage)

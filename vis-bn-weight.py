@@ -1,29 +1,24 @@
 """Shows the batch-norm scales (gamma) of one checkpoint, or of two for comparison, to pick the pruning ratio by."""
 
 import argparse
-import sys
 from pathlib import Path
 
-try:
+import edited_release
+
+with edited_release.required():
     from ultralytics.pruning import PruningError, plots, report
     from ultralytics.pruning.checkpoints import checkpoint
     from ultralytics.pruning.command_line import entry, kinds
     from ultralytics.pruning.files import places
     from ultralytics.pruning.selection import ratios
-except ImportError as error:
-    sys.exit(print(f"vis-bn-weight.py: error: {error} (run it in its repository)", file=sys.stderr) or 2)
 
 BEFORE = places.RUNS / places.NORMAL / "weights" / "best.pt"
 AFTER = places.RUNS / places.SPARSITY / "weights" / "last.pt"
 
 
-def look(options: argparse.Namespace) -> None:
-    """Prints the table and writes the picture.
-
-    Raises:
-        PruningError: If there is nothing to look at, or nowhere to put it; nothing is written then.
-    """
-    paths = [Path(name) for name in options.checkpoints] or [path for path in (BEFORE, AFTER) if path.is_file()]
+def checkpoints_named(words: list[str]) -> list[Path]:
+    """Returns the checkpoints to look at; raises a PruningError if one is not there, or there are too many or none."""
+    paths = [Path(word) for word in words] or [path for path in (BEFORE, AFTER) if path.is_file()]
     if not paths:
         names = f"{places.shown(BEFORE)} nor {places.shown(AFTER)}"
         raise PruningError(f"neither {names} is there; run train-normal.py, or name a checkpoint")
@@ -31,7 +26,12 @@ def look(options: argparse.Namespace) -> None:
         raise PruningError(f"{len(paths)} checkpoints; name one, or two to compare")
     if missing := [places.shown(path) for path in paths if not path.is_file()]:
         raise PruningError(f"'{missing[0]}' is not there; name a checkpoint that a stage wrote")
-    save = Path(options.save)
+    return paths
+
+
+def look(options: argparse.Namespace) -> None:
+    """Prints the table and writes the picture; raises a PruningError if it cannot, nothing is written then."""
+    paths, save = checkpoints_named(options.checkpoints), Path(options.save)
     if save.suffix != ".png":
         raise PruningError(f"--save {places.shown(save)}: the picture is a .png, so the name must end with that")
     if save.is_dir():
@@ -54,7 +54,7 @@ if __name__ == "__main__":
         device=None,
     )
     files = "one or two .pt; those of stages 1 and 2 by default"
-    parser.add_argument("checkpoints", nargs="*", type=kinds.source, help=files)
-    save = "the .png to write"
-    parser.add_argument("--save", type=kinds.product, default=places.RUNS / "bn-weights.png", help=save)
+    parser.add_argument("checkpoints", nargs="*", type=kinds.as_source, help=files)
+    picture = places.RUNS / "bn-weights.png"
+    parser.add_argument("--save", type=kinds.as_product, default=picture, help="the .png to write")
     entry.run(parser, look)

@@ -13,7 +13,6 @@ from torch import nn
 
 from helpers.hostile import (
     EXEC,
-    SCRIPTS,
     TRUST,
     Payload,
     hostile,
@@ -22,7 +21,7 @@ from helpers.hostile import (
     tiny,
 )
 from helpers.processes.python import run_python
-from helpers.repository import REPOSITORY
+from helpers.repository import REPOSITORY, SCRIPTS
 from helpers.scripts import run
 from ultralytics import YOLO
 from ultralytics.nn import tasks

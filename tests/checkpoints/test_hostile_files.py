@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.hostile import EXEC, NAMES, PLACES, SCRIPTS, TRUST, Payload, hostile, no_trust, raw, reading, tiny
+from helpers.hostile import EXEC, NAMES, PLACES, TRUST, Payload, hostile, no_trust, raw, reading, tiny
+from helpers.repository import SCRIPTS
 from helpers.scripts import refused, run
 from ultralytics import YOLO
 from ultralytics.nn import tasks

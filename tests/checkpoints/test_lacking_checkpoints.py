@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.hostile import SCRIPTS, TINY, no_trust, raw, reading, tiny
+from helpers.hostile import TINY, no_trust, raw, reading, tiny
+from helpers.repository import SCRIPTS
 from helpers.scripts import refused
 from ultralytics.pruning import PruningError, load
 

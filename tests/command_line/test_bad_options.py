@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.networks import yolo
-from helpers.repository import FADED_WEIGHTS, REPOSITORY, entries
+from helpers.repository import FADED_WEIGHTS, REPOSITORY, SCRIPTS, entries
 from helpers.scripts import refused
 from helpers.sparsity_runs import run_of
 from ultralytics.nn.tasks import DetectionModel
@@ -277,7 +277,7 @@ def test_settings_that_no_stage_can_obey(script, word, said, good, digits, runs,
 
 def test_there_are_cases_of_all_scripts():
     cases = [case[0] for case in (*EMPTY_CASES, *CASES, *SETTING_CASES)]
-    assert {*cases} == {*ALL} == {file.name for file in REPOSITORY.glob("*.py")}
+    assert {*cases} == {*ALL} == {*SCRIPTS}
     assert len(cases) + len(SWEEPS) >= 150
 
 

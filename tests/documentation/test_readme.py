@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.repository import REPOSITORY
+from helpers.repository import REPOSITORY, SCRIPTS
 
 README = (REPOSITORY / "README.md").read_text()
 PACKAGE = REPOSITORY / "ultralytics" / "pruning"
@@ -49,7 +49,7 @@ def test_commands_name_scripts_and_options_that_exist():
             assert f'"{option}"' in text, command
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in REPOSITORY.glob("*.py")))
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_are_thin_guarded_and_help(script, monkeypatch, capsys):
     import runpy
 

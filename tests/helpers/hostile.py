@@ -90,4 +90,3 @@ def reading(script: str, file: Path, digits: Path, folder: Path) -> tuple:
 
 
 PLACES = ["model", "plan", "train_args", "ema", "extra", "top"]
-SCRIPTS = sorted(file.name for file in REPOSITORY.glob("*.py"))

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted(path.name for path in REPOSITORY.glob("*.py") if path.name != "edited_release.py")
 FADED_WEIGHTS = Path(__file__).with_name("faded.pt")  # a YOLOv8n trained on real images until gammas were zero
 
 

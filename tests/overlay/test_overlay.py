@@ -180,7 +180,8 @@ def test_a_missing_or_other_release_is_one_clear_line(tmp_path, version, allowed
 
 @pytest.mark.parametrize("script", ["train-normal.py", "train_sparsity.py", "prune.py", "finetune.py"])
 def test_a_script_without_its_overlay_ends_with_code_2(script, tmp_path):
-    shutil.copy(REPOSITORY / script, tmp_path / script)
+    for file in (script, "edited_release.py"):
+        shutil.copy(REPOSITORY / file, tmp_path / file)
     done = run_python(script, cwd=tmp_path, YOLO_CONFIG_DIR=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith(f"{script}: error:")

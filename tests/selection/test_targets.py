@@ -13,7 +13,7 @@ from torch import nn
 
 from helpers.networks import LAYERS, csp_net, image, layers_run, yolo
 from ultralytics.pruning import ChannelMap, Cost, Limits, PruningError, PruningPlan, make_plan, prune_network, trace
-from ultralytics.pruning.command_line.kinds import count, pattern_ratio
+from ultralytics.pruning.command_line.kinds import as_count, as_pattern_ratio
 from ultralytics.pruning.plans.findings import Finding, Kind, Reason
 from ultralytics.pruning.selection.choose import choose
 from ultralytics.pruning.selection.costs import Costs
@@ -191,11 +191,11 @@ def test_nothing_to_remove_is_an_error_not_a_dense_network() -> None:
     [("1200000", 1_200_000), ("1.2M", 1_200_000), ("900k", 900_000), ("1e6", 10**6), (".5m", 500_000)],
 )
 def test_numbers_of_parameters(text, value) -> None:
-    assert count(text) == value
+    assert as_count(text) == value
 
 
 def test_pattern_and_ratio() -> None:
-    assert pattern_ratio("model.2*=0.25") == ("model.2*", 0.25)
+    assert as_pattern_ratio("model.2*=0.25") == ("model.2*", 0.25)
 
 
 class Halvings(SpeedUp):

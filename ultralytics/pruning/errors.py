@@ -34,8 +34,13 @@ def typed_line(error: BaseException) -> str:
 def hint(word: str, known: Iterable[str]) -> str:
     """Returns which known word may have been meant by an unknown one, or all that are known."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, 1)
+    close = closest(word, known)
     return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+
+
+def closest(word: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """Returns what of the known somebody may have meant by a word, the most similar first; often nothing."""
+    return difflib.get_close_matches(word, list(known), most)
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:

@@ -1,18 +1,18 @@
-"""What the stage scripts share: options, run folders, devices, and errors in one line."""
+"""What the stage scripts share: how options are parsed, and errors in one line."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .. import packages, trust
-from ..errors import PruningError, counted
+from ..errors import PruningError
 from ..files.whole import DiskFullError, naming_the_disk
 from ..runs import interruption
 from . import kinds, settling
+from .devices import choose_device
 from .settings import check_settings as check_settings
 from .settings import training_keys
 
@@ -42,22 +42,30 @@ class Parser(argparse.ArgumentParser):
             formatter_class=HelpFormat,
         )
         self.keys = training_keys() if keys is None else keys
+        self._add_settings()
+        self._add_device(device)
+        self.set_defaults(command=f"python {self.prog}")  # `run` says what was typed
+        trust.add_option(self)
+
+    def _add_settings(self) -> None:
+        """Adds the settings of Ultralytics, as far as the stage reads any."""
         if self.keys:
             self.add_argument(
                 "settings", nargs="*", metavar="key=value", help="settings of Ultralytics, passed on as they are"
             )
         else:
             self.set_defaults(settings=[])
+
+    def _add_device(self, device: str | None) -> None:
+        """Adds `--device`, with its default; None: the stage always runs on the CPU."""
         if device is None:
             self.set_defaults(device="cpu")
-        else:
-            what = "cpu, 0, or 0,1 for several GPUs" + ("" if device else "; the first GPU if there is one")
-            self.add_argument("--device", type=kinds.device, default=device, help=what)
-        self.set_defaults(command=f"python {self.prog}")  # `run` says what was typed
-        trust.add_option(self)
+            return
+        where = "cpu, 0, or 0,1 for several GPUs" + ("" if device else "; the first GPU if there is one")
+        self.add_argument("--device", type=kinds.as_device, default=device, help=where)
 
     def parse_intermixed_args(self, args=None, namespace=None):
-        """Parses; nothing may be empty, as an empty shell variable would leave it."""
+        """Parses; an empty word, as an empty shell variable leaves, is refused."""
         words = sys.argv[1:] if args is None else list(args)
         if (empty := settling.first_empty(words)) is not None:
             self.error(f"{empty} is empty: give it a value, or leave it out")
@@ -95,53 +103,26 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
             options.device = choose_device(options.device)
             with trust.trusting(options.trust):
                 stage(options)
-    except DiskFullError as error:
-        end(2, f"error: {error}; make room there ({_saved(options)})")
-    except (PruningError, OSError) as error:
-        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        end(2, f"error: {where}{getattr(error, 'strerror', None) or error}")
-    except ModuleNotFoundError as error:
-        if not (missing := packages.missing_by(error)):
+    except (PruningError, OSError, ModuleNotFoundError) as error:
+        said = _said(error, options)
+        if said is None:
             raise
-        end(2, f"error: {missing}")
+        end(2, f"error: {said}")
     except KeyboardInterrupt as error:
         echo = "" if isinstance(error, interruption.Terminated) else "\n"  # the terminal has written ^C
         end(interruption.exit_code(error), f"stopped: {_saved(options)}", echo)
 
 
+def _said(error: Exception, options: argparse.Namespace) -> str | None:
+    """Returns what went wrong, in words; None if it is a fault of the code."""
+    if isinstance(error, DiskFullError):
+        return f"{error}; make room there ({_saved(options)})"
+    if isinstance(error, ModuleNotFoundError):
+        return packages.missing_by(error)
+    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    return f"{where}{getattr(error, 'strerror', None) or error}"
+
+
 def _saved(options: argparse.Namespace) -> str:
-    """Returns what a stage that ended early has left, and how to go on, in words."""
-    return options.saved() if hasattr(options, "saved") else "nothing was begun"
-
-
-def choose_device(wanted: str) -> str:
-    """Returns the device to use: the wanted one, else the first GPU, else the CPU, on which all cores then work."""
-    import torch
-
-    from ultralytics.utils import LOGGER, torch_utils
-
-    try:
-        wanted = kinds.device(wanted)
-    except argparse.ArgumentTypeError as error:
-        raise PruningError(f"--device {error}") from error
-    if wanted == "mps" and not torch.backends.mps.is_available():
-        raise PruningError("--device mps: this machine has none; use --device cpu")
-    if wanted and wanted not in {"cpu", "mps"}:
-        count = torch.cuda.device_count()
-        if not all(int(index) < count for index in wanted.split(",")):
-            raise PruningError(
-                f"--device {wanted}: this machine has {counted(count, 'CUDA device')}; use --device cpu, or numbers "
-                f"such as 0 or 0,1"
-            )
-    if wanted and wanted != "cpu":
-        return wanted
-    if not wanted and torch.cuda.is_available():
-        return "0"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Fading channels end in denormal numbers, on which a CPU is several times slower; before any thread is started.
-    torch.set_flush_denormal(True)
-    torch_utils.NUM_THREADS = cores  # the release's select_device gives PyTorch one core less, whatever was set before
-    torch.set_num_threads(cores)
-    if not wanted:
-        LOGGER.info(f"No CUDA device found: running on the CPU with {cores} threads (--device decides otherwise)")
-    return "cpu"
+    """Returns what a stage that ended early has saved, and how to go on, in words."""
+    return options.saved() if hasattr(options, "saved") else "nothing was started"

@@ -1,4 +1,4 @@
-"""Readers of option values: from a word of the command line to a value, or one line that says what it should be."""
+"""Types of option values: from a word of the command line to a value, or one line that says what it should be."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..files import names
 UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # narrower than float() reads
 WHOLE = re.compile(r"\d{1,18}", re.ASCII)  # `isdigit` takes digits that int() does not
-MOST = 1_000_000  # of a count that nobody means to be larger
+MOST_COUNT = 1_000_000  # of a count: more than anyone could want
 MOST_CHANNELS = 65_536
 MOST_THREADS = 1_024
-SIDE = (32, 8_192)  # pixels: the stride of the coarsest map, and what one image can need of a machine's memory
+SIDES = (32, 8_192)  # pixels: the stride of the coarsest map, and what one image can need of a machine's memory
 MOST_STRENGTH = 1e6
 
 
 def _number(text: str) -> float:
-    """Reads a number; what is none becomes NaN, which is within no range."""
+    """Reads a number; anything else becomes NaN, which is outside every range."""
     return float(text) if DECIMAL.fullmatch(text) else math.nan
 
 
-def ratio(text: str) -> float:
+def as_ratio(text: str) -> float:
     """Reads a pruning ratio."""
     value = _number(text)
     if not 0 <= value < 1:
@@ -33,15 +33,15 @@ def ratio(text: str) -> float:
     return value
 
 
-def part(text: str) -> float:
-    """Reads a share that is neither nothing nor the whole."""
+def as_part(text: str) -> float:
+    """Reads a share strictly between nothing and the whole."""
     value = _number(text)
     if not 0 < value < 1:
         raise ArgumentTypeError(f"{quoted(text)} is not a number above 0 and below 1")
     return value
 
 
-def share(text: str) -> float:
+def as_share(text: str) -> float:
     """Reads a share that may be the whole."""
     value = _number(text)
     if not 0 <= value <= 1:
@@ -49,7 +49,7 @@ def share(text: str) -> float:
     return value
 
 
-def factor(text: str) -> float:
+def as_factor(text: str) -> float:
     """Reads how many times less."""
     value = _number(text)
     if not 1 <= value < math.inf:
@@ -57,15 +57,15 @@ def factor(text: str) -> float:
     return value
 
 
-def above_one(text: str) -> float:
-    """Reads how many times less, where the same as before means nothing."""
+def as_factor_above_one(text: str) -> float:
+    """Reads how many times less, where 1, no change, makes no sense."""
     value = _number(text)
     if not 1 < value < math.inf:
         raise ArgumentTypeError(f"{quoted(text)} is not a number above 1")
     return value
 
 
-def strength(text: str) -> float:
+def as_strength(text: str) -> float:
     """Reads the strength of a pull."""
     value = _number(text)
     if not 0 <= value <= MOST_STRENGTH:
@@ -73,7 +73,7 @@ def strength(text: str) -> float:
     return value
 
 
-def count(text: str) -> int:
+def as_count(text: str) -> int:
     """Reads a large number: 1200000, 1.2M or 900k."""
     unit = UNITS.get(text[-1:].lower())
     value = _number(text[:-1]) * unit if unit else _number(text)
@@ -82,16 +82,16 @@ def count(text: str) -> int:
     return round(value)
 
 
-def pattern_ratio(text: str) -> tuple[str, float]:
+def as_pattern_ratio(text: str) -> tuple[str, float]:
     """Reads PATTERN=R."""
     pattern, equals, value = text.rpartition("=")
     if not equals or not pattern.strip():
         raise ArgumentTypeError(f"{quoted(text)} is not of the form PATTERN=RATIO, such as 'model.2.*=0.3'")
-    return pattern, ratio(value)
+    return pattern, as_ratio(value)
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """Returns a reader of whole numbers within a range."""
+def as_whole(least: int, most: int) -> Callable[[str], int]:
+    """Returns the type of whole numbers within a range."""
 
     def read(text: str) -> int:
         if not WHOLE.fullmatch(text) or not least <= int(text) <= most:
@@ -102,14 +102,14 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-positive = whole(1, MOST)
-channels = whole(1, MOST_CHANNELS)
-threads = whole(1, MOST_THREADS)
+as_positive = as_whole(1, MOST_COUNT)
+as_channels = as_whole(1, MOST_CHANNELS)
+as_threads = as_whole(1, MOST_THREADS)
 
 
-def side(text: str) -> int:
+def as_side(text: str) -> int:
     """Reads the side of an image; whether a network takes it depends on its stride."""
-    least, most = SIDE
+    least, most = SIDES
     if not WHOLE.fullmatch(text) or not least <= int(text) <= most:
         raise ArgumentTypeError(
             f"{quoted(text)} is no side of an image: a whole number of pixels of at least {least} and at most "
@@ -118,16 +118,16 @@ def side(text: str) -> int:
     return int(text)
 
 
-def sides(text: str) -> int | list[int]:
+def as_sides(text: str) -> int | list[int]:
     """Reads the side of an image, or its height and width: 640, or 480,640."""
     words = [word.strip() for word in text.strip("[]()").split(",")]
     if len(words) > 2:
         raise ArgumentTypeError(f"{quoted(text)} has {len(words)} sides; an image has one, e.g. 640, or two: 480,640")
-    read = [side(word) for word in words]
+    read = [as_side(word) for word in words]
     return read if len(read) > 1 else read[0]
 
 
-def device(text: str) -> str:
+def as_device(text: str) -> str:
     """Reads a device: cpu, mps, or numbers of GPUs. Nothing, the default, leaves the choice."""
     word = text.lower()
     if word in {"", "cpu", "mps"}:
@@ -141,12 +141,12 @@ def device(text: str) -> str:
     return ",".join(str(int(index)) for index in indices)
 
 
-def run_name(text: str) -> str:
+def as_run_name(text: str) -> str:
     """Reads the name of a run folder."""
     return _checked(names.run_name, text)
 
 
-def path(text: str) -> str:
+def as_path(text: str) -> str:
     """Reads a path: any that a file system can hold."""
     return _checked(names.path, text)
 
@@ -159,31 +159,31 @@ def _checked(check: Callable[[str], str], text: str) -> str:
 
 
 # What a path is for decides where it leads (see `settling.LEADS`).
-def source(text: str) -> str:
+def as_source(text: str) -> str:
     """Reads the path of a file to read."""
-    return path(text)
+    return as_path(text)
 
 
-def network(text: str) -> str:
+def as_network(text: str) -> str:
     """Reads the path of a checkpoint or of a model yaml, or the name of one of the release's."""
-    return path(text)
+    return as_path(text)
 
 
-def data_set(text: str) -> str:
+def as_data_set(text: str) -> str:
     """Reads the path of a data set, or a name that the release knows, or `digits`."""
-    return path(text)
+    return as_path(text)
 
 
-def product(text: str) -> str:
+def as_product(text: str) -> str:
     """Reads the path of a file or folder to write."""
-    return path(text)
+    return as_path(text)
 
 
-def pattern(text: str) -> str:
+def as_pattern(text: str) -> str:
     """Reads a pattern of layer names."""
     return _checked(lambda word: names.printable(word, "a layer, e.g. model.22"), text)
 
 
-def word(text: str) -> str:
+def as_word(text: str) -> str:
     """Reads any word that names something."""
     return _checked(lambda word: names.printable(word, "something"), text)

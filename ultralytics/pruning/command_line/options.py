@@ -1,9 +1,8 @@
-"""Options that `prune.py` and `compress.py` share: how channels are scored, how much goes, what holds for layers."""
+"""Options that `prune.py` and `compress.py` share: how channels are scored, how many go, the limits of layers."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,8 +16,8 @@ from ..latency.timing import runs_on_gpus
 from ..passes.images import Images, gradients
 from ..selection.limits import DEFAULT_ROUND_TO, Limits
 from . import kinds
+from .devices import cores
 
-DEFAULT_BATCHES = 16
 SCORING = ("criterion", "normalize", "per")
 LATENCY = ("runtime", "threads", "latency_table")
 LIMITS = {  # option -> field of `Limits`
@@ -30,43 +29,51 @@ LIMITS = {  # option -> field of `Limits`
 }
 
 
-def given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
+def chosen(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
     """Returns which of some options were given."""
     return [name for name in names if getattr(options, name) is not None]
 
 
 def limits(options: argparse.Namespace, **defaults: Any) -> Limits:
     """Returns what the options say of single layers; `defaults` are fields of `Limits` that they may change."""
-    chosen = {LIMITS[name]: getattr(options, name) for name in given(options, LIMITS)}
-    lists = {field: tuple(value) for field, value in chosen.items() if isinstance(value, list)}
-    return Limits(**{**defaults, **chosen, **lists})
+    said = {LIMITS[name]: getattr(options, name) for name in chosen(options, LIMITS)}
+    lists = {field: tuple(value) for field, value in said.items() if isinstance(value, list)}
+    return Limits(**{**defaults, **said, **lists})
+
+
+def add_sizes(target: argparse._ActionsContainer) -> None:
+    """Adds the targets that say how fast or how small, to the group of those of which one is needed."""
+    add = target.add_argument
+    add("--speed-up", type=kinds.as_factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
+    add("--latency-speed-up", type=kinds.as_factor, metavar="X", help="X times fewer milliseconds, as timed")
+    add("--target-params", type=kinds.as_count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Adds the limits of single layers."""
     add = parser.add_argument_group("limits of single layers").add_argument
     step = f"keep multiples of N channels in each layer, or all (default: {DEFAULT_ROUND_TO})"
-    add("--round-to", type=kinds.channels, metavar="N", help=step)
-    add("--min-channels", type=kinds.channels, metavar="N", help="keep at least N channels in each layer, or all")
-    add("--max-ratio-per-layer", type=kinds.share, metavar="R", help="remove at most the share R of each layer")
+    add("--round-to", type=kinds.as_channels, metavar="N", help=step)
+    add("--min-channels", type=kinds.as_channels, metavar="N", help="keep at least N channels in each layer, or all")
+    add("--max-ratio-per-layer", type=kinds.as_share, metavar="R", help="remove at most the share R of each layer")
     pattern = "layers that match, e.g. model.22 or 'model.*.cv1'; may be repeated"
     add(
         "--ignore",
         action="append",
-        type=kinds.pattern,
+        type=kinds.as_pattern,
         metavar="PATTERN",
         help=f"keep all channels of {pattern}",
     )
-    add("--ratio", action="append", type=kinds.pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
+    add("--ratio", action="append", type=kinds.as_pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
 
 
 def add_latency(parser: argparse.ArgumentParser) -> None:
     """Adds where and by what `--latency-speed-up` is timed."""
     add = parser.add_argument_group("timing of --latency-speed-up").add_argument
     add("--runtime", choices=RUNTIMES, help=f"what runs the network (default: {RUNTIMES[0]})")
-    add("--threads", type=kinds.threads, metavar="N", help="of the CPU (default: all cores)")
+    add("--threads", type=kinds.as_threads, metavar="N", help="of the CPU (default: all cores)")
     table = "timings of another machine, by latency_table.py"
-    add("--latency-table", type=kinds.source, metavar="FILE", help=table)
+    add("--latency-table", type=kinds.as_source, metavar="FILE", help=table)
 
 
 def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
@@ -75,26 +82,25 @@ def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
     Raises:
         PruningError: If options contradict each other, or the runtime does not run.
     """
-    given_ones = [f"--{name.replace('_', '-')}" for name in given(options, LATENCY)]
+    said = [f"--{name.replace('_', '-')}" for name in chosen(options, LATENCY)]
     if options.latency_speed_up is None:
-        if given_ones:
-            raise PruningError(f"{given_ones[0]} is read for --latency-speed-up only")
+        if said:
+            raise PruningError(f"{said[0]} is read for --latency-speed-up only")
         return None
     if options.latency_table:
-        if len(given_ones) > 1:
-            raise PruningError(f"--latency-table was timed elsewhere: leave out {given_ones[0]}")
+        if len(said) > 1:
+            raise PruningError(f"--latency-table was timed elsewhere: leave out {said[0]}")
         return Latency(options.latency_speed_up, None, imgsz, table=places.located(options.latency_table))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device = options.device.split(",")[0]
     runtime = options.runtime or RUNTIMES[0]
     if runtime == "onnxruntime":
         packages.need(packages.ONNX, "--latency-speed-up by onnxruntime")
     if runtime == "onnxruntime" and device != "cpu" and not runs_on_gpus():
         device = "cpu"  # as the line with the result says
-    return Latency(options.latency_speed_up, Runtime(runtime, options.threads or cores, device), imgsz)
+    return Latency(options.latency_speed_up, Runtime(runtime, options.threads or cores(), device), imgsz)
 
 
-def add_scoring(parser: argparse.ArgumentParser, criterion: str = "slim") -> None:
+def add_scoring(parser: argparse.ArgumentParser, criterion: str = Scoring.criterion) -> None:
     """Adds how channels are scored.
 
     Args:
@@ -104,19 +110,19 @@ def add_scoring(parser: argparse.ArgumentParser, criterion: str = "slim") -> Non
     add = parser.add_argument_group("how channels are scored").add_argument
     names = "; ".join(f"{name}: {entry.about}" for name, entry in CRITERIA.items())
     add("--criterion", choices=list(CRITERIA), help=f"{names} (default: {criterion})")
-    own = "lamp for lamp, mean for l1, l2, fpgm, group_norm, else none"
-    add("--normalize", choices=list(NORMALIZERS), help=f"what makes layers comparable (default: {own})")
+    usual = "lamp for lamp, mean for l1, l2, fpgm, group_norm, else none"
+    add("--normalize", choices=list(NORMALIZERS), help=f"what makes layers comparable (default: {usual})")
     add("--per", choices=PER, help="divide the score by what a channel costs")
     add(
         "--batches",
-        type=kinds.positive,
-        default=DEFAULT_BATCHES,
+        type=kinds.as_positive,
+        default=Images.batches,
         metavar="N",
-        help=f"training batches that group_taylor and group_hessian look at (default: {DEFAULT_BATCHES})",
+        help=f"training batches that group_taylor and group_hessian look at (default: {Images.batches})",
     )
     add(
         "--recalibrate",
-        type=kinds.positive,
+        type=kinds.as_positive,
         metavar="N",
         help="estimate batch-norm statistics anew, on N batches",
     )
@@ -135,11 +141,11 @@ def scoring(options: argparse.Namespace, data: str | None, imgsz: int) -> Scorin
     Raises:
         PruningError: If the criterion needs images and there is no data set.
     """
-    chosen: dict[str, Any] = {"criterion": options.criterion or "slim", "normalize": options.normalize}
+    how: dict[str, Any] = {"criterion": options.criterion or Scoring.criterion, "normalize": options.normalize}
     if data:
         images = training_images(options, data, imgsz, options.batches)
-        chosen["gradients"] = lambda model: gradients(model, images)
-    return Scoring(per=options.per, **chosen)
+        how["gradients"] = lambda model: gradients(model, images)
+    return Scoring(per=options.per, **how)
 
 
 def statistics(options: argparse.Namespace, data: str | None, imgsz: int) -> Images | None:

@@ -1,18 +1,18 @@
-"""Settings of Ultralytics on the command line, `key=value`: which a stage obeys, and which values make sense.
+"""Settings of Ultralytics on the command line, `key=value`: which a stage reads, and which values make sense.
 
-What a stage would not read is refused, and so is a value that the release takes and then dies of, or ignores.
+A setting that the stage would not read is refused, and so is a value that the release accepts, but then fails on or
+ignores.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import PruningError, first_line, hint, quoted
+from ..errors import PruningError, closest, first_line, hint, quoted
 from ..files import places
 from . import kinds
 
@@ -30,7 +30,7 @@ NOT_YOURS = {
 
 
 def _keys(*lines: str) -> frozenset[str]:
-    """Returns the words of some lines."""
+    """Returns all words in some lines."""
     return frozenset(word for line in lines for word in line.split())
 
 
@@ -54,11 +54,11 @@ NOT_IN_TRAINING = _keys(
     "optimize dynamic simplify opset workspace tracker dnn",
 )
 GAINS = _keys("warmup_epochs box cls dfl pose kobj rle angle dlog dgrad dis")
-LEAST = {"workers": 0, "close_mosaic": 0, "save_period": -1, "opset": 7, "workspace": 0, "time": 0, "sr_bias": 0}
-LEAST |= dict.fromkeys(GAINS, 0)
-MOST = {"seed": 2**31 - 1}
+LEAST_OF = {"workers": 0, "close_mosaic": 0, "save_period": -1, "opset": 7, "workspace": 0, "time": 0, "sr_bias": 0}
+LEAST_OF |= dict.fromkeys(GAINS, 0)
+MOST_OF = {"seed": 2**31 - 1}
 MOST_OF_ALL = 1e6  # of any other number: beyond it, sums overflow, or nothing ever happens
-WORDS = {
+ACCEPTED = {
     "split": ("train", "val", "test"),
     "cache": (True, False, "ram", "disk"),
     "copy_paste_mode": ("flip", "mixup"),
@@ -72,7 +72,7 @@ def training_keys() -> frozenset[str]:
     return frozenset(DEFAULT_CFG_DICT) - NOT_IN_TRAINING - NOT_YOURS.keys()
 
 
-def split(words: Sequence[str]) -> dict[str, str]:
+def key_values(words: Sequence[str]) -> dict[str, str]:
     """Returns `key=value` words by key, with what a yaml that `cfg=` names says before them.
 
     Raises:
@@ -88,8 +88,7 @@ def split(words: Sequence[str]) -> dict[str, str]:
         if key in NOT_YOURS:
             raise PruningError(f"'{word}': use {NOT_YOURS[key]} instead, so that the next stage finds the run")
         if key not in DEFAULT_CFG_DICT:
-            close = difflib.get_close_matches(key, DEFAULT_CFG_DICT, 1)
-            meant = f"; did you mean '{close[0]}'?" if close else ""
+            meant = f"; {hint(key, DEFAULT_CFG_DICT)}" if closest(key, DEFAULT_CFG_DICT) else ""  # all are too many
             raise PruningError(f"unknown setting {quoted(key)}{meant}")
         if key in pairs and pairs[key] != value:
             raise PruningError(f"'{key}={pairs[key]}' and '{word}': one of both is enough")
@@ -101,7 +100,7 @@ def from_file(name: str) -> dict[str, Any]:
     """Returns the settings in a yaml, as `cfg=` names it.
 
     Raises:
-        PruningError: If it is not there, is no such yaml, or holds what a command line may not say.
+        PruningError: If it is not there, is not such a yaml, or holds what must not be set on a command line.
     """
     import yaml
 
@@ -113,11 +112,11 @@ def from_file(name: str) -> dict[str, Any]:
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise PruningError(f"cfg={name} is not YAML ({first_line(error)})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise PruningError(f"cfg={name} is no yaml of settings: it needs lines such as 'lr0: 0.01'")
+        raise PruningError(f"cfg={name} is not a yaml of settings: it needs lines such as 'lr0: 0.01'")
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     content = {key: value for key, value in content.items() if value != DEFAULT_CFG_DICT.get(key, content)}
-    split([f"{key}=?" for key in content])
+    key_values([f"{key}=?" for key in content])
     return content
 
 
@@ -143,10 +142,10 @@ def read(key: str, value: Any) -> Any:
         raise PruningError(f"{said} is empty: leave it out, or give it a value")
     for number in _numbers(value):
         _check_number(key, number, said)
-    if key in WORDS and value not in WORDS[key]:
-        raise PruningError(f"{said}: {hint(str(value), map(str, WORDS[key]))}")
-    if key in OWN:
-        value = OWN[key](value, said)
+    if key in ACCEPTED and value not in ACCEPTED[key]:
+        raise PruningError(f"{said}: {hint(str(value), map(str, ACCEPTED[key]))}")
+    if key in CHECKS:
+        value = CHECKS[key](value, said)
     return value
 
 
@@ -166,14 +165,14 @@ def _check_number(key: str, value: Any, said: str) -> None:
         if key in counts or key == "imgsz":
             raise PruningError(f"{said} is neither on nor off: it is a number")
         return
-    most, least = MOST.get(key, MOST_OF_ALL), LEAST.get(key, -MOST_OF_ALL)
+    most, least = MOST_OF.get(key, MOST_OF_ALL), LEAST_OF.get(key, -MOST_OF_ALL)
     if not math.isfinite(value) or not least <= value <= most:
-        at_least = f"at least {least:g} and " if key in LEAST else ""
+        at_least = f"at least {least:g} and " if key in LEAST_OF else ""
         raise PruningError(f"{said} is out of range: it must be {at_least}at most {most:g}")
 
 
 def _batch(value: Any, said: str) -> int:
-    return _by(kinds.positive, value, said)
+    return _by(kinds.as_positive, value, said)
 
 
 def _indices(value: Any, said: str) -> Any:
@@ -200,7 +199,7 @@ def _checkpoint(value: Any, said: str) -> Any:
 
     if value is None or isinstance(value, bool):
         return value
-    name = _by(kinds.source, value, said)
+    name = _by(kinds.as_source, value, said)
     if "://" in name:
         return name
     place = places.first_there(name, Path.is_file)
@@ -217,15 +216,15 @@ def _teacher(value: Any, said: str) -> Any:
     return _checkpoint(value, said)
 
 
-def _by(reader: Callable[[str], Any], value: Any, said: str) -> Any:
+def _by(kind: Callable[[str], Any], value: Any, said: str) -> Any:
     """Reads a value as an option would."""
     try:
-        return reader(str(value))
+        return kind(str(value))
     except ArgumentTypeError as error:
         raise PruningError(f"{said}: {error}") from error
 
 
-OWN: dict[str, Callable[[Any, str], Any]] = {
+CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "batch": _batch,
     "classes": _indices,
     "freeze": _frozen,

@@ -1,9 +1,8 @@
-"""What follows once the words of a command line are told apart: settings that an option names, paths, encodings."""
+"""What happens to the words of a command line once they are parsed: settings that name options, paths, encodings."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import sys
@@ -11,7 +10,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..errors import PruningError, hint
+from ..errors import PruningError, closest, hint
 from ..files import places
 from . import kinds, settings
 
@@ -19,10 +18,10 @@ NEVER_FAIL = "backslashreplace"  # what a terminal's encoding cannot show is sho
 LONGEST_WORD = 1_000  # characters in an error; a path may have that many
 
 LEADS = {  # type of an option -> where its value leads
-    kinds.source: places.source,
-    kinds.network: places.network,
-    kinds.data_set: places.data_set,
-    kinds.product: places.product,
+    kinds.as_source: places.source,
+    kinds.as_network: places.network,
+    kinds.as_data_set: places.data_set,
+    kinds.as_product: places.product,
 }
 
 
@@ -57,16 +56,16 @@ def first_empty(words: Sequence[str]) -> str | None:
     return None
 
 
-def given(actions: Iterable[argparse.Action], words: Sequence[str]) -> set[str]:
+def named_options(actions: Iterable[argparse.Action], words: Sequence[str]) -> set[str]:
     """Returns the names of the options that are among some words."""
     names = {word.partition("=")[0] for word in words if word.startswith("-")}
     return {action.dest for action in actions if names & set(action.option_strings)}
 
 
 def meant(words: Sequence[str], actions: Iterable[argparse.Action]) -> str:
-    """Returns the option that somebody may have meant by the first of some unknown words, in words; or nothing."""
+    """Returns a hint at the option that the first of some unknown words may stand for; empty if none is close."""
     known = [name for action in actions for name in action.option_strings]
-    close = difflib.get_close_matches(words[0].partition("=")[0], known, 1)
+    close = closest(words[0].partition("=")[0], known)
     return f"; did you mean {close[0]}?" if words[0].startswith("-") and close else ""
 
 
@@ -76,7 +75,7 @@ def settle(
     words: Sequence[str],
     keys: frozenset[str],
 ) -> None:
-    """Completes parsed options: settings become a dict, those that an option names that option, and names paths.
+    """Completes parsed options: settings become a dict, or the option of the same name, and file names become paths.
 
     Args:
         options: What was parsed; changed in place.
@@ -88,30 +87,39 @@ def settle(
         PruningError: If a setting is unknown, not read, refused, or contradicts an option.
     """
     by_name = {action.dest: action for action in actions if action.option_strings}
-    said = given(actions, words)
-    pairs = settings.split(options.settings)
+    said = named_options(actions, words)
+    pairs = settings.key_values(options.settings)
     file = None if "cfg" in by_name else pairs.pop("cfg", None)
     values: dict[str, Any] = settings.from_file(file) if file else {}
     values = {key: value for key, value in values.items() if key not in said} | pairs  # the command line decides
+
     options.settings = {}
     for key, value in values.items():
         if key not in keys:
-            option = (
-                f"use --{key.replace('_', '-')}" if key in by_name else "this script does not read it; leave it out"
-            )
-            raise PruningError(f"{key}= cannot be set here: {option}")
+            use = f"use --{key.replace('_', '-')}" if key in by_name else "this script does not read it; leave it out"
+            raise PruningError(f"{key}= cannot be set here: {use}")
         if key in by_name:
-            read = _as_option(by_name[key], value)
-            if key in said and getattr(options, key) != read:
-                raise PruningError(f"--{key.replace('_', '-')} and {key}={value}: one of both is enough")
-            setattr(options, key, read)
+            _set_option(options, by_name[key], value, said)
             said.add(key)
         elif value is not None:
             options.settings[key] = settings.read(key, value)
+
     settings.check_settings(options.settings)
     options.said = frozenset(said)
     for action in actions:
         _lead(options, action, action.dest in said or not action.option_strings)
+
+
+def _set_option(options: argparse.Namespace, action: argparse.Action, value: Any, said: set[str]) -> None:
+    """Sets the option of a setting's name to the setting's value.
+
+    Raises:
+        PruningError: If the option would refuse it, or was given another value.
+    """
+    key, read = action.dest, _as_option(action, value)
+    if key in said and getattr(options, key) != read:
+        raise PruningError(f"--{key.replace('_', '-')} and {key}={value}: one of both is enough")
+    setattr(options, key, read)
 
 
 def _as_option(action: argparse.Action, value: Any) -> Any:
@@ -130,7 +138,7 @@ def _as_option(action: argparse.Action, value: Any) -> Any:
 
 
 def _lead(options: argparse.Namespace, action: argparse.Action, said: bool) -> None:
-    """Puts the path to which an option's value leads in the place of the value."""
+    """Replaces an option's value by the path that it leads to."""
     value, leads = getattr(options, action.dest, None), LEADS.get(action.type)  # type: ignore[arg-type]
     if not leads or not value:
         return

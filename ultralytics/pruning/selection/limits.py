@@ -6,7 +6,6 @@ all layers in it. So `model.22` and `model.22.*` both mean the whole head.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import math
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..channels import ChannelMap
-from ..errors import PruningError
+from ..errors import PruningError, closest
 
 DEFAULT_FLOOR = 0.1
 DEFAULT_ROUND_TO = 16  # of prune.py: the fastest of 1, 4, 8, 16 at equal multiply-adds, see docs/latency.md
@@ -109,7 +108,7 @@ def matching(channel_map: ChannelMap, pattern: str) -> list[str]:
     found = [name for name, parts in names.items() if any(fnmatch.fnmatchcase(part, pattern) for part in parts)]
     if not found:
         known = dict.fromkeys(part for own in names.values() for part in own)
-        close = difflib.get_close_matches(pattern, known, 3)
+        close = closest(pattern, known, 3)
         hint = (
             f"did you mean {' or '.join(close)}?" if close else f"names look like {next(iter(names), 'model.0.conv')}"
         )

@@ -25,20 +25,20 @@ def parser() -> Parser:
         keys=frozenset(key for key in training_keys() if not decided(key)),
     )
     add = found.add_argument
-    add("--weights", type=kinds.source, default="runs/train-norm/weights/best.pt", help="trained checkpoint")
+    add("--weights", type=kinds.as_source, default="runs/train-norm/weights/best.pt", help="trained checkpoint")
     data = "data set: a yaml, or 'digits', which is made on first use"
-    add("--data", type=kinds.data_set, default="coco.yaml", help=data)
+    add("--data", type=kinds.as_data_set, default="coco.yaml", help=data)
     add_targets(found)
     add_schedule(found)
 
     add("--no-distill", dest="teacher", action="store_false", help="train without the original as a teacher")
-    add("--name", type=kinds.run_name, default="compress", help="run folder under runs/")
+    add("--name", type=kinds.as_run_name, default="compress", help="run folder under runs/")
     add("--overwrite", action="store_true", help="replace the run of that name; leave it out to go on")
     several = "all combinations, e.g. ratio=0.2,0.4 criterion=slim,lamp: a compression for each"
     add("--sweep", nargs="+", metavar="KEY=A,B", help=several)
     # Not `workers`, which as a setting, `workers=`, is the release's: of the data loader.
     at_once = "compressions of a sweep at once, through Ray; a GPU each"
-    add("--workers", dest="at_once", metavar="N", type=kinds.threads, default=1, help=at_once)
+    add("--workers", dest="at_once", metavar="N", type=kinds.as_threads, default=1, help=at_once)
 
     shared.add_scoring(found, f"{DEFAULT_CRITERION}, for --scheme stepwise")
     shared.add_limits(found)
@@ -48,11 +48,10 @@ def parser() -> Parser:
 
 def add_targets(parser: Parser) -> None:
     """Adds the targets, of which one is needed."""
-    add = parser.add_mutually_exclusive_group().add_argument
-    add("--speed-up", type=kinds.factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
-    add("--latency-speed-up", type=kinds.factor, metavar="X", help="X times fewer milliseconds, as timed")
-    add("--target-params", type=kinds.count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
-    add("--prune-ratio", type=kinds.ratio, metavar="R", help="share of the prunable channels to remove")
+    target = parser.add_mutually_exclusive_group()
+    shared.add_sizes(target)
+    share = "share of the prunable channels to remove"
+    target.add_argument("--prune-ratio", type=kinds.as_ratio, metavar="R", help=share)
 
 
 def add_schedule(parser: Parser) -> None:
@@ -61,10 +60,10 @@ def add_schedule(parser: Parser) -> None:
     schemes = "; ".join(f"{name}: {about}" for name, about in SCHEMES.items())
     add("--scheme", choices=list(SCHEMES), help=f"{schemes} (default: steered, where it knows all options)")
     drop = "keep nothing that is more than D below the original"
-    add("--max-map-drop", type=kinds.share, metavar="D", help=drop)
-    add("--steps", type=kinds.positive, default=Recipe.steps, help="cuts of the stepwise scheme")
+    add("--max-map-drop", type=kinds.as_share, metavar="D", help=drop)
+    add("--steps", type=kinds.as_positive, default=Recipe.steps, help="cuts of the stepwise scheme")
     each = "epochs after each; steered: steps x these in one"
-    add("--epochs-per-step", type=kinds.positive, default=Recipe.epochs_per_step, help=each)
-    add("--epochs", type=kinds.positive, default=Recipe.epochs, help="epochs of the fine-tuning at the end")
-    add("--batch", type=kinds.positive, default=48, help="images per step")
-    add("--imgsz", type=kinds.side, default=640, help="side of the training images in pixels")
+    add("--epochs-per-step", type=kinds.as_positive, default=Recipe.epochs_per_step, help=each)
+    add("--epochs", type=kinds.as_positive, default=Recipe.epochs, help="epochs of the fine-tuning at the end")
+    add("--batch", type=kinds.as_positive, default=48, help="images per step")
+    add("--imgsz", type=kinds.as_side, default=640, help="side of the training images in pixels")

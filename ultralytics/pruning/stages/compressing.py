@@ -56,7 +56,7 @@ def sweep_stage(options: argparse.Namespace) -> None:
     """Compresses `options.weights` for each combination of a sweep.
 
     Raises:
-        PruningError: If a combination is wrong; none is begun then.
+        PruningError: If a combination is wrong; none is started then.
     """
     folder = run_folder(options.name)
     if any(not (name.endswith(".log") or name.startswith("sweep.")) for name in visible(folder)):
@@ -149,6 +149,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         data_digest=data_set_digest(data, model.task),
         table_sha256=sha256_of_table(latency),
     )
+
     check_feasible(recipe, model)
     return recipe
 
@@ -160,14 +161,14 @@ def latency_of(options: argparse.Namespace) -> Latency | None:
 
 
 def sha256_of_table(latency: Latency | None) -> str:
-    """Returns what tells a table of latencies from others; empty if there is none."""
+    """Returns the SHA-256 of the table of latencies; empty if there is none."""
     table = latency.table if latency else None
     return checkpoint.sha256(table) if table and table.is_file() else ""
 
 
 def read_by_stepwise(options: argparse.Namespace) -> list[str]:
     """Returns the options among the given ones that the steered scheme does not read."""
-    return [name for name in shared.given(options, (*shared.SCORING, *shared.LIMITS)) if name != "round_to"]
+    return [name for name in shared.chosen(options, (*shared.SCORING, *shared.LIMITS)) if name != "round_to"]
 
 
 def scheme_of(options: argparse.Namespace, target: Target) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from .. import packages
 from ..channels import ChannelMap
+from ..command_line.devices import cores
 from ..errors import PruningError
 from ..files.places import shown, write_folder
 from ..latency import LatencyModel, LatencyTable, Runtime, time_layers
@@ -50,16 +50,11 @@ def write_table(options: argparse.Namespace) -> None:
     say(f"{text}\n\nWritten: {shown(output)}")
 
 
-def cores() -> int:
-    """Returns how many cores of the CPU this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def checked_output(path: Path) -> Path:
     """Returns where the table goes: a new file, or the place of an earlier table.
 
     Raises:
-        PruningError: If it is no .json, or something else is there.
+        PruningError: If it is not a .json, or something else is there.
     """
     if path.suffix != ".json":
         raise PruningError(f"--output {shown(path)}: the table is a .json, so its name must end with that")
@@ -67,7 +62,9 @@ def checked_output(path: Path) -> Path:
         try:
             LatencyTable.load(path)
         except (PruningError, OSError) as error:
-            raise PruningError(f"--output {shown(path)} is there and is no table of latencies; name another") from error
+            raise PruningError(
+                f"--output {shown(path)} exists and is no table of latencies; choose another name"
+            ) from error
     write_folder(next(folder for folder in path.parents if folder.exists()))  # before minutes of timing
     return path
 

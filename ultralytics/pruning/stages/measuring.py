@@ -36,7 +36,7 @@ class CheckpointParser(entry.Parser):
     def __init__(self, what: str, example: str) -> None:
         super().__init__(what, example, keys=VALIDATION)
         files = ".pt and .onnx files, in any number"
-        self.add_argument("checkpoints", type=kinds.source, nargs="+", metavar="checkpoint", help=files)
+        self.add_argument("checkpoints", type=kinds.as_source, nargs="+", metavar="checkpoint", help=files)
 
     def parse_intermixed_args(self, args=None, namespace=None):
         """Parses, and tells checkpoints from settings, in whatever order they come."""
@@ -67,7 +67,7 @@ def measure_stage(options: argparse.Namespace) -> None:
     settings["data"] = measuring_data(settings.get("data", options.data), settings.get("split") or "val", rows)
     for path in paths:
         if path in older_products(path.with_suffix(".pt")):
-            report.say(f"{places.shown(path)} is older than the .pt beside it: of an earlier network, perhaps")
+            report.say(f"{places.shown(path)} is older than the .pt beside it: perhaps of an earlier network")
     # The release feeds a .pt narrow images where it can, and an ONNX file squares: here alike, so that they compare.
     settings = {"rect": all(path.suffix == ".pt" for path in paths), "plots": True, "verbose": False, **settings}
     with room_for(options.name, overwrite=options.overwrite) as (folder, work):
@@ -160,8 +160,8 @@ def measuring_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
     """Returns the path of the data set's yaml, or the folder of classified images.
 
     Raises:
-        PruningError: If it is none, lacks the split, or has other classes or keypoints than a checkpoint, or some
-            checkpoints classify images and others do not.
+        PruningError: If it is not a data set, lacks the split, or has other classes or keypoints than a checkpoint;
+            if some checkpoints classify images and others do not.
     """
     if len({row.task == "classify" for row in rows}) > 1:
         tasks = ", ".join(f"'{row.checkpoint}': {row.task}" for row in rows)

@@ -87,7 +87,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     if data and options.val:
         say(accuracy_table(weights, folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
     for product in older_products(folder / "pruned.pt"):
-        say(f"{shown(product.resolve())} was exported from another pruned.pt: export it anew, or remove it")
+        say(f"{shown(product.resolve())} was exported from another pruned.pt: export it again, or remove it")
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
     known = {"data": data, "imgsz": imgsz, "name": run_of(Path(source["file"])) if source["sha256"] else ""}
     say_next(("finetune.py",), Origin.of((folder / "pruned.pt").resolve(), train_args, **known))
@@ -156,7 +156,7 @@ def write_and_compare(
 
 
 def check_words(options: argparse.Namespace) -> None:
-    """Refuses what would be read by nobody.
+    """Refuses settings and options that would have no effect.
 
     Raises:
         PruningError: If a setting, or an option, does nothing beside the others.
@@ -180,7 +180,7 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     Without a target, a network that holds a set of channels at exactly zero loses just these; another one, a share.
     """
     target = {name: getattr(options, name) for name in TARGET_OPTIONS if getattr(options, name) is not None}
-    scored = shared.given(options, shared.SCORING)
+    scored = shared.chosen(options, shared.SCORING)
     in_time = options.latency_speed_up is not None
     if not target and not scored and not in_time and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
         say(f"{share:.0%} of the prunable channels have scales of exactly zero: cutting just these (--zeros)\n")
@@ -190,7 +190,7 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
             raise PruningError(
                 f"--zeros removes what is at zero, whatever its score: leave out --{scored[0]}, or name another target"
             )
-        if shared.given(options, ("ratio", "ignore")):
+        if shared.chosen(options, ("ratio", "ignore")):
             raise PruningError(
                 "--zeros removes what is at zero: leave out --ratio and --ignore, or name another target"
             )
@@ -205,7 +205,7 @@ def read_plan(options: argparse.Namespace, source: dict[str, str]) -> PruningPla
     Raises:
         PruningError: If another option contradicts it, the file is no plan, or the checkpoint is another one.
     """
-    given = shared.given(options, (*shared.LIMITS, *shared.SCORING, *shared.LATENCY, "imgsz"))
+    given = shared.chosen(options, (*shared.LIMITS, *shared.SCORING, *shared.LATENCY, "imgsz"))
     given += [] if options.fold else ["no_fold"]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)

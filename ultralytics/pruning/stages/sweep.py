@@ -27,7 +27,7 @@ from ..runs.workers import end_with_parent
 
 SIZES = ("ratio", "speed-up", "latency-speed-up", "target-params")  # keys that say how small
 METHODS = ("criterion", "normalize", "per", "scheme", "steps", "epochs-per-step", "epochs", "recalibrate", "round-to")
-KEYS = (*SIZES, *METHODS)
+GRID_KEYS = (*SIZES, *METHODS)
 VALUE = re.compile(r"[\w.+-]{1,32}", re.ASCII)  # a number or a name: it becomes part of a folder's name
 OPTIONS = {"ratio": "prune-ratio"}  # where the option has another name
 
@@ -56,20 +56,20 @@ def read_grid(words: Sequence[str]) -> dict[str, list[str]]:
     """Reads `key=value,value` words.
 
     Raises:
-        PruningError: If a word is none, or its key is unknown.
+        PruningError: If a word is not of that form, or its key is unknown.
     """
     grid: dict[str, list[str]] = {}
     for word in words:
         key, equals, values = word.partition("=")
-        if key not in KEYS:
-            meant = hint(key, KEYS)
+        if key not in GRID_KEYS:
+            meant = hint(key, GRID_KEYS)
             raise PruningError(f"--sweep knows no '{key}'; {meant} (settings of Ultralytics go before --sweep)")
         if not equals or not all(value.strip() for value in values.split(",")):
             raise PruningError(f"--sweep {word}: values are missing, e.g. criterion=slim,lamp")
         if odd := [value for value in values.split(",") if not VALUE.fullmatch(value)]:
             raise PruningError(f"--sweep {key}=: {quoted(odd[0])} is no value of --{OPTIONS.get(key, key)}")
         if key in grid:
-            raise PruningError(f"--sweep: {key} stands there twice; join its values by commas")
+            raise PruningError(f"--sweep: {key} is given twice; join its values with commas")
         grid[key] = list(dict.fromkeys(values.split(",")))
     return grid
 
@@ -235,7 +235,7 @@ def row(combination: Combination, code: int, log: Path) -> dict[str, str]:
         try:
             found = _outcome(read_text(file, f"'{shown(file)}'"))
         except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, csv.Error) as error:
-            advice = "delete it; the same command makes it anew"
+            advice = "delete it; the same command makes it again"
             raise PruningError(f"'{shown(file)}' is damaged ({first_line(error)}): {advice}") from error
     said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if code else []
     return {**combination.values, **found, "failed": " ".join(said).partition("error: ")[2] or " ".join(said)}

@@ -66,12 +66,12 @@ def training_parser(what: str, example: str, *, name: str, weights: str, epochs:
     add = parser.add_argument
     data_sets = "data set: a yaml, or 'digits', which is made on first use"
     folder = "run folder under runs/; the next stage reads the default"
-    add("--weights", type=kinds.network, default=weights, help="checkpoint to start from")
-    add("--data", type=kinds.data_set, default="coco.yaml", help=data_sets)
-    add("--epochs", type=kinds.positive, default=epochs, help="passes over the training images")
-    add("--batch", type=kinds.positive, default=batch, help="images per step")
-    add("--imgsz", type=kinds.side, default=640, help="side of the training images in pixels")
-    add("--name", type=kinds.run_name, default=name, help=folder)
+    add("--weights", type=kinds.as_network, default=weights, help="checkpoint to start from")
+    add("--data", type=kinds.as_data_set, default="coco.yaml", help=data_sets)
+    add("--epochs", type=kinds.as_positive, default=epochs, help="passes over the training images")
+    add("--batch", type=kinds.as_positive, default=batch, help="images per step")
+    add("--imgsz", type=kinds.as_side, default=640, help="side of the training images in pixels")
+    add("--name", type=kinds.as_run_name, default=name, help=folder)
     add("--overwrite", action="store_true", help="replace the run of that name")
     add("--resume", action="store_true", help="go on with an interrupted run of that name")
     return parser
@@ -114,7 +114,7 @@ def say_result(stage: Stage, folder: Path, name: str) -> None:
     say(text)
     weights = folder / "weights"
     for product in (old for stem in ("best", "last") for old in older_products(weights / f"{stem}.pt")):
-        say(f"{shown(product)} was exported before the training went on: export it anew, or remove it")
+        say(f"{shown(product)} was exported before the training went on: export it again, or remove it")
     say()
     more, why = prune_options(final) if stage.sparsity else ((), "")
     if why:
@@ -156,7 +156,7 @@ def check_resumed(options: argparse.Namespace, earlier: dict[str, Any]) -> None:
     for name, value in asked.items():
         if name in earlier and str(earlier[name]).strip("[]()") != str(value).strip("[]()"):
             raise PruningError(
-                f"{name}={value}, but the run was begun with {earlier[name]}: --resume goes on with that"
+                f"{name}={value}, but the run was started with {earlier[name]}: --resume goes on with that"
             )
 
 
