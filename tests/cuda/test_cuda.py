@@ -97,7 +97,7 @@ def test_numbers_of_the_cpu_in_a_network_on_the_gpu_change_nothing(cuda):
     cpu = odd()
     gpu = on_gpu(cpu, cuda)
     assert not gpu.scale.is_cuda
-    assert letters(trace(gpu))[0] == letters(trace(cpu))[0]
+    assert letters(trace(gpu))[0] == letters(trace(cpu))[0]  # the whole map, in letters
     assert cost_of(trace(gpu)) == cost_of(trace(cpu))  # `out` runs on 2 x 2 cells at any size
     assert same_weights(prune_network(gpu, prune_ratio=0.4).model, prune_network(cpu, prune_ratio=0.4).model)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks.zoo_models import named
-from ultralytics.nn.tasks import BaseModel
+from ultralytics.nn.tasks import BaseModel, DetectionModel
 from ultralytics.pruning import ChannelMap, PruningPlan
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
@@ -99,6 +99,19 @@ def set_weights(model: nn.Module, seed: int = 0) -> nn.Module:
                 if module.bias is not None:
                     normal(module.bias, 0, 0.3)
     return model
+
+
+SMALL = {  # a quarter of yolov8n's layers, and wide enough to be cut to a target within 5 %
+    "nc": 10,
+    "backbone": [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "C2f", [32, True]]]
+    + [[-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C2f", [64, True]]],
+    "head": [[[2, 4], 1, "Detect", ["nc"]]],
+}
+
+
+def small_yolo() -> BaseModel:
+    """The small detector with random weights and batch norm statistics."""
+    return set_weights(DetectionModel(SMALL, verbose=False))
 
 
 @functools.cache
@@ -275,9 +288,13 @@ def layers_run(model: nn.Module, x: torch.Tensor, *, deployed: bool = False) -> 
 
 
 def letters(channel_map: ChannelMap) -> tuple[dict[str, str], dict[str, int]]:
-    """Writes a channel map down as "inputs>outputs" for each layer, one letter per group in order of appearance.
+    """Writes a channel map down in letters: "inputs>outputs" for each layer, a letter for each channel.
 
-    A small letter is a group that can be removed, a capital one that cannot.
+    Channels with the same letter are of one group: they stay or go together. Letters are dealt from the alphabet in the
+    order in which groups appear, reading layer by layer; a small letter is a group that can be removed, a capital one
+    a group that cannot. So `{"a": "ABC>defg", "out": "defg>HI"}` says: layer `a` reads three channels that must stay,
+    those of the image, and makes four that can go one by one; `out` reads these four, and its two outputs must stay.
+    `"defg>ddee"` would be a layer whose first two outputs go when its first input goes.
 
     Returns:
         The text by layer, and the group of each letter.
@@ -296,7 +313,7 @@ def letters(channel_map: ChannelMap) -> tuple[dict[str, str], dict[str, int]]:
 
 
 def without(channel_map: ChannelMap, removed: str) -> np.ndarray:
-    """Which groups stay when those of the given letters go, bool of shape (G,)."""
+    """Which groups stay when those of the given letters (see `letters`) go, bool of shape (G,)."""
     kept = np.ones(len(channel_map.channels), dtype=bool)
     kept[[letters(channel_map)[1][letter] for letter in removed]] = False
     return kept

@@ -266,6 +266,7 @@ def test_a_cut_keeps_the_named_weights() -> None:
     net = Net(lambda n, x: n.out(n.bn(n.a(x))), a=conv(3, 4), bn=nn.BatchNorm2d(4), out=conv(4, 2))
     before = copy.deepcopy(net)
     channel_map = trace(net, image(net, 8))
+    # the image's A, B, C must stay, d to g can go, H and I are the output: see `helpers.networks.letters`
     assert letters(channel_map)[0] == {"a": "ABC>defg", "bn": "defg>defg", "out": "defg>HI"}
     net.a.weight.requires_grad_(False)
     cut(net, plan_from(channel_map, without(channel_map, "df"), {}))

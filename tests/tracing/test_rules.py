@@ -1,4 +1,8 @@
-"""Tests of the tracer: what each operation does to channels, on tiny networks with maps written by hand."""
+"""Tests of the tracer: what each operation does to channels, on tiny networks with maps written by hand.
+
+A map is written in letters: "ABC>defg" is a layer that reads the channels A, B and C, which must stay, and makes d, e,
+f and g, which can go. The same letter elsewhere is a channel that goes with it (see `helpers.networks.letters`).
+"""
 
 import copy
 import random
@@ -34,7 +38,7 @@ class Case:
 
     Attributes:
         run: Its forward pass.
-        layers: Its layers, and `map`: by layer, "inputs>outputs" (see `networks.letters`).
+        layers: Its layers, and `map`: by layer, "inputs>outputs" (see the top of this file).
         map: The expected text of each layer; layers that are not in here are not looked at.
         pinned: Number of pinned channels by reason, but for those that leave the network.
         unknown: Calls of operations without a rule.
