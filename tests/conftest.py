@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import ultralytics
+from helpers.networks import SMALL
 from helpers.repository import REPOSITORY
 from ultralytics.data.digits import Recipe, build
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import save
+from ultralytics.pruning import plots, save
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.files import places
 
@@ -25,13 +27,19 @@ torch.set_num_threads(1)  # the same sums in the same order, whatever the machin
 
 
 LONGEST = (
-    "test_documented_trainings.py",
     "test_zoo.py",
-    "test_grammar.py",
+    "test_documented_trainings.py",
     "test_faults.py",
+    "test_interruption.py",
     "test_compress.py",
-    "test_bad_input.py",
-    "test_parts.py",
+    "test_trainer.py",
+    "test_grammar.py",
+    "test_sweep.py",
+    "test_gpu_benchmark.py",
+    "test_stages.py",
+    "test_ddp.py",
+    "test_cuda.py",
+    "test_verification.py",
 )
 
 
@@ -46,6 +54,13 @@ def plain_arithmetic():
     yield
     torch.set_flush_denormal(False)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(request, monkeypatch) -> None:
+    """Spares each training the second that its `gamma.png` takes, but for tests that are marked with `pictures`."""
+    if "pictures" not in request.keywords:
+        monkeypatch.setattr(plots, "history_figure", lambda *what: Figure(figsize=(1, 1)))
 
 
 @pytest.fixture
@@ -74,14 +89,6 @@ def quick(digits) -> dict:
         "exist_ok": True,
         "optimizer": "SGD",
     }
-
-
-SMALL = {  # a quarter of yolov8n's layers, and wide enough to be cut to a target within 5 %
-    "nc": 10,
-    "backbone": [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "C2f", [32, True]]]
-    + [[-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C2f", [64, True]]],
-    "head": [[[2, 4], 1, "Detect", ["nc"]]],
-}
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from ultralytics.pruning.plots import NetworkGammas, bin_edges, count_by_bin, ga
 from ultralytics.pruning.selection.ratios import ratio_cuts, ratio_table
 
 SCRIPT = REPOSITORY / "vis-bn-weight.py"
+pytestmark = pytest.mark.pictures
 
 
 def network(**layers: list[float]) -> NetworkGammas:

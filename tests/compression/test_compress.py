@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from helpers.processes.python import run_python
-from helpers.repository import FADED_WEIGHTS, REPOSITORY
+from helpers.repository import REPOSITORY
 from helpers.timings import by_formula, macs_ms
 from ultralytics import YOLO
 from ultralytics.pruning import PruningError, cost_of, load, plans_of, prune_network, trace
@@ -35,12 +35,6 @@ def recipe(**changes) -> Recipe:
     return Recipe(**{**given, "training": {"imgsz": 64, "batch": 8}, **changes})
 
 
-def command(digits: Path, name: str, *words: str) -> list[str]:
-    """The command line of a compression of seconds."""
-    where = ("--weights", str(FADED_WEIGHTS), "--data", str(digits), "--imgsz", "64", "--batch", "8", "--device", "cpu")
-    return ["compress.py", *where, "--name", name, "--epochs", "1", *words, *SETTINGS]
-
-
 @pytest.fixture
 def folder():
     """The run folder of a test, which is removed afterwards."""
@@ -50,6 +44,18 @@ def folder():
     shutil.rmtree(path, ignore_errors=True)
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def command(digits, small_weights, folder):
+    """Writes the command line of a compression of seconds."""
+
+    def write(*words: str) -> list[str]:
+        where = ("--weights", str(small_weights), "--data", str(digits), "--imgsz", "64", "--batch", "8")
+        own = ("--device", "cpu", "--name", folder.name, "--epochs", "1")
+        return ["compress.py", *where, *own, *words, *SETTINGS]
+
+    return write
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -192,12 +198,12 @@ def test_four_cuts_reach_what_one_reaches() -> None:
     assert whole / before == pytest.approx(8, rel=0.02)
 
 
-def test_overwriting_waits_for_nobody_and_takes_nothing_away(digits, folder) -> None:
+def test_overwriting_waits_for_nobody_and_takes_nothing_away(command, folder) -> None:
     """A folder in which another process works is left as it is."""
     folder.mkdir(parents=True)
     (folder / "state.json").write_text("{}")
     with alone_in(folder):
-        ended = run_python(*command(digits, folder.name, "--speed-up", "2", "--overwrite"))
+        ended = run_python(*command("--speed-up", "2", "--overwrite"))
     assert ended.returncode == 2 and "another process works in" in ended.stderr
     assert (folder / "state.json").read_text() == "{}"
 
@@ -215,36 +221,38 @@ def test_a_folder_is_cleared_with_its_state_last(tmp_path, monkeypatch) -> None:
     assert visible(tmp_path) == visible(tmp_path / "gone") == []
 
 
-def test_a_training_that_was_killed_between_its_two_checkpoints_is_finished(quick, tmp_path) -> None:
+def test_a_training_that_was_killed_between_its_two_checkpoints_is_finished(quick, small_weights, tmp_path) -> None:
     """The release strips last.pt first, then best.pt, which would keep its optimizer, and its teacher."""
     training = {**quick, "batch": 8}
-    asked = recipe(weights=str(FADED_WEIGHTS), images=Images(quick["data"]), training=training, teacher=False)
-    last = work.train("one", FADED_WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path)
+    asked = recipe(weights=str(small_weights), images=Images(quick["data"]), training=training, teacher=False)
+    last = work.train("one", small_weights, {"epochs": 1, "finetune": True}, asked, tmp_path)
     best = last.with_name("best.pt")
     content = torch.load(best, weights_only=False)
     torch.save(
         {**content, "ema": content["model"], "model": None, "optimizer": {"state": {}, "param_groups": []}}, best
     )
-    assert work.train("one", FADED_WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path) == last
+    assert work.train("one", small_weights, {"epochs": 1, "finetune": True}, asked, tmp_path) == last
     content = torch.load(best, weights_only=False)
     assert content["optimizer"] is None and content["model"] is not None
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(PruningError, match=r"one' to train it anew"):
-        work.train("one", FADED_WEIGHTS, {"epochs": 1, "finetune": True}, asked, tmp_path)
+        work.train("one", small_weights, {"epochs": 1, "finetune": True}, asked, tmp_path)
 
 
-def test_a_table_serves_all_steps_and_says_beforehand_what_is_out_of_reach(digits, folder, tmp_path) -> None:
+def test_a_table_serves_all_steps_and_says_beforehand_what_is_out_of_reach(
+    command, small_weights, digits, folder, tmp_path
+) -> None:
     """The layers of a cut network are not in it, the original's are."""
-    model = load(FADED_WEIGHTS)[0]
+    model = load(small_weights)[0]
     by_formula(model, trace(model, imgsz=64), 64, macs_ms)[0].save(tmp_path / "board.json")
     board = ("--latency-table", str(tmp_path / "board.json"), "--round-to", "1", "--criterion", "slim")
     words = (*board, "--steps", "3", "--epochs-per-step", "1", "--latency-speed-up")
-    ended = run_python(*command(digits, folder.name, *words, "50"))
+    ended = run_python(*command(*words, "50"))
     assert (
         ended.returncode == 2 and "--latency-speed-up 50 is out of reach: the speed-up by the timings" in ended.stderr
     )
     assert not folder.exists()
-    ended = run_python(*command(digits, folder.name, *words, "1.6"))
+    ended = run_python(*command(*words, "1.6"))
     assert ended.returncode == 0, ended.stderr
     assert "the target is reached: --latency-speed-up 1.6" in ended.stdout
     reached = float(re.search(r"(\S+)x faster by the table", ended.stdout)[1])
@@ -271,10 +279,10 @@ def test_the_csv_has_a_row_for_each_step(tmp_path) -> None:
     assert [row["cut"] for row in rows(tmp_path)] == ["", "0.1"]
 
 
-def test_a_kill_loses_nothing(digits, folder) -> None:
+def test_a_kill_loses_nothing(command, small_weights, folder) -> None:
     """Killed within the second step, the same command goes on: the first step is not done again."""
     words = ("--speed-up", "1.5", "--scheme", "stepwise", "--steps", "2", "--epochs-per-step", "2", "--round-to", "1")
-    line = [sys.executable, *command(digits, folder.name, *words)]
+    line = [sys.executable, *command(*words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.Popen(line, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)
     second = folder / "step-2" / "weights" / "last.pt"  # written after its first epoch of two, with the teacher in it
@@ -288,7 +296,7 @@ def test_a_kill_loses_nothing(digits, folder) -> None:
     done = json.loads((folder / "state.json").read_text())["done"]
     assert "step-2 cut" in done and "step-2 training" not in done
 
-    again = run_python(*command(digits, folder.name, *words))
+    again = run_python(*command(*words))
     assert again.returncode == 0, again.stderr
     assert first == (
         (folder / "step-1.pt").stat().st_mtime_ns,
@@ -302,18 +310,18 @@ def test_a_kill_loses_nothing(digits, folder) -> None:
     assert len(plans_of(model)) == 2 and sum(p.numel() for p in model.parameters()) == int(
         rows(folder)[-1]["parameters"]
     )
-    assert content["train_args"]["distill_model"] == str(FADED_WEIGHTS)
+    assert content["train_args"]["distill_model"] == str(small_weights)
     assert "the target is reached: --speed-up 1.5" in again.stdout
     assert (folder / "compress.png").stat().st_size > 10_000
 
-    other = run_python(*command(digits, folder.name, "--speed-up", "1.7", *words[2:]))
+    other = run_python(*command("--speed-up", "1.7", *words[2:]))
     assert other.returncode == 2 and "target value was 1.5, is 1.7" in other.stderr
 
 
-def test_steered_to_the_target(digits, folder) -> None:
+def test_steered_to_the_target(command, folder) -> None:
     """One training fades and one cut follows; a drop that is not allowed is said, with exit code 2."""
     words = ("--speed-up", "2", "--steps", "1", "--epochs-per-step", "3", "--round-to", "1", "--max-map-drop", "0")
-    ended = run_python(*command(digits, folder.name, *words))
+    ended = run_python(*command(*words))
     costs = [int(row["macs"]) for row in rows(folder)]
     accuracies = [float(row["recovered"] or row["cut"]) for row in rows(folder)]
     assert [row["step"] for row in rows(folder)] == ["original", "steered", "fine-tuned"]
@@ -325,12 +333,12 @@ def test_steered_to_the_target(digits, folder) -> None:
         assert ended.returncode == 0 and (folder / "compressed.pt").is_file()
 
 
-def test_training_images_are_looked_for_before_anything_is_measured(digits, folder, tmp_path) -> None:
+def test_training_images_are_looked_for_before_anything_is_measured(command, digits, folder, tmp_path) -> None:
     """A measurement of the original on a large data set takes minutes."""
     text = digits.read_text().splitlines()
     yaml = tmp_path / "data.yaml"
     yaml.write_text("\n".join("train: gone" if line.startswith("train:") else line for line in text))
-    result = run_python(*command(yaml, folder.name, "--speed-up", "2"))
+    result = run_python(*command("--data", str(yaml), "--speed-up", "2"))
     assert result.returncode == 2 and "no training images in" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1 and not folder.exists()
 
@@ -361,9 +369,9 @@ def test_training_images_are_looked_for_before_anything_is_measured(digits, fold
         (("--target-params", "1000"), "--target-params 1000 is out of reach: .* parameters are left instead of 1,000"),
     ],
 )
-def test_mistakes_are_one_line(digits, folder, words, message) -> None:
+def test_mistakes_are_one_line(command, folder, words, message) -> None:
     """Exit code 2, one line, nothing written."""
-    result = run_python(*command(digits, folder.name), *words)
+    result = run_python(*command(), *words)
     assert result.returncode == 2
     assert re.search(message, result.stderr) and len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert not folder.exists()

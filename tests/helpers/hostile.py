@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from helpers.repository import REPOSITORY
 from ultralytics.nn import tasks
 from ultralytics.pruning import save, trust
 from ultralytics.pruning.command_line import entry

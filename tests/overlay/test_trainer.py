@@ -8,6 +8,7 @@ import torch
 import yaml
 from torch import nn
 
+from helpers.networks import small_yolo
 from helpers.processes.python import run_python
 from helpers.repository import REPOSITORY
 from helpers.task_data import MODELS, write_data
@@ -19,6 +20,8 @@ from ultralytics.pruning import PruningError, load, plans_of, prune_network, sav
 from ultralytics.pruning.networks.rebuild import differing_layer, is_pruned
 from ultralytics.pruning.selection.zeros import share_at_zero
 from ultralytics.pruning.sparsity import SparsityRun
+
+NORMS = sum(isinstance(module, nn.BatchNorm2d) for module in small_yolo().modules())
 
 
 @pytest.mark.parametrize("task", MODELS)
@@ -65,10 +68,10 @@ def test_one_step_moves_the_gammas_as_computed_by_hand(task, tmp_path, monkeypat
 
 
 @pytest.fixture(scope="module")
-def pruned(tmp_path_factory) -> Path:
-    """A pruned yolov8n of ten classes."""
+def pruned(small, tmp_path_factory) -> Path:
+    """A pruned small detector of ten classes."""
     folder = tmp_path_factory.mktemp("pruned")
-    model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+    model = DetectionModel(small, nc=10, verbose=False)
     model.names = {i: str(i) for i in range(10)}
     model.task = "detect"
     result = prune_network(model, prune_ratio=0.5)
@@ -126,9 +129,9 @@ def test_the_trainer_alone_refuses_too(pruned, quick, tmp_path, pretrained):
         DetectionTrainer(overrides=overrides).train()
 
 
-def test_finetune_needs_a_pt_of_the_same_classes(pruned, quick, tmp_path):
+def test_finetune_needs_a_pt_of_the_same_classes(pruned, small, quick, tmp_path):
     with pytest.raises(PruningError, match=r"trains the network of a \.pt"):
-        YOLO("yolov8n.yaml").train(finetune=True, project=str(tmp_path), **quick)
+        YOLO(small).train(finetune=True, project=str(tmp_path), **quick)
     other = yaml.safe_load(Path(quick["data"]).read_text())
     other |= {"names": {i: f"n{i}" for i in range(12)}, "nc": 12}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
@@ -136,17 +139,17 @@ def test_finetune_needs_a_pt_of_the_same_classes(pruned, quick, tmp_path):
         YOLO(pruned).train(finetune=True, project=str(tmp_path), **{**quick, "data": str(tmp_path / "other.yaml")})
 
 
-def test_a_network_cut_in_memory_is_not_replaced_by_its_yaml(quick, tmp_path):
-    model = YOLO("yolov8n.yaml")
+def test_a_network_cut_in_memory_is_not_replaced_by_its_yaml(small, quick, tmp_path):
+    model = YOLO(small)
     model.model = prune_network(model.model, prune_ratio=0.3).model
     with pytest.raises(PruningError, match=r"saved with ultralytics\.pruning\.save"):
         model.train(project=str(tmp_path), name="run", **quick)
 
 
-def test_a_finetuned_student_keeps_its_widths(pruned, quick, tmp_path):
+def test_a_finetuned_student_keeps_its_widths(pruned, small, quick, tmp_path):
     wanted = shapes(load(pruned)[0])
     teacher = tmp_path / "teacher.pt"
-    parent = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+    parent = DetectionModel(small, nc=10, verbose=False)
     parent.task = "detect"
     save(parent, teacher)
     YOLO(pruned).train(finetune=True, distill_model=str(teacher), project=str(tmp_path), name="run", **quick)
@@ -187,16 +190,17 @@ def test_the_class_branch_may_have_the_width_of_other_weights():
     assert not is_pruned(model)
 
 
-def test_sparsity_warns_under_adam_and_says_what_it_does(quick, tmp_path, caplog):
+def test_sparsity_warns_under_adam_and_says_what_it_does(small, quick, tmp_path, caplog):
     caplog.set_level("INFO", logger="ultralytics")
-    YOLO("yolov8n.yaml").train(sr=0.01, project=str(tmp_path), name="run", **{**quick, "optimizer": "AdamW"})
+    YOLO(small).train(sr=0.01, project=str(tmp_path), name="run", **{**quick, "optimizer": "AdamW"})
     text = caplog.text
-    assert "sr=0.01 (linear)" in text and "prunable gammas of 57 batch norms" in text
+    assert "sr=0.01 (linear)" in text and f"prunable gammas of {NORMS} batch norms" in text
     assert "Use optimizer=SGD" in text
     assert "amp: false" in (tmp_path / "run" / "args.yaml").read_text()
 
 
-def test_a_person_sees_the_sparsity(quick, tmp_path, monkeypatch, caplog):
+@pytest.mark.pictures
+def test_a_person_sees_the_sparsity(small, quick, tmp_path, monkeypatch, caplog):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from ultralytics.engine import trainer as edited
@@ -207,7 +211,7 @@ def test_a_person_sees_the_sparsity(quick, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", logger="ultralytics")
     asked = {"sparsity": "proximal", "sr": 0.6, "sr_schedule": "constant", "optimizer": "AdamW"}
     asked |= {"epochs": 3, "plots": True, "nbs": 8}
-    YOLO("yolov8n.yaml").train(project=str(tmp_path), name="run", **{**quick, **asked})
+    YOLO(small).train(project=str(tmp_path), name="run", **{**quick, **asked})
     run = tmp_path / "run"
     header, *rows = [line.split(",") for line in (run / "results.csv").read_text().splitlines()]
     shares = [float(row[header.index("metrics/sparsity")]) for row in rows]
@@ -223,17 +227,17 @@ def test_a_person_sees_the_sparsity(quick, tmp_path, monkeypatch, caplog):
     assert [event.value for event in events.Scalars("sparsity/faded")] == pytest.approx(shares, abs=1e-4)
     assert [event.value for event in events.Scalars("sparsity/strength")] == pytest.approx([0.6] * 3)
     histograms = events.Tags()["histograms"]
-    assert "gamma" in histograms and "gamma/model.0.bn" in histograms and len(histograms) == 1 + 57
+    assert "gamma" in histograms and "gamma/model.0.bn" in histograms and len(histograms) == 1 + NORMS
     assert not list((run / "weights").glob("resume-*"))
 
 
-def test_trainings_in_one_process_do_not_see_each_others_column(quick, tmp_path, monkeypatch):
+def test_trainings_in_one_process_do_not_see_each_others_column(small, quick, tmp_path, monkeypatch):
     """One for sparsity inside of one without, whose next lines are as wide as before, and as its heading."""
     from ultralytics.engine import trainer as edited
 
     lines = []
     monkeypatch.setattr(edited.TQDM.__mro__[1], "set_description", lambda self, text: lines.append(text.split()))
-    common = {**quick, "model": "yolov8n.yaml", "project": str(tmp_path), "fraction": 0.5, "val": False, "batch": 16}
+    common = {**quick, "model": small, "project": str(tmp_path), "fraction": 0.5, "val": False, "batch": 16}
     outer = DetectionTrainer(overrides={**common, "name": "outer", "epochs": 2})
     inner = DetectionTrainer(overrides={**common, "name": "inner", "sparsity": "proximal", "sr": 0.01})
 
@@ -254,15 +258,15 @@ def test_trainings_in_one_process_do_not_see_each_others_column(quick, tmp_path,
     assert len(inner.progress_string().split()) == columns + 1
 
 
-def test_a_run_in_which_nothing_fades_says_so_at_its_end(quick, tmp_path, caplog):
-    YOLO("yolov8n.yaml").train(sr=1e-5, project=str(tmp_path), name="run", **quick)
+def test_a_run_in_which_nothing_fades_says_so_at_its_end(small, quick, tmp_path, caplog):
+    YOLO(small).train(sr=1e-5, project=str(tmp_path), name="run", **quick)
     assert "SPARSITY: the pull was too weak" in caplog.text and "sparsity=steered" in caplog.text
 
 
-def test_a_run_whose_gammas_have_faded_goes_on(quick, tmp_path):
+def test_a_run_whose_gammas_have_faded_goes_on(small, quick, tmp_path):
     """Its strength would be refused at the start of a run."""
     asked = {"sparsity": "proximal", "sr": 0.5, "sr_schedule": "constant", "epochs": 4, "nbs": 8}
-    model = YOLO("yolov8n.yaml")
+    model = YOLO(small)
 
     def interrupt(trainer):
         if trainer.epoch == 2:
@@ -276,7 +280,7 @@ def test_a_run_whose_gammas_have_faded_goes_on(quick, tmp_path):
     assert load(last)[1]["epoch"] == -1
 
 
-def test_a_broken_tensorboard_is_none(quick, tmp_path, monkeypatch):
+def test_a_broken_tensorboard_is_none(small, quick, tmp_path, monkeypatch):
     import sys
 
     class Broken:
@@ -285,12 +289,12 @@ def test_a_broken_tensorboard_is_none(quick, tmp_path, monkeypatch):
             raise TypeError("Descriptors cannot be created directly.")
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", Broken())
-    YOLO("yolov8n.yaml").train(sr=0.01, project=str(tmp_path), name="run", **quick)
+    YOLO(small).train(sr=0.01, project=str(tmp_path), name="run", **quick)
     assert (tmp_path / "run" / "gamma.png").is_file()
 
 
-def test_the_automatic_optimizer_is_warned_of(quick, tmp_path, caplog):
-    YOLO("yolov8n.yaml").train(sr=0.01, project=str(tmp_path), name="run", **{**quick, "optimizer": "auto"})
+def test_the_automatic_optimizer_is_warned_of(small, quick, tmp_path, caplog):
+    YOLO(small).train(sr=0.01, project=str(tmp_path), name="run", **{**quick, "optimizer": "auto"})
     assert "optimizer=auto ignores lr0" in caplog.text
 
 
@@ -304,10 +308,10 @@ MORE = [{"multi_scale": 0.5}, {"freeze": 3}, {"nbs": 64, "epochs": 4, "warmup_ep
 
 
 @pytest.mark.parametrize("more", MORE, ids=str)
-def test_zeros_come_about_with_other_settings_of_the_release(more, quick, tmp_path):
+def test_zeros_come_about_with_other_settings_of_the_release(more, small, quick, tmp_path):
     """Several sizes of images, frozen layers, and steps of many batches, of which the warm-up takes fewer."""
     asked = {"sparsity": "group", "target_sparsity": 0.3, "round_to": 4, "epochs": 3, "batch": 4}
-    YOLO("yolov8n.yaml").train(project=str(tmp_path), name="run", **{**quick, **asked, **more})
+    YOLO(small).train(project=str(tmp_path), name="run", **{**quick, **asked, **more})
     network, _ = load(tmp_path / "run" / "weights" / "last.pt")
     at_zero = share_at_zero(trace(network), network)
     assert at_zero == pytest.approx(0.3, abs=0.02) or ("freeze" in more and 0.2 < at_zero <= 0.3)
