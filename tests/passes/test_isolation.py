@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.repository import FADED_WEIGHTS
 from ultralytics import YOLO
 from ultralytics.pruning import load
 from ultralytics.pruning.compression import work
@@ -110,14 +109,14 @@ def process(request, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def onnx(tmp_path_factory):
+def onnx(small_weights, tmp_path_factory):
     """The network as an ONNX file."""
     folder = tmp_path_factory.mktemp("onnx")
-    (folder / "network.pt").write_bytes(FADED_WEIGHTS.read_bytes())
+    (folder / "network.pt").write_bytes(small_weights.read_bytes())
     return export_by_release(folder / "network.pt", {"format": "onnx", "imgsz": 64, "device": "cpu"})
 
 
-def passes(digits, tmp_path, onnx) -> dict:
+def passes(small_weights, digits, tmp_path, onnx) -> dict:
     """The passes, by name."""
     images = Images(str(digits), batches=1, batch=2, imgsz=64)
     training = {"imgsz": 64, "batch": 8, "device": "cpu"}
@@ -136,26 +135,26 @@ def passes(digits, tmp_path, onnx) -> dict:
     def timing() -> None:
         runtime = Runtime("torch", threads=2)
         with runtime.threading():
-            in_turns({"network": runtime.network(load(FADED_WEIGHTS)[0], 64)}, rounds=1)
+            in_turns({"network": runtime.network(load(small_weights)[0], 64)}, rounds=1)
 
     def export() -> None:
-        (tmp_path / "network.pt").write_bytes(FADED_WEIGHTS.read_bytes())
+        (tmp_path / "network.pt").write_bytes(small_weights.read_bytes())
         export_by_release(tmp_path / "network.pt", {"format": "torchscript", "imgsz": 64, "device": "cpu"})
 
     def interrupted() -> None:
-        found = gradients(load(FADED_WEIGHTS)[0], images)
+        found = gradients(load(small_weights)[0], images)
         next(found)
         found.close()
 
     return {
-        "gradients": lambda: list(gradients(load(FADED_WEIGHTS)[0], images)),
+        "gradients": lambda: list(gradients(load(small_weights)[0], images)),
         "interrupted": interrupted,
-        "recalibrate": lambda: recalibrate(load(FADED_WEIGHTS)[0], images),
-        "accuracy": lambda: work.measured_accuracy(FADED_WEIGHTS, recipe, tmp_path),
-        "val.py": lambda: run_one(FADED_WEIGHTS, row, validation),
-        "prune.py --val": lambda: accuracy_table(FADED_WEIGHTS, FADED_WEIGHTS, str(digits), 64, options),
+        "recalibrate": lambda: recalibrate(load(small_weights)[0], images),
+        "accuracy": lambda: work.measured_accuracy(small_weights, recipe, tmp_path),
+        "val.py": lambda: run_one(small_weights, row, validation),
+        "prune.py --val": lambda: accuracy_table(small_weights, small_weights, str(digits), 64, options),
         "export": export,
-        "agreement": lambda: check_agreement(onnx, FADED_WEIGHTS, [picture], {"imgsz": 64}),
+        "agreement": lambda: check_agreement(onnx, small_weights, [picture], {"imgsz": 64}),
         "timing": timing,
     }
 
@@ -165,9 +164,9 @@ NAMES += ["export", "agreement", "timing"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_pass_changes_nothing_and_calls_nobody(name, process, digits, tmp_path, onnx, runs) -> None:
+def test_a_pass_changes_nothing_and_calls_nobody(name, process, small_weights, digits, tmp_path, onnx, runs) -> None:
     """Whatever the state of the process; the second time, too."""
-    work = passes(digits, tmp_path, onnx)[name]
+    work = passes(small_weights, digits, tmp_path, onnx)[name]
     before = state()
     work()
     assert differences(before, state()) == []
@@ -176,23 +175,23 @@ def test_a_pass_changes_nothing_and_calls_nobody(name, process, digits, tmp_path
     assert not folders
 
 
-def test_between_two_batches_the_process_is_as_it_was(digits) -> None:
+def test_between_two_batches_the_process_is_as_it_was(small_weights, digits) -> None:
     """Whoever takes the gradients draws from the random state of the process, not from that of the pass."""
     images = Images(str(digits), batches=2, batch=2, imgsz=64)
     before = state()
-    for _ in gradients(load(FADED_WEIGHTS)[0], images):
+    for _ in gradients(load(small_weights)[0], images):
         assert differences(before, state()) == []
-    with batches_for(load(FADED_WEIGHTS)[0], images) as batches:
+    with batches_for(load(small_weights)[0], images) as batches:
         assert all(len(batch["img"]) == 2 and not differences(before, state()) for batch in batches)
 
 
-def test_the_seed_decides_which_images_come_first(digits) -> None:
+def test_the_seed_decides_which_images_come_first(small_weights, digits) -> None:
     """And nothing else does: not the random state of the process, nor what somebody draws between two batches."""
 
     def order(seed: int, draws: int) -> list[str]:
         torch.manual_seed(draws)
         found: list[str] = []
-        with batches_for(load(FADED_WEIGHTS)[0], Images(str(digits), 4, 4, 64, settings=(("seed", seed),))) as batches:
+        with batches_for(load(small_weights)[0], Images(str(digits), 4, 4, 64, settings=(("seed", seed),))) as batches:
             for batch in batches:
                 found += batch["im_file"]
                 torch.rand(draws), np.random.rand(draws), random.random()
@@ -202,7 +201,7 @@ def test_the_seed_decides_which_images_come_first(digits) -> None:
     assert len(set(order(0, 1))) == 16
 
 
-def test_what_an_error_leaves_is_undone_too() -> None:
+def test_what_an_error_leaves_is_undone_too(small_weights) -> None:
     """Random states, switches, variables, callbacks, levels."""
 
     def disturb() -> None:
@@ -222,7 +221,7 @@ def test_what_an_error_leaves_is_undone_too() -> None:
         dict.__setitem__(SETTINGS, "runs_dir", "elsewhere")
         callbacks.default_callbacks["on_val_end"].append(print)
         with isolated():
-            assert YOLO(FADED_WEIGHTS).callbacks["on_val_end"] == []
+            assert YOLO(small_weights).callbacks["on_val_end"] == []
         raise KeyboardInterrupt
 
     before = state()
