@@ -37,12 +37,12 @@ class Repository:
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory) -> Repository:
+def stages(small, tmp_path_factory) -> Repository:
     """All stages, run once."""
     repository = Repository(tmp_path_factory.mktemp("copy") / "repository")
     data = ("--data", repository.data)
     run = repository.run
-    repository.normal = run("train-normal.py", "--weights", "yolov8n.yaml", *data, "--epochs", "2", *QUICK)
+    repository.normal = run("train-normal.py", "--weights", str(small), *data, "--epochs", "2", *QUICK)
     run("train_sparsity.py", *data, "--epochs", "1", "--sr", "0.05", *QUICK)
     run("vis-bn-weight.py")
     repository.pruned = run("prune.py", "--prune-ratio", "0.5", "--round-to", "1", "--val", *data, "--device", "cpu")
@@ -166,10 +166,10 @@ def test_a_stock_release_uses_the_checkpoints(stages, file, tmp_path):
     assert (tmp_path / "copy.onnx").is_file()
 
 
-def test_a_finished_run_is_not_overwritten_unasked(stages):
+def test_a_finished_run_is_not_overwritten_unasked(stages, small):
     last = stages.root / "runs/train-norm/weights/last.pt"
     before = sha256(last)
-    done = stages.run("train-normal.py", "--weights", "yolov8n.yaml", "--data", stages.data, *QUICK, code=2)
+    done = stages.run("train-normal.py", "--weights", str(small), "--data", stages.data, *QUICK, code=2)
     line = done.stderr.strip().splitlines()[-1]
     assert all(option in line for option in ("--overwrite", "--resume", "--name"))
     done = stages.run("train-normal.py", "--resume", code=2)
