@@ -66,14 +66,19 @@ class ZooModel:
         """Whether it compares what it sees with embeddings of words."""
         return self.head in ("WorldDetect", "YOLOEDetect", "YOLOESegment", "YOLOESegment26")
 
-    def build(self, classes: int | None = None) -> Any:
+    def build(self, classes: int | None = None, width: float | None = None) -> Any:
         """Builds the network with random weights, those of a torchvision backbone and embeddings of words included.
 
         Args:
             classes: Number of classes; that of the model file by default.
+            width: What the widths of the file are multiplied by; what it says itself by default.
         """
         with quiet_release(logging.ERROR):  # it remarks on each file without a scale in its name
             config = tasks.yaml_model_load(f"{self.name}.yaml")
+            if width is not None:
+                config["width_multiple"] = width
+                for scale in config.get("scales", {}).values():
+                    scale[1] = width
             for _, _, module, arguments in config["backbone"]:
                 if module == "TorchVision":
                     arguments[2] = None  # the weights, which would be downloaded

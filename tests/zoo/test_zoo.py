@@ -7,6 +7,7 @@ more places than it has queries, so that there is something to choose.
 """
 
 import gc
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ RATIO = 0.5
 FLOAT32, FLOAT64 = 1e-5, 1e-10
 FREE = 0.75  # of a detection model without a text branch
 REFUSED = {"yolo11-cls-resnet18": "the restricted loader refuses classes of torchvision"}  # also when not pruned
+NARROW = re.compile(r"(yolov5x|yolov6x|yolov8x|yolov10[mblx]|yolo11x|yolo12x|yolo26x|yolov3)(-p6|-spp)?")
 COUNTED = (  # files whose multiply-adds are counted: one of each kind of block and head
     "yolov8n-worldv2",
     "yolov8n-cls",
@@ -100,8 +102,11 @@ def stock(tmp_path_factory) -> Iterator[Callable[..., str]]:
 
 
 def built(entry: ZooModel) -> nn.Module:
-    """The network in float64, with random weights and batch norm statistics."""
-    return set_weights(entry.build(classes=10)).double()
+    """The network in float64, with random weights and batch norm statistics.
+
+    Large scales are as deep as they are and have the layers that only they have, at the width of the smallest one.
+    """
+    return set_weights(entry.build(classes=10, width=0.25 if NARROW.fullmatch(entry.name) else None)).double()
 
 
 def sides(entry: ZooModel, model: nn.Module) -> tuple[int, int]:
