@@ -15,21 +15,16 @@ from torch import nn
 from helpers.repository import REPOSITORY, entries
 from helpers.scripts import refused
 from ultralytics import YOLO
-from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import errors, load, save
 from ultralytics.pruning.command_line import entry
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory) -> Path:
+@pytest.fixture
+def good(small_weights) -> Path:
     """A checkpoint of ten classes."""
-    model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
-    model.task, model.names = "detect", {i: str(i) for i in range(10)}
-    file = tmp_path_factory.mktemp("good") / "good.pt"
-    save(model, file)
-    return file
+    return small_weights
 
 
 def make_checkpoint(kind: str, good: Path, folder: Path) -> Path:
@@ -60,11 +55,11 @@ def make_checkpoint(kind: str, good: Path, folder: Path) -> Path:
         file = folder / "model.onnx"
         file.write_bytes(b"onnx")
     elif kind == "nan":
-        model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+        model = load(good)[0]
         model.model[3].conv.weight.data[0] = float("nan")
         save(model, file)
     elif kind == "fused":
-        model = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+        model = load(good)[0]
         save(model.fuse(verbose=False), file)
     return file
 
@@ -267,7 +262,7 @@ REFUSED_BY_THE_TRAINER = {
     "all would fade": (("--sr", "1000"), "all channels would fade at once; use an sr of at most"),
     "all would fade, proximal": (("--sparsity", "group", "--sr", "3"), "all channels would fade at once"),
     "too few epochs": (("--sparsity", "steered", "--target-speed-up", "2", "--epochs", "2"), "at least 3 epochs"),
-    "all is frozen": (("--sr", "0.1", "freeze=22"), "frozen and cannot fade"),
+    "all is frozen": (("--sr", "0.1", "freeze=5"), "frozen and cannot fade"),
     "too small a target": (("--sparsity", "proximal", "--target-sparsity", "1e-5"), "removes nothing"),
     "an optimizer that is none": (("--sr", "0.1", "optimizer=Foo"), "Foo"),
     "nothing to train": (("--sr", "0.1", "freeze=100"), "froze the entire model"),
@@ -314,7 +309,7 @@ def test_single_layers_cannot_be_spared_by_a_cut_of_the_zeros(good, tmp_path, mo
     network, _ = load(good)
     network.model[0].bn.weight.data[:8] = 0
     network.model[0].bn.bias.data[:8] = 0
-    network.model[5].bn.weight.data[:100] = 0
+    network.model[3].bn.weight.data[:50] = 0
     save(network, tmp_path / "zeros.pt")
     words = ("--weights", tmp_path / "zeros.pt", "--save-dir", tmp_path / "out")
     line = refused(monkeypatch, capsys, "prune.py", *words, "--ignore", "model.0")

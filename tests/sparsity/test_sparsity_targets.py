@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.networks import difference, image, raw_outputs, yolo
+from helpers.networks import difference, image, raw_outputs, small_yolo
 from helpers.sparsity_runs import residual, run_of, set_all, set_gammas, train
 from ultralytics.pruning import Limits, PruningError, cut, trace
 from ultralytics.pruning.pipeline import prune_network
@@ -20,18 +20,18 @@ from ultralytics.pruning.sparsity.erasing import erasable
 @pytest.mark.parametrize("mode", ["steered", "group"])
 def test_a_target_that_removes_nothing_is_refused(mode):
     with pytest.raises(PruningError, match="target_sparsity=1e-05 removes nothing"):
-        run_of(yolo("yolov8n"), sparsity=mode, target_sparsity=1e-5)
+        run_of(small_yolo(), sparsity=mode, target_sparsity=1e-5)
 
 
 def test_a_target_that_cannot_be_met_is_announced():
-    assert run_of(yolo("yolov8n"), sparsity="steered", target_sparsity=0.5).missed == ()
-    (found,) = run_of(yolo("yolov8n"), sparsity="steered", target_speed_up=500.0).missed
+    assert run_of(small_yolo(), sparsity="steered", target_sparsity=0.5).missed == ()
+    (found,) = run_of(small_yolo(), sparsity="steered", target_speed_up=500.0).missed
     assert (found.kind, found.about, found.wanted) == (Kind.MISSED, "speed_up", 500.0) and 2 < found.reached < 500
 
 
 def test_an_epoch_that_starts_twice_is_chosen_once():
     """As where the release runs short of memory in the first epoch of a resumed run."""
-    net = yolo("yolov8n")
+    net = small_yolo()
     run = run_of(net, sparsity="steered", target_sparsity=0.5)
     train(net, run, 6, end=2)
     for _ in range(2):
@@ -48,7 +48,7 @@ TARGETS = [{"target_speed_up": 2.0}, {"target_sparsity": 0.5}]
 @pytest.mark.parametrize("asked", TARGETS, ids=str)
 @pytest.mark.parametrize("mode", MODES_TO_A_TARGET)
 def test_a_target_is_met_exactly_by_zeros_that_can_be_cut(mode, asked):
-    net = yolo("yolov8n")
+    net = small_yolo()
     run = run_of(net, sparsity=mode, **asked, round_to=8)
     train(net, run, epochs=6)
     before = copy.deepcopy(net).double()
@@ -74,7 +74,7 @@ def test_a_target_is_met_exactly_by_zeros_that_can_be_cut(mode, asked):
 
 
 def test_steering_fades_step_by_step_and_chooses_as_prune_does():
-    net = yolo("yolov8n")
+    net = small_yolo()
     run = run_of(net, sparsity="steered", target_sparsity=0.5, round_to=4)
     steering = run.mode
     generator = torch.Generator().manual_seed(0)
@@ -98,7 +98,7 @@ def test_steering_fades_step_by_step_and_chooses_as_prune_does():
 
 @pytest.mark.parametrize("asked", [{"sparsity": m, **TARGETS[0]} for m in MODES_TO_A_TARGET] + [{"sr": 0.01}], ids=str)
 def test_a_saved_state_goes_on_as_if_nothing_had_happened(asked, tmp_path):
-    whole, halves = yolo("yolov8n"), yolo("yolov8n")
+    whole, halves = small_yolo(), small_yolo()
     train(whole, run_of(whole, **asked), epochs=6)
     first = run_of(halves, **asked)
     train(halves, first, 6, end=3)
