@@ -1,7 +1,5 @@
 """Faults in all stages: kill -9, SIGTERM, a full disk, a read-only one, two processes. What was whole stays whole."""
 
-import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes.python import PROGRAMS
+from helpers.processes.python import run_with_fault, zygote_of
 from helpers.repository import REPOSITORY
 from ultralytics.pruning import load
 from ultralytics.pruning.checkpoints.checkpoint import is_finished, sha256
@@ -42,26 +40,13 @@ class Ended:
 Run = Callable[..., Ended]
 
 
-@pytest.fixture(scope="module")
-def server():
-    """One process that has imported everything."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
-    line = [sys.executable, str(PROGRAMS / "fault_server.py")]
-    with subprocess.Popen(
-        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
-    ) as process:
-        yield process
-        process.stdin.close()
-
-
 @pytest.fixture
-def run(server, tmp_path) -> Run:
+def run(tmp_path) -> Run:
     """Runs a script, with a fault, its runs in the test's folder."""
 
-    def run(script: str, *words: object, locked: Path | None = None, **fault) -> Ended:
-        request = {"script": script, "words": [*map(str, words)], "runs": str(tmp_path / "runs"), "fault": fault}
-        print(json.dumps({**request, "locked": locked and str(locked)}), file=server.stdin, flush=True)
-        return Ended(**json.loads(server.stdout.readline()))
+    def run(script: str, *words: object, **what) -> Ended:
+        done = run_with_fault(script, *words, runs=tmp_path / "runs", **what)
+        return Ended(done.returncode, done.stdout, done.stderr)
 
     return run
 
@@ -103,10 +88,12 @@ LOCKING = ["train-normal.py", "train_sparsity.py", "finetune.py", "val.py", "pru
 
 
 @pytest.mark.parametrize("script", LOCKING)
-def test_a_second_process_is_refused(script, run, server, words, tmp_path):
+def test_a_second_process_is_refused(script, run, words, tmp_path):
     before = contents(tmp_path)
     ended = run(script, *words[script], locked=place_of(script, tmp_path))
-    assert ended.code == 2 and "another process" in ended.line and f"(process {server.pid})" in ended.line
+    assert (
+        ended.code == 2 and "another process" in ended.line and f"(process {zygote_of(REPOSITORY).pid})" in ended.line
+    )
     assert contents(tmp_path) == before
 
 

@@ -28,10 +28,15 @@ def stock_environment(folder: Path) -> dict[str, str]:
     }
 
 
+def environment_with(**changes: str) -> dict[str, str]:
+    """The environment of a process that sees no GPU and computes with one thread."""
+    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **changes}
+    return {**{key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, **settings}
+
+
 def run_python(*words: str | Path, cwd: Path = REPOSITORY, timeout: float = 300, **environment: str):
     """Runs Python in a process of its own, as a person would, and returns its output."""
-    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
-    everything = {**{k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, **settings}
+    everything = environment_with(**environment)
     line = [str(word) for word in words]
     script = Path(cwd, line[0])
     root = Path(environment.get("PYTHONPATH", script.parent))  # what the script imports is of this folder
@@ -40,6 +45,21 @@ def run_python(*words: str | Path, cwd: Path = REPOSITORY, timeout: float = 300,
     return subprocess.run(
         [sys.executable, *line], cwd=cwd, env=everything, capture_output=True, text=True, timeout=timeout
     )
+
+
+def run_with_fault(script: str, *words: object, runs: Path | None = None, locked: Path | None = None, **fault):
+    """Runs a script of the repository in a process of its own, with a fault (see `faults.py`); returns its output.
+
+    Args:
+        script: Name of the script.
+        words: Its words.
+        runs: Folder in the place of `runs/`.
+        locked: A folder in which another process works meanwhile.
+        fault: What goes wrong.
+    """
+    more = {"runs": runs and str(runs), "locked": locked and str(locked), "fault": fault}
+    line = [str(REPOSITORY / script), *map(str, words)]
+    return zygote_of(REPOSITORY).run(line, REPOSITORY, environment_with(), 300, **more)
 
 
 class Zygote:
@@ -56,12 +76,17 @@ class Zygote:
         )
         atexit.register(self._process.kill)
 
-    def run(self, words: list[str], cwd: Path, environment: dict[str, str], timeout: float):
-        """Runs a script in a fork; returns what `subprocess.run` does."""
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    def run(self, words: list[str], cwd: Path, environment: dict[str, str], timeout: float, **more: object):
+        """Runs a script in a fork; returns what `subprocess.run` does. `more` is what else goes into the request."""
         with tempfile.TemporaryDirectory() as folder:
             out, err = (Path(folder, name) for name in ("stdout", "stderr"))
             files = {"stdout": str(out), "stderr": str(err)}
-            request = {"words": words, "cwd": str(cwd), "environment": environment, **files}
+            request = {"words": words, "cwd": str(cwd), "environment": environment, **files, **more}
             print(json.dumps(request), file=self._process.stdin, flush=True)
             child = int(self._process.stdout.readline())
             clock = threading.Timer(timeout, os.kill, (child, signal.SIGKILL))

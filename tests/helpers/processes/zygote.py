@@ -2,7 +2,8 @@
 
 Started by `python.run_python` in the folder of a repository, it reads requests, a line of JSON each, and answers with
 a line: the child's process id, then its exit code. A child is what `python script.py words` would be, but for the
-imports; what the tests have patched is not in it.
+imports; what the tests have patched is not in it. A request may name a folder in the place of `runs/`, a fault (see
+`faults.py`), and a folder in which the zygote itself works meanwhile.
 """
 
 import contextlib
@@ -13,6 +14,9 @@ import os
 import runpy
 import signal
 import sys
+from pathlib import Path
+
+import faults
 
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 CALLBACKS = ("platform", "clearml", "comet", "dvc", "mlflow", "raytune")
@@ -62,6 +66,11 @@ def become(request: dict) -> None:
     folders = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:1] = [os.path.dirname(os.path.abspath(sys.argv[0])), *folders]
     code = 0
+    if request.get("runs"):
+        from ultralytics.pruning.files import places
+
+        places.RUNS = Path(request["runs"])
+    faults.install(request.get("fault") or {})
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as ended:
@@ -85,12 +94,18 @@ def serve() -> None:
     os.dup2(2, 1)  # what imports print is no answer
     sys.path[0] = os.getcwd()
     import_everything()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, maybe, where the tests run in the background
+    from ultralytics.pruning.files import locks
+
     for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            become(json.loads(line))
-        print(child, file=answers, flush=True)
-        _, status = os.waitpid(child, 0)
+        request = json.loads(line)
+        locked = request.get("locked")
+        with locks.alone_in(Path(locked)) if locked else contextlib.nullcontext():
+            child = os.fork()
+            if not child:
+                become(request)
+            print(child, file=answers, flush=True)
+            _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
 
 
