@@ -87,11 +87,11 @@ def test_each_function_of_the_release_is_edited_once():
 TRAIN_TWO_EPOCHS = """
 import sys, torch
 if __name__ == "__main__":
-    data, project, extra = sys.argv[1:4]
+    model, data, project, extra = sys.argv[1:5]
     from ultralytics import YOLO
     from ultralytics.utils import torch_utils
     torch_utils.NUM_THREADS = 1
-    YOLO("yolov8n.yaml").train(data=data, project=project, name="run", epochs=2, imgsz=64, batch=8, device="cpu",
+    YOLO(model).train(data=data, project=project, name="run", epochs=2, imgsz=64, batch=8, device="cpu",
                                plots=False, workers=0, seed=3, deterministic=True, **eval(extra))
     import ultralytics
     print("FILE", ultralytics.__file__)
@@ -103,7 +103,7 @@ def without_time(csv: Path) -> list[list[str]]:
     return [row[:1] + row[2:] for row in rows]
 
 
-def test_sr_0_trains_bit_identically_to_the_release(digits, tmp_path):
+def test_sr_0_trains_bit_identically_to_the_release(small, digits, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TRAIN_TWO_EPOCHS)
     weights = {}
@@ -111,7 +111,7 @@ def test_sr_0_trains_bit_identically_to_the_release(digits, tmp_path):
         ("stock", "{}", {"YOLO_CONFIG_DIR": str(tmp_path / "config")}),
         ("overlay", "{'sr': 0.0}", {"PYTHONPATH": str(REPOSITORY)}),
     ):
-        done = run_python(script, digits, tmp_path / name, extra, cwd=tmp_path, **environment)
+        done = run_python(script, small, digits, tmp_path / name, extra, cwd=tmp_path, **environment)
         assert done.returncode == 0, done.stderr[-2000:]
         assert (f"FILE {OVERLAY}" in done.stdout) == (name == "overlay")
         weights[name] = YOLO(tmp_path / name / "run" / "weights" / "last.pt").model.state_dict()
