@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.networks import yolo
+from helpers.networks import small_yolo
 from helpers.repository import REPOSITORY
 from ultralytics import YOLO
 from ultralytics.pruning import CRITERIA, load, make_plan, prune, save, trace
@@ -23,7 +23,7 @@ PICTURE = np.zeros((64, 64, 3), np.uint8)
 @pytest.fixture
 def model(tmp_path) -> YOLO:
     """A network with a predictor that has worked already."""
-    network = yolo("yolov8n")
+    network = small_yolo()
     network.task, network.names = "detect", {i: str(i) for i in range(10)}
     save(network, tmp_path / "start.pt")
     found = YOLO(tmp_path / "start.pt")
@@ -46,12 +46,12 @@ def other_layer(model: YOLO) -> None:
 
 
 @pytest.mark.parametrize("change", [cut, other_weights, other_layer])
-def test_a_predictor_follows_the_network(model, change):
+def test_a_predictor_follows_the_network(model, small, change):
     old = model.predictor
     change(model)
     model.predict(PICTURE, imgsz=64, verbose=False)
     assert model.predictor is not old
-    own = YOLO("yolov8n.yaml")
+    own = YOLO(small)
     own.model = model.model
     own.predict(PICTURE, imgsz=64, verbose=False)
     x = torch.rand(1, 3, 64, 64)
@@ -71,9 +71,9 @@ def test_a_loss_does_not_outlive_a_cut(model):
     assert model.model.criterion is None
 
 
-def test_after_a_sparsity_training_the_model_is_the_last_checkpoint(quick, tmp_path):
+def test_after_a_sparsity_training_the_model_is_the_last_checkpoint(small, quick, tmp_path):
     """The most accurate epoch is mostly one in which nothing had faded yet."""
-    model = YOLO("yolov8n.yaml")
+    model = YOLO(small)
     asked = {"sparsity": "steered", "target_speed_up": 1.5, "epochs": 3, "round_to": 4, "nbs": 8}
     model.train(project=str(tmp_path), name="run", **{**quick, **asked})
     last = tmp_path / "run" / "weights" / "last.pt"
