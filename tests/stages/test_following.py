@@ -58,13 +58,13 @@ def follow(repository, monkeypatch, capfd):
     return run
 
 
-def test_every_next_command_runs(repository, follow, digits):
+def test_every_next_command_runs(repository, follow, small, digits):
     """Data elsewhere, one class, a name, and a size of images that are not the defaults."""
     shutil.copytree(digits.parent, repository / "my data")
     content = {**yaml.safe_load(digits.read_text()), "path": str(repository / "my data")}
     (repository / "my data" / "own.yaml").write_text(yaml.safe_dump(content))
     words = ["--data", "my data/own.yaml", "--imgsz", "64", "--batch", "8", "--name", "first try", "single_cls=True"]
-    ran = follow(shlex.join(["python", "train-normal.py", "--weights", "yolov8n.yaml", *words]))
+    ran = follow(shlex.join(["python", "train-normal.py", "--weights", str(small), *words]))
     chain = [
         "train-normal.py",
         "train_sparsity.py",
