@@ -18,7 +18,7 @@ from ultralytics.pruning.data.sets import data_set_digest
 from ultralytics.pruning.files import places
 from ultralytics.pruning.latency import Latency
 from ultralytics.pruning.passes.images import Images
-from ultralytics.pruning.runs.moved import relocated, run_of
+from ultralytics.pruning.runs.moved import relocated, run_folder_of
 from ultralytics.pruning.selection.targets import Target
 
 
@@ -83,12 +83,12 @@ def test_a_tree_that_was_moved_with_its_data_goes_on(interrupted, tmp_path, monk
 
 
 def test_a_checkpoint_without_its_run_gets_a_folder_of_its_own(tmp_path):
-    assert run_of(tmp_path / "runs" / "a" / "weights" / "last.pt") == tmp_path / "runs" / "a"
-    assert run_of(tmp_path / "a.pt") == tmp_path / "a"
+    assert run_folder_of(tmp_path / "runs" / "a" / "weights" / "last.pt") == tmp_path / "runs" / "a"
+    assert run_folder_of(tmp_path / "a.pt") == tmp_path / "a"
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").touch()
     with pytest.raises(PruningError, match="holds something else"):
-        run_of(tmp_path / "b.pt")
+        run_folder_of(tmp_path / "b.pt")
 
 
 def test_where_a_noted_path_is_looked_for(tmp_path, monkeypatch):

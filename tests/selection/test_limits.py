@@ -13,7 +13,7 @@ from helpers.networks import Net, block, chain, conv, csp_net, image, yolo
 from ultralytics.pruning import ChannelMap, Limits, PruningError, make_plan, trace
 from ultralytics.pruning.plans.findings import Finding, Kind, Reason
 from ultralytics.pruning.selection.choose import choose
-from ultralytics.pruning.selection.limits import matching
+from ultralytics.pruning.selection.limits import layers_named
 from ultralytics.pruning.selection.targets import Target
 
 MODELS = ("yolov8n", "yolo11n", "yolov9t")
@@ -115,20 +115,20 @@ def test_the_largest_share_can_be_reached() -> None:
 def test_ignored_layers_stay_whole(name, seed, ratio, pattern, step) -> None:
     channel_map = channels(name)
     _, widths = kept_by(channel_map, seed, ratio, ignore=(pattern,), round_to=step)
-    matched = set(matching(channel_map, pattern)) & widths.keys()
+    matched = set(layers_named(channel_map, pattern)) & widths.keys()
     assert matched and all(widths[layer][0] == widths[layer][1] for layer in matched)
     assert any(count < width for count, width in widths.values())
 
 
 def test_patterns_match_a_layer_or_what_it_lies_in() -> None:
     channel_map = channels("csp")
-    assert matching(channel_map, "cv1.0") == ["cv1.0"]
-    assert matching(channel_map, "cv1") == ["cv1.0"]
-    assert matching(channel_map, "cv*") == ["cv1.0", "cv2.0"]
-    assert matching(channel_map, "cv[2-9].*") == ["cv2.0"]
-    assert matching(channel_map, "?") == ["m.0"]
-    head = matching(channels("yolov8n"), "model.22")
-    assert head == matching(channels("yolov8n"), "model.22.*") and len(head) == 18
+    assert layers_named(channel_map, "cv1.0") == ["cv1.0"]
+    assert layers_named(channel_map, "cv1") == ["cv1.0"]
+    assert layers_named(channel_map, "cv*") == ["cv1.0", "cv2.0"]
+    assert layers_named(channel_map, "cv[2-9].*") == ["cv2.0"]
+    assert layers_named(channel_map, "?") == ["m.0"]
+    head = layers_named(channels("yolov8n"), "model.22")
+    assert head == layers_named(channels("yolov8n"), "model.22.*") and len(head) == 18
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from helpers.repository import REPOSITORY
 from ultralytics.pruning import load
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.files import places
-from ultralytics.pruning.runs.following import Origin, _name, run_of, say_next, seen
+from ultralytics.pruning.runs.following import Origin, _name, run_name_of, say_next, seen
 
 QUICK = {"--epochs": "1", "workers=0": None, "plots=False": None, "nbs=8": None, "val=False": None}
 COMPRESS = ("--speed-up", "1.5", "--scheme", "stepwise", "--steps", "1", "--epochs-per-step", "1", "--no-distill",
@@ -114,11 +114,11 @@ def test_names_follow_and_are_free(repository, name, default, words):
 
 def test_paths_are_seen_from_where_the_user_stands(repository, monkeypatch):
     file = repository / "runs" / "a" / "weights" / "best.pt"
-    assert seen(file) == "runs/a/weights/best.pt" and run_of(file) == "a"
+    assert seen(file) == "runs/a/weights/best.pt" and run_name_of(file) == "a"
     monkeypatch.chdir(repository.parent.parent)
     assert seen(file) == f"{repository.parent.name}/my repository/runs/a/weights/best.pt"
     monkeypatch.chdir(REPOSITORY)
-    assert seen(file) == str(file) and run_of(repository / "weights" / "pruned.pt") == ""
+    assert seen(file) == str(file) and run_name_of(repository / "weights" / "pruned.pt") == ""
 
 
 @pytest.mark.parametrize(("data", "word"), [("./data/gone.yaml", "my.yaml"), ("coco8.yaml", "coco8.yaml")])

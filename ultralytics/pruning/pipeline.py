@@ -123,7 +123,7 @@ def prune_network(
         raise PruningError(f"zeros and {given[0]}: one target is needed")
 
     model, scoring, start = unwrapped(model), scoring or Scoring(), time.perf_counter()
-    channel_map = traced(model, imgsz)
+    channel_map = channel_map_of(model, imgsz)
     seconds = {"trace": time.perf_counter() - start}
     start = time.perf_counter()
     settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
@@ -179,7 +179,7 @@ def repeat_plan(
         PruningError: If the plan does not fit the network.
     """
     model, start = unwrapped(model), time.perf_counter()
-    channel_map = traced(model, plan.settings.get("imgsz", 640))
+    channel_map = channel_map_of(model, plan.settings.get("imgsz", 640))
     seconds = {"trace": time.perf_counter() - start, "select": 0.0}
     plan = matched(plan, channel_map)
     fold, source = plan.settings.get("fold", True), source or plan.source
@@ -224,7 +224,7 @@ def _carried_out(
     return Pruned(pruned, plan, difference, unfolded)
 
 
-def traced(model: nn.Module, imgsz: int | Sequence[int]) -> ChannelMap:
+def channel_map_of(model: nn.Module, imgsz: int | Sequence[int]) -> ChannelMap:
     """Traces a network; one that does not take an image alone is an error in one line.
 
     Raises:

@@ -15,7 +15,7 @@ from ..latency.shapes import Shapes
 from ..plans.findings import missed
 from ..report import say
 from ..selection.limits import Limits
-from ..selection.target_kinds import Size
+from ..selection.target_kinds import Footprint
 from . import work
 from .recipe import Recipe
 from .state import State, Step
@@ -47,9 +47,9 @@ class Candidate:
         return self.step.recovered is not None
 
 
-def size_of(step: Step, faster: float = 1.0) -> Size:
+def footprint_of(step: Step, faster: float = 1.0) -> Footprint:
     """Returns the size of the network in a row of the table."""
-    return Size(step.parameters, step.macs, faster)
+    return Footprint(step.parameters, step.macs, faster)
 
 
 class Compression:
@@ -87,8 +87,8 @@ class Compression:
 
     def missing(self, candidate: Candidate) -> bool:
         """Whether a state falls short of the target."""
-        target, now = self.recipe.target, size_of(candidate.step, candidate.faster)
-        return not target.kind.met(target.value, size_of(self.original), now, missed=candidate.missed)
+        target, now = self.recipe.target, footprint_of(candidate.step, candidate.faster)
+        return not target.kind.met(target.value, footprint_of(self.original), now, missed=candidate.missed)
 
     def note(self, step: Step) -> None:
         """Adds a row to the table, on disk too."""
@@ -135,7 +135,7 @@ class Compression:
     def _target(self, step: int) -> dict[str, Any] | None:
         """Returns what a step aims at, seen from the network before it; None if that is small enough already."""
         recipe, target = self.recipe, self.recipe.target
-        sizes = size_of(self.original), size_of(self.steps[-1], self.faster)
+        sizes = footprint_of(self.original), footprint_of(self.steps[-1], self.faster)
         value = target.kind.next_value(target.value, (step - 1) / recipe.steps, step / recipe.steps, *sizes)
         if value is None:
             return None

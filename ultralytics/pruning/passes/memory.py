@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import PruningError
 from ..report import say
 
-Way = TypeVar("Way")
+AnyWay = TypeVar("AnyWay")
 Result = TypeVar("Result")
 # As CUDA's libraries, MPS, PyTorch on a CPU, OpenCV and ONNX Runtime say it, where it is no OutOfMemoryError
 WORDS = re.compile(
@@ -70,7 +70,7 @@ def divisors(whole: int) -> list[int]:
     return found
 
 
-class Shrinking(Generic[Way]):
+class Shrinking(Generic[AnyWay]):
     """Does pieces of work, each again in the next way when memory ends; the way stays for the pieces that follow.
 
     Args:
@@ -79,15 +79,15 @@ class Shrinking(Generic[Way]):
             image at once; as text, each says how many.
     """
 
-    def __init__(self, what: str, ways: Sequence[Way]) -> None:
+    def __init__(self, what: str, ways: Sequence[AnyWay]) -> None:
         self._what, self._ways = what, list(ways)
 
     @property
-    def way(self) -> Way:
+    def way(self) -> AnyWay:
         """How work is done now."""
         return self._ways[0]
 
-    def __call__(self, work: Callable[[Way], Result]) -> Result:
+    def __call__(self, work: Callable[[AnyWay], Result]) -> Result:
         """Does a piece of work, from its begin in each way: nothing of a try that failed may be left.
 
         Raises:

@@ -55,7 +55,7 @@ class Origin:
         return cls(weights, **{**found, **{name: value for name, value in known.items() if value is not None}})
 
 
-def run_of(weights: Path) -> str:
+def run_name_of(weights: Path) -> str:
     """Returns the name of the run that a checkpoint lies in, or nothing."""
     folder = weights.resolve().parent
     return folder.parent.name if folder.name == "weights" and folder.parent.parent == places.RUNS.resolve() else ""

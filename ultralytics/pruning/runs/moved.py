@@ -13,7 +13,7 @@ from ..report import say
 LEAST_PARTS = 2  # of a path that is looked for in this repository: a name alone could be anybody's
 
 
-def run_of(checkpoint: Path) -> Path:
+def run_folder_of(checkpoint: Path) -> Path:
     """Returns the folder of the run that a checkpoint belongs to.
 
     A checkpoint that was copied out of its run, and lies in no `weights/`, gets a folder of its own beside it.
@@ -77,7 +77,7 @@ def go_on_in_place(args: Any, overrides: dict[str, Any]) -> None:
     """
     last = Path(args.resume).resolve()
     args.model = args.resume = str(last)
-    before, folder = getattr(args, "save_dir", None), run_of(last)
+    before, folder = getattr(args, "save_dir", None), run_folder_of(last)
     if not overrides.get("save_dir"):
         args.save_dir, args.project, args.name = str(folder), str(folder.parent), folder.name
     for name in ("data", "distill_model"):

@@ -98,7 +98,7 @@ def least_of_parts(channel_map: ChannelMap, limits: Limits) -> list[tuple[np.nda
     return [(part, min(max(1, math.ceil(least - 1e-9)), len(part))) for part, least in parts]
 
 
-def matching(channel_map: ChannelMap, pattern: str) -> list[str]:
+def layers_named(channel_map: ChannelMap, pattern: str) -> list[str]:
     """Returns the layers with filters whose own name or a parent module's name matches a pattern.
 
     Raises:
@@ -128,10 +128,10 @@ def ignored(channel_map: ChannelMap, limits: Limits) -> np.ndarray:
     Raises:
         PruningError: If a pattern matches nothing, or a layer has a ratio of its own as well.
     """
-    own_ratio = {name: pattern for pattern, _ in limits.ratios for name in matching(channel_map, pattern)}
+    own_ratio = {name: pattern for pattern, _ in limits.ratios for name in layers_named(channel_map, pattern)}
     mask = np.zeros(len(channel_map.channels), dtype=bool)
     for pattern in limits.ignore:
-        for name in matching(channel_map, pattern):
+        for name in layers_named(channel_map, pattern):
             if name in own_ratio:
                 raise PruningError(f"{name} is to be ignored ('{pattern}') and has a ratio ('{own_ratio[name]}')")
             mask[channel_map.layers[name].outputs] = True
@@ -166,7 +166,7 @@ def own_ratios(channel_map: ChannelMap, limits: Limits, ranks: np.ndarray, pruna
     result = []
     for pattern, share in limits.ratios:
         claimed, removed = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-        for name in matching(channel_map, pattern):
+        for name in layers_named(channel_map, pattern):
             outputs = channel_map.layers[name].outputs
             groups = np.unique(outputs)
             groups = groups[undecided[groups]]

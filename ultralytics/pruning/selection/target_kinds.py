@@ -20,7 +20,7 @@ TIMED_TOLERANCE = 0.05  # and one of milliseconds up to this
 
 
 @dataclass(frozen=True)
-class Size:
+class Footprint:
     """The size of a network on the way to a target.
 
     Attributes:
@@ -77,7 +77,9 @@ class TargetKind(Protocol):
     def channels(self, value: float) -> float:
         """Returns about which share of the channels it takes, in 0..1."""
 
-    def next_value(self, value: float, done: float, part: float, original: Size, before: Size) -> float | None:
+    def next_value(
+        self, value: float, done: float, part: float, original: Footprint, before: Footprint
+    ) -> float | None:
         """Returns what to ask of the network before a step, or None if that is small enough already.
 
         Args:
@@ -88,7 +90,7 @@ class TargetKind(Protocol):
             before: The size before the step.
         """
 
-    def met(self, value: float, original: Size, now: Size, *, missed: bool) -> bool:
+    def met(self, value: float, original: Footprint, now: Footprint, *, missed: bool) -> bool:
         """Whether a network has come to the target; `missed` is what the last choice found."""
 
 
@@ -126,10 +128,12 @@ class PruneRatio:
     def channels(self, value: float) -> float:
         return value
 
-    def next_value(self, value: float, done: float, part: float, original: Size, before: Size) -> float | None:
+    def next_value(
+        self, value: float, done: float, part: float, original: Footprint, before: Footprint
+    ) -> float | None:
         return 1 - (1 - value * part) / (1 - value * done)
 
-    def met(self, value: float, original: Size, now: Size, *, missed: bool) -> bool:
+    def met(self, value: float, original: Footprint, now: Footprint, *, missed: bool) -> bool:
         return not missed
 
 
@@ -166,11 +170,13 @@ class SpeedUp:
     def channels(self, value: float) -> float:
         return 1 - value**-0.5  # multiply-adds fall with the square of the widths
 
-    def next_value(self, value: float, done: float, part: float, original: Size, before: Size) -> float | None:
+    def next_value(
+        self, value: float, done: float, part: float, original: Footprint, before: Footprint
+    ) -> float | None:
         factor = before.macs / (original.macs * self._left(value, part))
         return factor if factor > 1 else None
 
-    def met(self, value: float, original: Size, now: Size, *, missed: bool) -> bool:
+    def met(self, value: float, original: Footprint, now: Footprint, *, missed: bool) -> bool:
         return now.macs * value <= original.macs * (1 + TOLERANCE)
 
     def _left(self, value: float, progress: float) -> float:
@@ -191,11 +197,13 @@ class LatencySpeedUp(SpeedUp):
     def spent(self, costs: Costs, kept: np.ndarray) -> float:
         return costs.milliseconds(kept)
 
-    def next_value(self, value: float, done: float, part: float, original: Size, before: Size) -> float | None:
+    def next_value(
+        self, value: float, done: float, part: float, original: Footprint, before: Footprint
+    ) -> float | None:
         factor = 1 / (before.faster * self._left(value, part))
         return factor if factor > 1 else None
 
-    def met(self, value: float, original: Size, now: Size, *, missed: bool) -> bool:
+    def met(self, value: float, original: Footprint, now: Footprint, *, missed: bool) -> bool:
         return now.faster * (1 + TIMED_TOLERANCE) >= value
 
 
@@ -234,9 +242,11 @@ class TargetParams:
     def channels(self, value: float) -> float:
         return 0.0  # it takes the network's size to know
 
-    def next_value(self, value: float, done: float, part: float, original: Size, before: Size) -> float | None:
+    def next_value(
+        self, value: float, done: float, part: float, original: Footprint, before: Footprint
+    ) -> float | None:
         wanted = round(original.parameters + (value - original.parameters) * part)
         return wanted if wanted < before.parameters else None
 
-    def met(self, value: float, original: Size, now: Size, *, missed: bool) -> bool:
+    def met(self, value: float, original: Footprint, now: Footprint, *, missed: bool) -> bool:
         return now.parameters <= value * (1 + TOLERANCE)

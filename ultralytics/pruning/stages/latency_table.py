@@ -17,7 +17,7 @@ from ..files.places import shown, write_folder
 from ..latency import LatencyModel, LatencyTable, Runtime, time_layers
 from ..latency.shapes import shapes_of
 from ..latency.timing import in_turns
-from ..pipeline import traced
+from ..pipeline import channel_map_of
 from ..plans.plan import plan_from
 from ..release import check_side, quiet_release
 from ..report import say
@@ -84,7 +84,7 @@ def timed(model: Any, imgsz: int, runtime: Runtime, step: int) -> tuple[LatencyT
     Raises:
         PruningError: If nothing of the network can be cut, or narrower networks were not faster.
     """
-    channel_map = traced(model, imgsz)
+    channel_map = channel_map_of(model, imgsz)
     shapes = shapes_of(model, channel_map, imgsz)
     scores = np.random.default_rng(0).random(len(channel_map.channels))
     choose(channel_map, scores, Target("prune_ratio", 0.0), Limits(round_to=step))  # refuses a step that is too large

@@ -22,13 +22,13 @@ from ..inputs.documents import found_in, read_json
 from ..inputs.model_yamls import is_model_yaml
 from ..networks.keeping import check_order
 from ..passes.validating import validate
-from ..pipeline import Pruned, prune_network, repeat_plan, traced
+from ..pipeline import Pruned, channel_map_of, prune_network, repeat_plan
 from ..plans.plan import PruningPlan
 from ..plans.tables import cost_table, layer_table
 from ..release import check_side
 from ..report import pixels, say, table
 from ..runs.belongings import check_pruned
-from ..runs.following import Origin, run_of, say_next
+from ..runs.following import Origin, run_name_of, say_next
 from ..runs.stale import older_products
 from ..selection.limits import DEFAULT_ROUND_TO
 from ..selection.zeros import LEAST_SHARE, share_at_zero
@@ -89,7 +89,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     for product in older_products(folder / "pruned.pt"):
         say(f"{shown(product.resolve())} was exported from another pruned.pt: export it again, or remove it")
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
-    known = {"data": data, "imgsz": imgsz, "name": run_of(Path(source["file"])) if source["sha256"] else ""}
+    known = {"data": data, "imgsz": imgsz, "name": run_name_of(Path(source["file"])) if source["sha256"] else ""}
     say_next(("finetune.py",), Origin.of((folder / "pruned.pt").resolve(), train_args, **known))
 
 
@@ -182,7 +182,8 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     target = {name: getattr(options, name) for name in TARGET_OPTIONS if getattr(options, name) is not None}
     scored = shared.chosen(options, shared.SCORING)
     in_time = options.latency_speed_up is not None
-    if not target and not scored and not in_time and (share := share_at_zero(traced(model, 640), model)) >= LEAST_SHARE:
+    open_choice = not target and not scored and not in_time
+    if open_choice and (share := share_at_zero(channel_map_of(model, 640), model)) >= LEAST_SHARE:
         say(f"{share:.0%} of the prunable channels have scales of exactly zero: cutting just these (--zeros)\n")
         target = {"zeros": True}
     if "zeros" in target:
