@@ -113,8 +113,8 @@ def step(scale: Scale, mode: str) -> str:
             scale.wait()
             if number >= 3:
                 seconds[name].append(time.perf_counter() - start)
-    plain, own = (1e3 * statistics.median(seconds[name]) for name in ("plain", mode))
-    return f"{own:.1f} ms a step, {plain:.1f} ms without ({own / plain - 1:+.1%})"
+    plain, with_mode = (1e3 * statistics.median(seconds[name]) for name in ("plain", mode))
+    return f"{with_mode:.1f} ms a step, {plain:.1f} ms without ({with_mode / plain - 1:+.1%})"
 
 
 def _train(scale: Scale, model, optimizer, sparsity: SparsityRun | None, batch: dict[str, torch.Tensor]) -> None:

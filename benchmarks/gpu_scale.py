@@ -62,15 +62,15 @@ class Scale:
         if not tiny:
             networks = ("yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml", "rtdetr-l.yaml")
             return cls(device, networks, networks[0], "digits", 160, 16, 30, tuple(MODES), 20)
-        own, start = folder() / "tiny.yaml", folder() / "tiny.pt"
-        own.write_text(yaml.safe_dump(TINY), encoding="utf-8")
-        model = network(str(own))
+        yaml_file, start = folder() / "tiny.yaml", folder() / "tiny.pt"
+        yaml_file.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+        model = network(str(yaml_file))
         for branch in model.model[-1].cv3:  # so that it finds something without a training
             torch.nn.init.zeros_(branch[-1].bias)
         model.names, model.task = {number: str(number) for number in range(10)}, "detect"
         save(model, start)
         data = build(folder() / "digits", Recipe(train=16, val=8))
-        return cls(device, (str(own),), str(start), str(data), 64, 8, 1, ("subgradient", "steered"), 3)
+        return cls(device, (str(yaml_file),), str(start), str(data), 64, 8, 1, ("subgradient", "steered"), 3)
 
     @property
     def place(self) -> torch.device:

@@ -65,9 +65,9 @@ def weights(name: str, file: str = "best.pt") -> Path:
 
 def train(scale: Scale, script: str, name: str, start: str | Path, epochs: int, *words: str, device: str = "") -> Path:
     """Runs a training into `runs/gpu-NAME`; returns its last checkpoint."""
-    own = ("--weights", start, "--data", scale.data, "--imgsz", str(scale.imgsz), "--batch", str(scale.batch))
+    common = ("--weights", start, "--data", scale.data, "--imgsz", str(scale.imgsz), "--batch", str(scale.batch))
     more = ("--epochs", str(epochs), "--name", f"gpu-{name}", "--overwrite", "--device", device or scale.device)
-    run(scale, script, *own, *more, *words, *SETTINGS)
+    run(scale, script, *common, *more, *words, *SETTINGS)
     return weights(name, "last.pt")
 
 
@@ -115,8 +115,8 @@ def look(scale: Scale) -> str:
 
 def prune(scale: Scale) -> str:
     """Cuts what the steered training left at zero."""
-    own = ("--weights", weights("steered", "last.pt"), "--save-dir", folder(), "--imgsz", str(scale.imgsz))
-    run(scale, "prune.py", *own, "--device", scale.device)  # without --val, whose folder is not ours alone
+    common = ("--weights", weights("steered", "last.pt"), "--save-dir", folder(), "--imgsz", str(scale.imgsz))
+    run(scale, "prune.py", *common, "--device", scale.device)  # without --val, whose folder is not ours alone
     plan = plans_of(load(folder() / "pruned.pt")[0])[-1]
     if plan.after.params >= plan.before.params:
         raise PruningError("nothing was cut")
@@ -149,11 +149,11 @@ def export(scale: Scale) -> str:
 
 def compress(scale: Scale) -> str:
     """Goes the whole way in one command, with gradients on images and statistics estimated anew."""
-    own = ("--weights", weights("normal", "last.pt"), "--data", scale.data, "--imgsz", str(scale.imgsz))
+    common = ("--weights", weights("normal", "last.pt"), "--data", scale.data, "--imgsz", str(scale.imgsz))
     steps = ("--scheme", "stepwise", "--speed-up", "1.5", "--steps", "2", "--round-to", "1", "--batches", "2")
     epochs = ("--epochs-per-step", "1", "--epochs", str(scale.fewer), "--batch", str(scale.batch))
     name = ("--name", "gpu-compress", "--overwrite", "--device", scale.device)
-    run(scale, "compress.py", *own, *steps, *epochs, *name, *SETTINGS)
+    run(scale, "compress.py", *common, *steps, *epochs, *name, *SETTINGS)
     result = places.RUNS / "gpu-compress" / "compressed.pt"
     left = sum(parameter.numel() for parameter in load(result)[0].parameters())
     return f"{accuracy(result)}, {left:,} parameters left"

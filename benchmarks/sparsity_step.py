@@ -75,9 +75,9 @@ if __name__ == "__main__":
     model, images = network(), batch()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
     runs = {}
-    for name, own in ASKED.items():
+    for name, asked in ASKED.items():
         other = network()
-        runs[name] = SparsityRun(other, Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **own}))), other
+        runs[name] = SparsityRun(other, Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **asked}))), other
         runs[name][0].epoch_starts(1, 10)
         training_step(other, torch.optim.SGD(other.parameters(), lr=1e-4), images)
     optimizers = {name: torch.optim.SGD(other.parameters(), lr=1e-4, momentum=0.9) for name, (_, other) in runs.items()}
@@ -95,7 +95,7 @@ if __name__ == "__main__":
                 taken.append(time.perf_counter() - start)
     step = statistics.median(seconds["training step"])
     rows = [
-        (name, f"{1e3 * statistics.median(own):.2f}", f"{statistics.median(own) / step:.2%}")
-        for name, own in seconds.items()
+        (name, f"{1e3 * statistics.median(spent):.2f}", f"{statistics.median(spent) / step:.2%}")
+        for name, spent in seconds.items()
     ]
     print(table(("work", "ms", "of a training step"), rows))

@@ -154,13 +154,13 @@ def check_order(model: Any, names: Mapping[int, str] | Sequence[str], data: str)
     Raises:
         PruningError: If the classes are the network's, in another order.
     """
-    own = list(model) if isinstance(model, Sequence) else known_names(model)
-    order = _order(own, _listed(names))
-    if sorted(order) == list(range(len(own))) and order != sorted(order):
+    present = list(model) if isinstance(model, Sequence) else known_names(model)
+    order = _order(present, _listed(names))
+    if sorted(order) == list(range(len(present))) and order != sorted(order):
         place = next(i for i, row in enumerate(order) if i != row)
         raise PruningError(
             f"--data {data} lists the network's classes in another order: its class {place} is "
-            f"'{_listed(names)[place]}', the network's is '{own[place]}'. Fine-tune the network on it "
+            f"'{_listed(names)[place]}', the network's is '{present[place]}'. Fine-tune the network on it "
             f"first, which moves them, or bring names and labels to the network's order"
         )
 
@@ -176,20 +176,20 @@ def class_order(
     return _order(known_names(model), _listed(names), by_name=by_name, single=single)
 
 
-def _order(own: list[str], wanted: list[str], *, by_name: bool = True, single: bool = False) -> list[int]:
-    """Returns for each wanted name its place among the own (see `class_order`)."""
+def _order(present: list[str], wanted: list[str], *, by_name: bool = True, single: bool = False) -> list[int]:
+    """Returns for each wanted name its place among those present (see `class_order`)."""
     in_place = list(range(len(wanted)))
-    unnamed = [all(name in {str(i), f"class_{i}"} for i, name in enumerate(some)) for some in (own, wanted)]
-    if len(own) == len(wanted) and (not by_name or any(unnamed) or (single and len(own) == 1)):
+    unnamed = [all(name in {str(i), f"class_{i}"} for i, name in enumerate(some)) for some in (present, wanted)]
+    if len(present) == len(wanted) and (not by_name or any(unnamed) or (single and len(present) == 1)):
         return in_place
     for key in (str, lambda name: str(name).strip().lower()):  # as written, if that tells more of them apart
-        keys, others = [key(name) for name in own], [key(name) for name in wanted]
+        keys, others = [key(name) for name in present], [key(name) for name in wanted]
         if keys == others:
             return in_place
         exact = len(set(keys)) == len(keys) and len(set(others)) == len(others)
         if exact and (key is not str or set(keys) == set(others)):
             return [keys.index(name) if name in keys else NEW for name in others]
-    places = {name: place for place, name in reversed(list(enumerate(own)))}  # names that occur twice: as written
+    places = {name: place for place, name in reversed(list(enumerate(present)))}  # names that occur twice: as written
     return [places.get(name, NEW) for name in wanted]
 
 
@@ -205,18 +205,20 @@ def _listed(names: Mapping[int, str] | Sequence[str]) -> list[str]:
     return [str(names[i]) for i in sorted(names)] if isinstance(names, Mapping) else [str(name) for name in names]
 
 
-def _other_classes(own: list[str], wanted: list[str]) -> str:
+def _other_classes(present: list[str], wanted: list[str]) -> str:
     """Says how the classes of a network and a data set differ, and what to do."""
-    more = [name for name in wanted if name.strip().lower() not in {other.strip().lower() for other in own}]
-    less = [name for name in own if name.strip().lower() not in {other.strip().lower() for other in wanted}]
+    more = [name for name in wanted if name.strip().lower() not in {other.strip().lower() for other in present}]
+    less = [name for name in present if name.strip().lower() not in {other.strip().lower() for other in wanted}]
 
     def some(names: list[str]) -> str:
         return ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
 
     sides = (("only it", more), ("only the network", less))
     differ = "; ".join(f"{who} has {some(names)}" for who, names in sides if names) or "a name occurs twice"
-    if len(own) != len(wanted):
-        found = f"finetune=True keeps the network's {len(own)} classes, but the data set has {len(wanted)} ({differ})"
+    if len(present) != len(wanted):
+        found = (
+            f"finetune=True keeps the network's {len(present)} classes, but the data set has {len(wanted)} ({differ})"
+        )
         same = ""
     else:
         found = f"finetune=True keeps the network's classes, but the data set has others ({differ})"

@@ -46,8 +46,8 @@ def differing_layer(model: nn.Module) -> str | None:
     Nothing is fetched, no weights are made, and no code in the yaml is evaluated: its network is built without memory.
     """
     model = getattr(model, "student_model", model)  # of a training with a teacher
-    yaml, own = getattr(model, "yaml", None), getattr(model, "model", None)
-    if not yaml or not isinstance(own, nn.Sequential):
+    yaml, trained = getattr(model, "yaml", None), getattr(model, "model", None)
+    if not yaml or not isinstance(trained, nn.Sequential):
         return None
     try:
         if unknown := _unregistered(yaml):
@@ -55,10 +55,10 @@ def differing_layer(model: nn.Module) -> str | None:
                 f"its yaml names {unknown}, which is not registered in this process: set "
                 f"ultralytics.nn.tasks.{unknown}, see docs/custom-modules.md"
             )
-        expected = _built_like(own, yaml)
+        expected = _built_like(trained, yaml)
     except Exception as error:  # whatever constructors raise
         return f"its yaml cannot be built ({first_line(error)})"
-    return _difference(own, expected)
+    return _difference(trained, expected)
 
 
 def _unregistered(yaml: dict[str, Any]) -> str | None:
@@ -75,15 +75,15 @@ def _unregistered(yaml: dict[str, Any]) -> str | None:
     return None
 
 
-def _built_like(own: nn.Sequential, yaml: dict[str, Any]) -> nn.Sequential:
-    """Returns the yaml's network, with the class branch of the class count that `own` was first trained for.
+def _built_like(trained: nn.Sequential, yaml: dict[str, Any]) -> nn.Sequential:
+    """Returns the yaml's network, with the class branch of the class count that `trained` was first trained for.
 
     That width follows the number of classes, and `load()` of the release gives it to a new network.
     """
-    classes = yaml.get("nc") or getattr(own[-1], "nc", None)
+    classes = yaml.get("nc") or getattr(trained[-1], "nc", None)
     expected = _build({**yaml, "nc": classes})
-    width, wanted = _class_width(own[-1]), _class_width(expected[-1])
-    adapts = width and wanted and width != wanted and not reads_text(own[-1])
+    width, wanted = _class_width(trained[-1]), _class_width(expected[-1])
+    adapts = width and wanted and width != wanted and not reads_text(trained[-1])
     return _build({**yaml, "nc": width}) if adapts else expected
 
 
@@ -126,7 +126,7 @@ def _as_it_was() -> Iterator[None]:
 
     heads = [kind for kind in vars(modules).values() if isinstance(kind, type) and "legacy" in vars(kind)]
     legacy = [(kind, kind.legacy) for kind in heads]  # type: ignore[attr-defined]
-    own = {kind for kind, _ in legacy}
+    before = {kind for kind, _ in legacy}
     activation, thread = modules.Conv.default_act, tasks._SafeLoad._local
     restricted = getattr(thread, "active", False)
     thread.active = True
@@ -137,21 +137,21 @@ def _as_it_was() -> Iterator[None]:
     finally:
         thread.active, modules.Conv.default_act = restricted, activation
         for kind in vars(modules).values():  # set on the class that the yaml names, a subclass perhaps
-            if isinstance(kind, type) and "legacy" in vars(kind) and kind not in own:
+            if isinstance(kind, type) and "legacy" in vars(kind) and kind not in before:
                 del kind.legacy  # type: ignore[attr-defined]
         for kind, value in legacy:
             kind.legacy = value  # type: ignore[attr-defined]
 
 
-def _difference(own: nn.Sequential, expected: nn.Sequential) -> str | None:
+def _difference(trained: nn.Sequential, expected: nn.Sequential) -> str | None:
     """Compares two networks, in both directions."""
-    last = len(own) - 1
-    fused = is_fused(own)
-    by_text = last >= 0 and reads_text(own[-1])
-    rows = {f"{last}.{name}" for name, _ in class_layers(own[-1])} if last >= 0 else set()
-    skipped = tuple(f"{i}." for i, layer in enumerate(expected) if _has_auxiliaries(layer, own))
+    last = len(trained) - 1
+    fused = is_fused(trained)
+    by_text = last >= 0 and reads_text(trained[-1])
+    rows = {f"{last}.{name}" for name, _ in class_layers(trained[-1])} if last >= 0 else set()
+    skipped = tuple(f"{i}." for i, layer in enumerate(expected) if _has_auxiliaries(layer, trained))
     skipped += (f"{last}.",) if by_text or (fused and last >= 0) else ()  # a head for text is changed as it is used
-    found, wanted = (dict(network.named_modules(remove_duplicate=False)) for network in (own, expected))
+    found, wanted = (dict(network.named_modules(remove_duplicate=False)) for network in (trained, expected))
     for name in dict.fromkeys((*wanted, *found)):
         if not name or name.startswith(skipped) or (fused and (name not in found or name not in wanted)):
             continue
@@ -162,7 +162,7 @@ def _difference(own: nn.Sequential, expected: nn.Sequential) -> str | None:
         ignored = OF_THE_CLASSES if name in rows else set()
         if words := _of_module(found[name], wanted[name], fused, ignored, is_head=name == str(last)):
             return f"model.{name}{words}"
-    return _of_weights(own, expected, skipped) if skipped else None
+    return _of_weights(trained, expected, skipped) if skipped else None
 
 
 def _of_module(found: nn.Module, wanted: nn.Module, fused: bool, ignored: set[str], *, is_head: bool) -> str | None:
@@ -219,7 +219,7 @@ def is_fused(network: nn.Module) -> bool:
     return bool(convs) and not any(hasattr(module, "bn") for module in convs)
 
 
-def _has_auxiliaries(layer: nn.Module, own: nn.Sequential) -> bool:
+def _has_auxiliaries(layer: nn.Module, trained: nn.Sequential) -> bool:
     """Whether a layer is a backbone that is built otherwise without its weights; both are then of one class."""
     network = getattr(layer, "m", None)
     kind = type(network).__name__.lower()
@@ -229,11 +229,11 @@ def _has_auxiliaries(layer: nn.Module, own: nn.Sequential) -> bool:
     )
 
 
-def _of_weights(own: nn.Sequential, expected: nn.Sequential, names: tuple[str, ...]) -> str | None:
+def _of_weights(trained: nn.Sequential, expected: nn.Sequential, names: tuple[str, ...]) -> str | None:
     """Compares the shapes of weights that both networks have, in layers that are not compared otherwise."""
     wanted = dict(expected.named_parameters())
-    survives = tuple(f"{len(own) - 1}.{branch}." for branch in (ONE_TO_MANY, ONE_TO_ONE))
-    for name, parameter in own.named_parameters():
+    survives = tuple(f"{len(trained) - 1}.{branch}." for branch in (ONE_TO_MANY, ONE_TO_ONE))
+    for name, parameter in trained.named_parameters():
         if not name.startswith(names) or name.startswith(survives) or parameter.ndim < 2 or name not in wanted:
             continue
         if (shape := tuple(wanted[name].shape)) != tuple(parameter.shape):

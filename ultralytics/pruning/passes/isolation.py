@@ -186,16 +186,16 @@ def _settings_and_callbacks() -> Restore:
     from ultralytics import utils
     from ultralytics.utils import callbacks
 
-    settings, before = dict(utils.SETTINGS), [(own, dict(own)) for own in _callback_lists()]
+    settings, before = dict(utils.SETTINGS), [(listed, dict(listed)) for listed in _callback_lists()]
     integrations = callbacks.add_integration_callbacks
 
     def restore() -> None:
         if dict(utils.SETTINGS) != settings:  # in memory: the file is the user's
             dict.clear(utils.SETTINGS)
             dict.update(utils.SETTINGS, settings)
-        for own, lists in before:
-            own.clear()
-            own.update(lists)
+        for listed, lists in before:
+            listed.clear()
+            listed.update(lists)
         callbacks.add_integration_callbacks = integrations
 
     return restore
@@ -204,8 +204,8 @@ def _settings_and_callbacks() -> Restore:
 def _silence_callbacks() -> None:
     from ultralytics.utils import callbacks
 
-    for own in _callback_lists():
-        own.update({event: [] for event in own})
+    for listed in _callback_lists():
+        listed.update({event: [] for event in listed})
     callbacks.add_integration_callbacks = lambda instance: None
 
 

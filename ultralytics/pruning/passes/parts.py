@@ -134,8 +134,8 @@ def _in_parts(model: nn.Module, whole: int, size: int) -> Iterator[None]:
         parts = []
         for begin in range(0, whole, size):
             images = slice(begin, begin + size)
-            own, named = _mapped((args, kwargs), lambda t, images=images: t[images] if len(t) == whole else t)
-            parts.append(checkpoint(forward, *own, use_reentrant=False, **named))
+            given, named = _mapped((args, kwargs), lambda t, images=images: t[images] if len(t) == whole else t)
+            parts.append(checkpoint(forward, *given, use_reentrant=False, **named))
         return _joined(parts, [min(size, whole - begin) for begin in range(0, whole, size)])
 
     model.forward = in_parts  # type: ignore[method-assign]
@@ -150,9 +150,9 @@ def _mapped(value: Any, of_tensor: Any) -> Any:
     if isinstance(value, Tensor):
         return of_tensor(value) if value.ndim else value
     if isinstance(value, dict):
-        return {key: _mapped(own, of_tensor) for key, own in value.items()}
+        return {key: _mapped(item, of_tensor) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_mapped(own, of_tensor) for own in value)
+        return type(value)(_mapped(item, of_tensor) for item in value)
     return value
 
 
@@ -170,5 +170,5 @@ def _joined(parts: Sequence[Any], sizes: Sequence[int]) -> Any:
     if isinstance(first, dict):
         return {key: _joined([part[key] for part in parts], sizes) for key in first}
     if isinstance(first, (list, tuple)):
-        return type(first)(_joined(own, sizes) for own in zip(*parts, strict=True))
+        return type(first)(_joined(item, sizes) for item in zip(*parts, strict=True))
     return first

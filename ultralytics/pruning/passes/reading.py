@@ -85,8 +85,8 @@ class Reader:
 
     def __init__(self, model: nn.Module, images: Images) -> None:
         wanted = {"data": images.data, "imgsz": images.imgsz, "batch": images.batch, "device": images.device}
-        own = {"plots": False, "workers": 0, "verbose": False, "model": "memory"}
-        overrides = {**UNCHANGED, **dict(images.settings), **wanted, **own}
+        fixed = {"plots": False, "workers": 0, "verbose": False, "model": "memory"}
+        overrides = {**UNCHANGED, **dict(images.settings), **wanted, **fixed}
         self.reproducible = Reproducible(int(overrides.get("seed") or 0))
         self._count = images.batches
 

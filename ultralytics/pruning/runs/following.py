@@ -137,8 +137,8 @@ def _training(origin: Origin, default: str) -> list[str]:
 
 def _looking(origin: Origin) -> list[str]:
     words = [seen(file) for file in (origin.before, origin.weights) if file]
-    own = origin.name and origin.name not in STAGES
-    return words + (["--save", seen(places.RUNS / origin.name / "bn-weights.png")] if own else [])
+    is_named = origin.name and origin.name not in STAGES
+    return words + (["--save", seen(places.RUNS / origin.name / "bn-weights.png")] if is_named else [])
 
 
 def _measuring(origin: Origin) -> list[str]:

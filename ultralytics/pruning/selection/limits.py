@@ -107,7 +107,7 @@ def layers_named(channel_map: ChannelMap, pattern: str) -> list[str]:
     names = {name: _with_parents(name) for name in filters(channel_map)}
     found = [name for name, parts in names.items() if any(fnmatch.fnmatchcase(part, pattern) for part in parts)]
     if not found:
-        known = dict.fromkeys(part for own in names.values() for part in own)
+        known = dict.fromkeys(part for parts in names.values() for part in parts)
         close = closest(pattern, known, 3)
         hint = (
             f"did you mean {' or '.join(close)}?" if close else f"names look like {next(iter(names), 'model.0.conv')}"
