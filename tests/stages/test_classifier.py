@@ -1,17 +1,21 @@
 """A classifier through all stages, whose data set is a folder and whose accuracy is no mAP."""
 
 import csv
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.networks import SMALL
 from helpers.processes.python import run_python
-from helpers.repository import FADED_WEIGHTS, copied_repository
+from helpers.repository import copied_repository
 from ultralytics.pruning.passes.accuracy import accuracies, accuracy, titles_of, what_counts
 
-QUICK = ("--imgsz", "64", "--batch", "4", "--device", "cpu", "workers=0", "nbs=4")
+DRAWN = ("--imgsz", "64", "--batch", "4", "--device", "cpu", "workers=0", "nbs=4")
+QUICK = (*DRAWN, "plots=False")
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +45,15 @@ def run(tmp_path_factory, data):
     return script
 
 
-def test_all_stages(run, data):
+def test_all_stages(run, data, small_weights, tmp_path):
+    small = tmp_path / "small-cls.yaml"
+    small.write_text(json.dumps({**SMALL, "head": [[-1, 1, "Classify", ["nc"]]]}))
     normal, sparse, tuned = (f"runs/{name}/weights/best.pt" for name in ("train-norm", "train-sparsity", "finetune"))
     where = ("--data", str(data))
-    done = run("train-normal.py", "--weights", "yolov8n-cls.yaml", *where, "--epochs", "1", *QUICK)
+    done = run("train-normal.py", "--weights", str(small), *where, "--epochs", "1", *QUICK)
     assert "accuracy_top1" in done.stdout and "mAP" not in done.stdout.splitlines()[-5]
     steered = ("--sparsity", "steered", "--target-speed-up", "2", "round_to=1")
-    run("train_sparsity.py", *where, "--epochs", "3", *steered, *QUICK)
+    run("train_sparsity.py", *where, "--epochs", "3", *steered, *DRAWN)
     run("prune.py", *where, "--weights", sparse.replace("best", "last"), "--val", "--device", "cpu", "--imgsz", "64")
     run("finetune.py", *where, "--epochs", "1", *QUICK)
 
@@ -60,13 +66,14 @@ def test_all_stages(run, data):
     assert [row["task"] for row in rows] == ["classify"] * 3 and "map50" not in rows[0]
     assert float(rows[1]["gflops"]) == pytest.approx(float(rows[0]["gflops"]) / 2, rel=0.03)
     assert rows[1]["top1"] == rows[2]["top1"] and 0.5 <= float(rows[1]["top1"]) <= 1
-    detector = str(FADED_WEIGHTS)
+    detector = str(small_weights)
     done = run("val.py", normal, detector, *where, "--overwrite", code=2)
     assert "no data set serves all of these checkpoints" in done.stderr
 
     words = ("--scheme", "stepwise", "--steps", "1", "--epochs-per-step", "1", "--epochs", "1", "--round-to", "1")
     done = run("compress.py", "--weights", normal, *where, "--speed-up", "2", *words, "--batches", "2", *QUICK)
-    assert "2.00x fewer multiply-adds" in done.stdout and (run.root / "runs/compress/compressed.pt").is_file()
+    assert re.search(r"2\.0\dx fewer multiply-adds", done.stdout)
+    assert (run.root / "runs/compress/compressed.pt").is_file()
 
 
 def test_what_counts_by_task():
