@@ -20,7 +20,8 @@ from ultralytics.pruning.plans.plan import PruningPlan
 from ultralytics.pruning.runs.folders import interrupted_run, set_aside
 from ultralytics.pruning.stages.sparsity import Trained, prune_options
 
-QUICK = ("--imgsz", "64", "--batch", "16", "--device", "cpu", "workers=0", "nbs=16")
+DRAWN = ("--imgsz", "64", "--batch", "16", "--device", "cpu", "workers=0", "nbs=16")
+QUICK = (*DRAWN, "plots=False")
 
 
 class Repository:
@@ -43,7 +44,7 @@ def stages(small, tmp_path_factory) -> Repository:
     data = ("--data", repository.data)
     run = repository.run
     repository.normal = run("train-normal.py", "--weights", str(small), *data, "--epochs", "2", *QUICK)
-    run("train_sparsity.py", *data, "--epochs", "1", "--sr", "0.05", *QUICK)
+    run("train_sparsity.py", *data, "--epochs", "1", "--sr", "0.05", *DRAWN)
     run("vis-bn-weight.py")
     repository.pruned = run("prune.py", "--prune-ratio", "0.5", "--round-to", "1", "--val", *data, "--device", "cpu")
     repository.tuned = run("finetune.py", *data, "--epochs", "1", *QUICK)
