@@ -124,7 +124,7 @@ def _train(scale: Scale, model, optimizer, sparsity: SparsityRun | None, batch: 
     loss.backward()
     if sparsity:
         sparsity.batch_starts(100)
-        if sparsity.settings.kind.in_gradients:
+        if sparsity.settings.traits.in_gradients:
             sparsity.add_to_gradients(optimizer)
     optimizer.step()
     optimizer.zero_grad()

@@ -122,7 +122,7 @@ OPTIONS = [  # scripts, words, what the line says
     ((*TRAINING, "val.py", "compress.py"), ("--name", "~"), "begins with neither"),
     ((*TRAINING, "val.py", "compress.py"), ("--name", "two\nlines"), "control character"),
     ((*TRAINING, "val.py", "compress.py"), ("--name", LONG), "longer than the 200 bytes"),
-    ((*TRAINING, "val.py", "compress.py"), ("--name", "model"), "the release puts another"),
+    ((*TRAINING, "val.py", "compress.py"), ("--name", "model"), "the release replaces"),
     (("prune.py", "compress.py", "export.py", "finetune.py"), ("--weights", f"/tmp/{LONG}.pt"), "longer than a file"),
     (("prune.py", "compress.py", "export.py", "finetune.py"), ("--weights", "a\0.pt"), "control character"),
     (("prune.py", "compress.py", "export.py", "finetune.py"), ("--weights", "~nobody-here/a.pt"), "no user of that"),
