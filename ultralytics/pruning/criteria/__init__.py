@@ -7,11 +7,12 @@ what makes the scores of different layers comparable in `normalizing.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from ..channels import ChannelMap
 from ..cost import macs_of_groups
@@ -19,7 +20,9 @@ from ..errors import PruningError
 from ..networks.wrappers import unwrapped
 from .magnitude import bn_norm, bn_scale, filter_l1, filter_l2, filter_l2_squared, geometric_median, group_norm, random
 from .normalizing import NORMALIZERS, normalized
-from .sensitivity import group_hessian, group_taylor
+from .sensitivity import group_fisher, group_hessian, group_taylor
+
+ON_IMAGES = ("images", "outputs")  # what criteria may need that takes images
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Criterion:
         about: One line for a person.
         normalize: What makes layers comparable by default, a key of `NORMALIZERS`: as its paper does, and `mean` where
             that compares only channels of one layer (`l1`, `l2`, `fpgm`).
-        needs: What it reads besides the structure: `scales` of batch norms, `images`, or nothing in particular.
+        needs: What it reads besides the structure: `scales` of batch norms, gradients of the loss on labelled `images`,
+            what the network says of images (`outputs`), or nothing in particular.
     """
 
     values: Callable[..., np.ndarray]
@@ -43,7 +47,7 @@ class Criterion:
         self,
         channel_map: ChannelMap,
         model: nn.Module,
-        gradients: Iterable[Mapping[str, Tensor]] | None = None,
+        gradients: Iterable[Any] | None = None,
         *,
         normalize: str | None = None,
         per_multiply_add: bool = False,
@@ -53,8 +57,9 @@ class Criterion:
         Args:
             channel_map: The traced network.
             model: The network.
-            gradients: Gradients of the loss on batches of training images, by parameter name, for criteria that need
-                images (see `images.gradients`).
+            gradients: For criteria that need images, the gradients of the loss on batches of them, by parameter name
+                (see `images.gradients`); for those that need outputs, what these say to the groups (see
+                `gates.gate_gradients`).
             normalize: What makes layers comparable; by default what the criterion names.
             per_multiply_add: Whether a score is divided by the multiply-adds that its group costs.
 
@@ -70,7 +75,7 @@ class Criterion:
             raise PruningError(f"unknown normalizer '{how}'; there are {', '.join(NORMALIZERS)}")
         if per_multiply_add and how == "gaussian":
             raise PruningError("gaussian scores may be negative: they cannot be divided by a cost")
-        if self.needs == "images":
+        if self.needs in ON_IMAGES:
             if gradients is None:
                 raise PruningError("this criterion needs gradients on training images")
             scores = self.values(channel_map, model, gradients)
@@ -91,6 +96,7 @@ CRITERIA: dict[str, Criterion] = {
     "fpgm": Criterion(geometric_median, "distance to the other filters of the layer", "mean"),
     "group_taylor": Criterion(group_taylor, "first-order change of the loss, on images", needs="images"),
     "group_hessian": Criterion(group_hessian, "second-order change of the loss, on images", needs="images"),
+    "group_fisher": Criterion(group_fisher, "change of what the network says of images, no labels", needs="outputs"),
 }
 
-__all__ = ["CRITERIA", "NORMALIZERS", "Criterion", "bn_scale"]
+__all__ = ["CRITERIA", "NORMALIZERS", "ON_IMAGES", "Criterion", "bn_scale"]

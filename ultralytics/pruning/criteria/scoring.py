@@ -28,6 +28,8 @@ class Scoring:
         per: `multiply-add`: the score is divided by what a group costs; None: it is not.
         gradients: From a network to the gradients of its loss on batches of training images, for criteria that need
             images (see `images.gradients`).
+        outputs: From a network and its channels to what the outputs on images say to each group, for criteria that need
+            outputs (see `gates.gate_gradients`).
 
     Raises:
         PruningError: If a name is unknown, or images are needed and there are none.
@@ -37,6 +39,7 @@ class Scoring:
     normalize: str | None = None
     per: str | None = None
     gradients: Callable[[nn.Module], Iterable[Mapping[str, Tensor]]] | None = None
+    outputs: Callable[[nn.Module, ChannelMap], Iterable[np.ndarray]] | None = None
 
     def __post_init__(self) -> None:
         for what, name, known in (
@@ -48,7 +51,8 @@ class Scoring:
                 raise PruningError(f"unknown {what} '{name}'; {hint(str(name), filter(None, known))}")
         if self.per and (self.normalize or CRITERIA[self.criterion].normalize) == "gaussian":
             raise PruningError("gaussian scores may be negative: they cannot be divided by a cost")
-        if CRITERIA[self.criterion].needs == "images" and self.gradients is None:
+        passes = {"images": self.gradients, "outputs": self.outputs}
+        if passes.get(CRITERIA[self.criterion].needs, True) is None:
             raise PruningError(f"the criterion {self.criterion} needs training images: name them with --data")
 
     def __call__(self, channel_map: ChannelMap, model: nn.Module) -> np.ndarray:
@@ -65,7 +69,11 @@ class Scoring:
                 f"the criterion {self.criterion} scores channels by their batch-norm scales, and this network has no "
                 f"batch norm with scales; these need none: {others}"
             )
-        gradients = self.gradients(model) if criterion.needs == "images" and self.gradients else None
+        gradients: Iterable[Any] | None = None
+        if criterion.needs == "images" and self.gradients:
+            gradients = self.gradients(model)
+        elif criterion.needs == "outputs" and self.outputs:
+            gradients = self.outputs(model, channel_map)
         return criterion(
             channel_map, model, gradients, normalize=self.normalize, per_multiply_add=self.per == "multiply-add"
         )

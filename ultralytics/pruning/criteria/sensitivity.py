@@ -41,6 +41,27 @@ def group_taylor(channel_map: ChannelMap, model: nn.Module, gradients: Gradients
     return np.where(known, total / max(batches, 1), np.nan)
 
 
+def group_fisher(channel_map: ChannelMap, model: nn.Module, effects: Iterable[np.ndarray]) -> np.ndarray:
+    """Half the Fisher information of a gate at each group: how much what the network says changes without it.
+
+    It is the mean over images and drawn outputs of the squared derivative of their log-likelihood by the gate, whose
+    members (all layers of the group, all places of an image) are summed before they are squared: those that cancel out
+    do not count. No label takes part.
+
+    Source: Group Fisher Pruning, arXiv 2108.00708, equation (7), with outputs that are drawn from the network (see
+    `passes/likelihood.py`) in the place of a loss.
+
+    Args:
+        channel_map: The traced network.
+        model: The network.
+        effects: For each image and draw the derivative by each group's gate, float of shape (G,).
+    """
+    total, count = np.zeros(len(channel_map.channels)), 0
+    for effect in effects:
+        total, count = total + effect**2, count + 1
+    return total / max(count, 1) / 2
+
+
 def group_hessian(channel_map: ChannelMap, model: nn.Module, gradients: Gradients) -> np.ndarray:
     """Second-order change of the loss if all parameters w of a group were zero: sum w^2 h / 2.
 

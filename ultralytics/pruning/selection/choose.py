@@ -40,6 +40,7 @@ def choose(
     target: Target,
     limits: Limits,
     milliseconds: Milliseconds | None = None,
+    gone: np.ndarray | None = None,
 ) -> tuple[np.ndarray, tuple[Finding, ...]]:
     """Chooses the groups to keep, by one threshold over the whole network.
 
@@ -49,6 +50,7 @@ def choose(
         target: How much to remove.
         limits: What holds for single layers.
         milliseconds: From a choice to its time, for a target of milliseconds.
+        gone: Groups that an earlier choice under the same limits has removed, bool of shape (G,): they stay away.
 
     Returns:
         Which groups stay, bool of shape (G,), and what was found, e.g. what kept the choice from its target.
@@ -65,7 +67,8 @@ def choose(
         )
     _check_step(channel_map, prunable, limits.round_to)
 
-    ranks = ranked(scores, prunable)
+    gone = np.zeros(len(scores), dtype=bool) if gone is None else gone
+    ranks = ranked(np.where(gone, -np.inf, scores), prunable)
     ratios = own_ratios(channel_map, limits, ranks, prunable)
     repair = Repair(channel_map, limits, ranks)
     candidates = prunable.copy()
@@ -80,7 +83,7 @@ def choose(
         return target.kind.spent(costs, kept) <= share * limit
 
     def cut(count: int) -> np.ndarray:
-        kept = np.ones(len(scores), dtype=bool)
+        kept = ~gone
         for ratio in ratios:
             kept[ratio.removed] = False
         kept[order[:count]] = False
@@ -88,7 +91,7 @@ def choose(
 
     kept = cut(smallest_cut(len(order), lambda count: fits(cut(count))))
     if not target.kind.of_candidates or limits.round_to > 1:  # else a threshold alone, as in Network Slimming
-        kept = use_up(channel_map, kept, order, fits, repair)
+        kept = use_up(channel_map, kept, order[~gone[order]], fits, repair)
     return kept, findings(channel_map, kept, prunable, target, costs, limits, ratios)
 
 
@@ -161,6 +164,7 @@ def make_plan(
     latency: Milliseconds | None = None,
     limits: Limits | None = None,
     settings: dict[str, Any] | None = None,
+    gone: np.ndarray | None = None,
 ) -> PruningPlan:
     """Plans a cut that meets one target.
 
@@ -175,6 +179,7 @@ def make_plan(
         latency: From a choice, bool of shape (G,), to its milliseconds.
         limits: What holds for single layers; a floor alone by default.
         settings: What else led to the plan.
+        gone: Groups that an earlier plan under the same limits has removed, bool of shape (G,): they stay away.
 
     Raises:
         PruningError: If not exactly one target is given, it is out of its range, or for what `choose` raises.
@@ -187,6 +192,6 @@ def make_plan(
         latency_speed_up=latency_speed_up,
     )
     limits = limits or Limits()
-    kept, found = choose(channel_map, scores, target, limits, latency)
+    kept, found = choose(channel_map, scores, target, limits, latency, gone)
     settings = {**(settings or {}), target.name: target.value, **limits.settings()}
     return plan_from(channel_map, kept, settings, all_said(found), found)
