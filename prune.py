@@ -33,6 +33,7 @@ if __name__ == "__main__":
         "--plan", type=kinds.as_source, metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint"
     )
     options.add_scoring(parser)
+    options.add_rounds(parser)
     options.add_limits(parser)
     options.add_latency(parser)
     folder = "folder for pruned.pt, pruned.json and pruned.onnx"

@@ -15,6 +15,7 @@ import torch
 from benchmarks.gpu_scale import MODES, Scale, folder, network
 from ultralytics.cfg import get_cfg
 from ultralytics.pruning import CRITERIA, Limits, PruningError, cut, prune_network, trace
+from ultralytics.pruning.criteria import ON_IMAGES
 from ultralytics.pruning.latency import Latency, Runtime
 from ultralytics.pruning.latency.timing import in_turns
 from ultralytics.pruning.selection.choose import make_plan
@@ -79,7 +80,7 @@ def criteria(scale: Scale) -> str:
     cpu = network(scale.networks[0])
     gpu = copy.deepcopy(cpu).to(scale.place)
     here, there = trace(cpu), trace(gpu)
-    names = [name for name, criterion in CRITERIA.items() if criterion.needs != "images"]
+    names = [name for name, criterion in CRITERIA.items() if criterion.needs not in ON_IMAGES]
     for name in names:
         if not np.allclose(CRITERIA[name](there, gpu), CRITERIA[name](here, cpu), rtol=1e-9, atol=0, equal_nan=True):
             raise PruningError(f"{name} gives other scores than on the CPU")

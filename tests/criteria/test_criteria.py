@@ -15,8 +15,11 @@ from helpers.networks import Net, block, chain, conv, csp_net, difference, image
 from ultralytics.pruning import CRITERIA, ChannelMap, PruningError, cost_of, make_plan, prune_network, trace
 from ultralytics.pruning.criteria import NORMALIZERS
 from ultralytics.pruning.criteria.scoring import Scoring
+from ultralytics.pruning.passes.gates import Gates
+from ultralytics.pruning.passes.likelihood import drawn
 
 BY_IMAGES = ("group_taylor", "group_hessian")
+BY_OUTPUTS = ("group_fisher",)
 BY_SCALES = ("slim", "group_slim")
 BY_WEIGHTS = ("random", "l1", "l2", "group_norm", "lamp", "fpgm")
 A, B, OUT = [[1, 2, 2], [0, 3, 4]], [[-2, 0, 0], [0, -5, 12]], [[1, 2], [3, -4]]  # filters of `residual`
@@ -66,9 +69,20 @@ def gradients_of(net: nn.Module, batches: int = 2) -> list[dict[str, torch.Tenso
     return found
 
 
+def effects_of(net: nn.Module, channel_map: ChannelMap) -> list[np.ndarray]:
+    """What outputs on random images say to each group's gate, for each image."""
+    net = copy.deepcopy(net).eval()
+    gates, found = Gates(net, channel_map), []
+    for seed in range(3):
+        drawn(net(image(net, 8, batch=1, seed=seed)), torch.Generator().manual_seed(seed)).backward()
+        found.append(gates.gradients())
+    return found
+
+
 def scoring(name: str, **settings: object) -> Scoring:
-    """A criterion by name, with gradients if it needs some."""
-    return Scoring(criterion=name, gradients=gradients_of if name in BY_IMAGES else None, **settings)
+    """A criterion by name, with gradients, or what outputs say, if it needs some."""
+    passes = {"gradients": gradients_of if name in BY_IMAGES else None}
+    return Scoring(criterion=name, outputs=effects_of if name in BY_OUTPUTS else None, **passes, **settings)
 
 
 def single(**layers: nn.Module) -> Net:
@@ -268,16 +282,30 @@ def test_a_group_of_several_layers_gets_the_mean_of_what_it_has_in_them() -> Non
     assert score(net, "l1", "b", normalize="mean") == pytest.approx(expected)
 
 
+def test_group_fisher_is_half_the_mean_square_of_what_the_outputs_say() -> None:
+    net = chain(3, 4)
+    groups = len(map_of(net).channels)
+    effects = [np.arange(groups) * 1.0, np.full(groups, 3.0)]
+    assert CRITERIA["group_fisher"](map_of(net), net, effects).tolist() == [(g * g + 9) / 4 for g in range(groups)]
+    assert CRITERIA["group_fisher"](map_of(net), net, []).tolist() == [0.0] * groups
+
+
 def test_default_normalizers() -> None:
     net = csp_net()
     channel_map, gradients = map_of(net), gradients_of(net)
+    effects = effects_of(net, channel_map)
     expected = {**dict.fromkeys(("l1", "l2", "group_norm", "fpgm"), "mean"), "lamp": "lamp"}
-    assert {*CRITERIA} == {*BY_WEIGHTS, *BY_SCALES, *BY_IMAGES} and {*NORMALIZERS} >= {"none", "max", "gaussian"}
+    assert {*CRITERIA} == {*BY_WEIGHTS, *BY_SCALES, *BY_IMAGES, *BY_OUTPUTS} and {*NORMALIZERS} >= {
+        "none",
+        "max",
+        "gaussian",
+    }
     for name, criterion in CRITERIA.items():
-        default = criterion(channel_map, net, gradients)
-        named = criterion(channel_map, net, gradients, normalize=expected.get(name, "none"))
+        seen = effects if name in BY_OUTPUTS else gradients
+        default = criterion(channel_map, net, seen)
+        named = criterion(channel_map, net, seen, normalize=expected.get(name, "none"))
         np.testing.assert_array_equal(default, named, name)
-        assert Scoring(name, gradients=gradients_of).settings()["normalize"] == expected.get(name, "none")
+        assert scoring(name).settings()["normalize"] == expected.get(name, "none")
 
 
 def test_per_multiply_add() -> None:
@@ -382,7 +410,7 @@ def test_settings_without_sense_are_refused() -> None:
         score(net, "l1", "out", normalize="median")
     with pytest.raises(PruningError, match="gaussian"):
         score(net, "l1", "out", normalize="gaussian", per_multiply_add=True)
-    for name in BY_IMAGES:
+    for name in (*BY_IMAGES, *BY_OUTPUTS):
         with pytest.raises(PruningError, match="images"):
             Scoring(name)
         with pytest.raises(PruningError, match="gradients"):
@@ -396,8 +424,8 @@ def test_scales_need_a_batch_norm_that_has_some(norm: nn.Module) -> None:
         with pytest.raises(PruningError, match="batch norm") as error:
             Scoring(name)(map_of(net), net)
         told = str(error.value).split(":")[-1]
-        assert all(other in told for other in (*BY_WEIGHTS, *BY_IMAGES)) and "slim" not in told
-    for name in (*BY_WEIGHTS, *BY_IMAGES):
+        assert all(other in told for other in (*BY_WEIGHTS, *BY_IMAGES, *BY_OUTPUTS)) and "slim" not in told
+    for name in (*BY_WEIGHTS, *BY_IMAGES, *BY_OUTPUTS):
         scores = scoring(name)(map_of(net), net)[map_of(net).layers["a"].outputs]
         assert not np.isnan(scores).any(), f"the message says that {name} works without"
 

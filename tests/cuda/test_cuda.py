@@ -19,6 +19,7 @@ from helpers.emulated_cuda import emulated_cuda
 from helpers.networks import Net, block, chain, conv, csp_net, image, letters, set_weights, yolo
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
 from ultralytics.pruning import CRITERIA, Limits, cost_of, load, prune_network, save, trace
+from ultralytics.pruning.criteria import ON_IMAGES
 from ultralytics.pruning.gammas import prunable_values
 from ultralytics.pruning.latency import Latency, Runtime
 from ultralytics.pruning.pipeline import repeat_plan
@@ -64,7 +65,7 @@ def test_trace_criteria_cut_and_check_give_what_they_give_on_the_cpu(cuda, name)
     here, there = trace(cpu), trace(gpu)
     assert letters_of(there) == letters_of(here) and there.pinned == here.pinned and cost_of(there) == cost_of(here)
     for key, criterion in CRITERIA.items():
-        if criterion.needs != "images":
+        if criterion.needs not in ON_IMAGES:
             assert np.array_equal(criterion(there, gpu), criterion(here, cpu), equal_nan=True), key
     expected = prune_network(cpu, speed_up=1.5, limits=Limits(round_to=4))
     found = prune_network(gpu, speed_up=1.5, limits=Limits(round_to=4))

@@ -19,7 +19,9 @@ from .latency import Latency, LatencyModel
 from .latency.search import plan_for_latency
 from .networks.wrappers import unwrapped
 from .passes.images import Images, recalibrate
+from .passes.refitting import Refitting
 from .plans.plan import PruningPlan, plan_from
+from .rounds import Chosen, choose_in_rounds
 from .selection.choose import make_plan
 from .selection.limits import Limits
 from .selection.targets import Target
@@ -86,6 +88,8 @@ def prune_network(
     imgsz: int | Sequence[int] = 640,
     fold: bool = True,
     statistics: Images | None = None,
+    rounds: int = 1,
+    refit: Images | None = None,
     source: dict[str, str] | None = None,
 ) -> Pruned:
     """Traces, scores, selects, checks and cuts a copy of a network. Exactly one target is given.
@@ -103,6 +107,8 @@ def prune_network(
         imgsz: Side of the image, in pixels, for which the plan gives costs.
         fold: Whether the readers of removed channels absorb what these emit.
         statistics: Training images on which the statistics of the batch norms are estimated anew, if any.
+        rounds: In how many rounds the channels are chosen, each of which scores anew what the one before has left.
+        refit: Images on which the layers are fitted to those of the original behind each round, if any; no labels.
         source: Where the network comes from, for the plan.
 
     Raises:
@@ -121,23 +127,33 @@ def prune_network(
         raise PruningError("a latency and another target: one is needed")
     if zeros and given:
         raise PruningError(f"zeros and {given[0]}: one target is needed")
+    if (rounds > 1 or refit) and (zeros or latency):
+        raise PruningError("rounds and a fit are for a share, a speed-up or a number of parameters")
 
     model, scoring, start = unwrapped(model), scoring or Scoring(), time.perf_counter()
     channel_map = channel_map_of(model, imgsz)
     seconds = {"trace": time.perf_counter() - start}
     start = time.perf_counter()
     settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
+    chosen = None
     if zeros:
         plan = _plan_of_zeros(model, channel_map, limits or Limits(floor=0), settings)
     elif latency:
         plan = _plan_by_timings(model, channel_map, latency, scoring, limits or Limits(), settings)
+    elif rounds > 1 or refit:
+        fit = Refitting(model, channel_map, refit) if refit else None
+        how: dict[str, Any] = {"rounds": rounds, "fold": fold, "fit": fit}
+        settings |= {"rounds": rounds, "refit": fit.images if fit else 0}
+        goal = Target.one_of(**targets)
+        chosen = choose_in_rounds(model, channel_map, scoring, goal, limits or Limits(), settings=settings, **how)
+        plan = chosen.plan
     else:
         plan = make_plan(channel_map, scoring(channel_map, model), **targets, limits=limits, settings=settings)
     seconds["select"] = time.perf_counter() - start
 
     if plan.limits and plan.after == plan.before:
         raise NothingToRemoveError(f"nothing would be removed: {plan.limits[0]}")
-    return _carried_out(model, channel_map, plan, fold, statistics, source or {}, seconds)
+    return _carried_out(model, channel_map, plan, fold, statistics, source or {}, seconds, chosen)
 
 
 def _plan_of_zeros(model: nn.Module, channel_map: ChannelMap, limits: Limits, settings: dict[str, Any]) -> PruningPlan:
@@ -203,8 +219,9 @@ def _carried_out(
     statistics: Images | None,
     source: dict[str, str],
     seconds: dict[str, float],
+    chosen: Chosen | None = None,
 ) -> Pruned:
-    """Cuts a copy of a network, checks it, folds, and estimates statistics anew."""
+    """Cuts a copy of a network, checks it, folds or takes what rounds have fitted, and estimates statistics anew."""
     pruned = copy.deepcopy(model)
     start = time.perf_counter()
     cut(pruned, plan)
@@ -214,7 +231,10 @@ def _carried_out(
 
     difference = check(model, pruned, plan)
     unfolded: list[str] = []
-    if fold:  # anew from the original: what is folded in changes the outputs, so it comes after the check
+    if chosen:
+        pruned, unfolded = chosen.model, list(chosen.unfolded)
+        prune(pruned, plan)
+    elif fold:  # anew from the original: what is folded in changes the outputs, so it comes after the check
         pruned = copy.deepcopy(model)
         unfolded = prune(pruned, plan, channel_map)
     else:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -23,49 +24,64 @@ from .surgery.folding import fold_constants
 from .surgery.matching import kept_groups
 from .surgery.verification import silenced
 
+Scores = Callable[[ChannelMap, nn.Module], np.ndarray]  # of each group, float of shape (G,)
 Fit = Callable[[nn.Module, PruningPlan], None]  # of a network with silent channels, in place
 
 
-def plan_in_rounds(
+@dataclass(frozen=True)
+class Chosen:
+    """What the last round leaves.
+
+    Attributes:
+        plan: What stays.
+        model: The network at its full width: removed channels are silent, the others are fitted.
+        unfolded: Layers that could not absorb what removed channels emit (see `fold_constants`).
+    """
+
+    plan: PruningPlan
+    model: nn.Module
+    unfolded: tuple[str, ...]
+
+
+def choose_in_rounds(
     model: nn.Module,
     channel_map: ChannelMap,
-    scores: Callable[[ChannelMap, nn.Module], np.ndarray],
+    scores: Scores,
     target: Target,
     limits: Limits,
     *,
-    rounds: int = 1,
+    rounds: int,
+    fold: bool = True,
     fit: Fit | None = None,
-    settings: dict | None = None,
-) -> tuple[PruningPlan, nn.Module]:
-    """Plans a cut in rounds.
+    settings: dict[str, Any] | None = None,
+) -> Chosen:
+    """Chooses what stays, a part of the way at a time.
 
     Args:
         model: The network; it is left as it is.
         channel_map: Its channels.
-        scores: From the channels and the network to the score of each group, float of shape (G,).
+        scores: How groups are scored.
         target: How much to remove.
         limits: The rules for single layers.
-        rounds: How many; of each, the cost falls by the same factor or share.
-        fit: What repairs a network behind each round.
+        rounds: How many; what is spent falls evenly from one to the next.
+        fold: Whether the readers of removed channels absorb what these emit.
+        fit: What repairs the network behind each round.
         settings: What else led to the plan.
-
-    Returns:
-        The plan, and the network at full width: removed channels are silent, what they emitted is folded into their
-        readers, and the others are fitted.
 
     Raises:
         PruningError: For what `make_plan` raises.
     """
     work, gone = copy.deepcopy(model), np.zeros(len(channel_map.channels), dtype=bool)
+    unfolded: dict[str, None] = {}
     for number in range(1, rounds + 1):
         on_the_way = replace(target, value=target.kind.on_the_way(target.value, number / rounds))
         goal = target if number == rounds else on_the_way
-        plan = make_plan(
-            channel_map, scores(channel_map, work), target=goal, limits=limits, settings=settings, gone=gone
-        )
+        found = scores(channel_map, work)
+        plan = make_plan(channel_map, found, target=goal, limits=limits, settings=settings, gone=gone)
         gone = ~kept_groups(plan, channel_map)
-        fold_constants(work, channel_map, plan)
+
+        unfolded |= dict.fromkeys(fold_constants(work, channel_map, plan) if fold else ())
         work = silenced(work, plan)
         if fit:
             fit(work, plan)
-    return plan, work
+    return Chosen(plan, work, tuple(unfolded))

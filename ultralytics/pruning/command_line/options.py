@@ -13,12 +13,14 @@ from ..errors import PruningError
 from ..files import places
 from ..latency import RUNTIMES, Latency, Runtime
 from ..latency.timing import runs_on_gpus
+from ..passes.gates import gate_gradients
 from ..passes.images import Images, gradients
 from ..selection.limits import DEFAULT_ROUND_TO, Limits
 from . import kinds
 from .devices import cores
 
 SCORING = ("criterion", "normalize", "per")
+ROUNDS = ("rounds", "refit")
 LATENCY = ("runtime", "threads", "latency_table")
 LIMITS = {  # option -> field of `Limits`
     "round_to": "round_to",
@@ -118,7 +120,7 @@ def add_scoring(parser: argparse.ArgumentParser, criterion: str = Scoring.criter
         type=kinds.as_positive,
         default=Images.batches,
         metavar="N",
-        help=f"training batches that group_taylor and group_hessian look at (default: {Images.batches})",
+        help=f"training batches that a criterion which looks at images sees (default: {Images.batches})",
     )
     add(
         "--recalibrate",
@@ -126,6 +128,29 @@ def add_scoring(parser: argparse.ArgumentParser, criterion: str = Scoring.criter
         metavar="N",
         help="estimate batch-norm statistics anew, on N batches",
     )
+
+
+def add_rounds(parser: argparse.ArgumentParser) -> None:
+    """Adds what a cut without training does to lose less."""
+    add = parser.add_argument_group("a cut in rounds").add_argument
+    add("--rounds", type=kinds.as_positive, metavar="N", help="choose in N rounds, and score anew in each (default: 1)")
+    fit = "fit the layers that stay to the original's, on images of --data, behind each round; no labels"
+    add("--refit", action="store_true", default=None, help=fit)
+
+
+def in_rounds(options: argparse.Namespace, data: str | None, imgsz: int) -> dict[str, Any]:
+    """Returns how many rounds a cut takes, and the images for `--refit`, as `prune_network` takes them.
+
+    Raises:
+        PruningError: If there is no data set, or a target that rounds do not serve.
+    """
+    said = chosen(options, ROUNDS)
+    if said and (options.latency_speed_up is not None or options.zeros):
+        raise PruningError(f"--{said[0]} is for --prune-ratio, --speed-up and --target-params")
+    if options.refit and not data:
+        raise PruningError("--refit needs images: name them with --data")
+    images = training_images(options, str(data), imgsz, options.batches) if options.refit else None
+    return {"rounds": options.rounds or 1, "refit": images}
 
 
 def training_images(options: argparse.Namespace, data: str, imgsz: int, batches: int) -> Images:
@@ -145,6 +170,7 @@ def scoring(options: argparse.Namespace, data: str | None, imgsz: int) -> Scorin
     if data:
         images = training_images(options, data, imgsz, options.batches)
         how["gradients"] = lambda model: gradients(model, images)
+        how["outputs"] = lambda model, channel_map: gate_gradients(model, channel_map, images)
     return Scoring(per=options.per, **how)
 
 

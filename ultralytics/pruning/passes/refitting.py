@@ -61,6 +61,9 @@ class Refitting:
         channel_map: Its channels.
         images: Which images; of these, as many as a fit needs.
 
+    Attributes:
+        images: How many there are.
+
     Raises:
         PruningError: If the data set cannot be read, or a single image does not fit into memory.
     """
@@ -75,6 +78,7 @@ class Refitting:
         count = min(max(-(-CELLS // max(images.imgsz // STRIDE, 1) ** 2), LEAST_IMAGES), MOST_IMAGES)
         samples = itertools.islice(itertools.chain.from_iterable(reader), count)
         self._images = [reader.batch([sample])["img"] for sample in samples]
+        self.images = len(self._images)
         with self._reproducible(), quiet(probe):
             self._examples = _examples(probe, _fitted(channel_map), self._images)
 

@@ -20,6 +20,8 @@ SETTINGS = {  # of those that a repetition reads, or that are printed
     "fold": flag,
     "zeros": flag,
     "recalibrate": lambda value, where: whole_number(value, where, 0, 2**31),
+    "rounds": lambda value, where: whole_number(value, where, 1, 2**31),
+    "refit": lambda value, where: whole_number(value, where, 0, 2**31),
     "criterion": text,
     "normalize": text,
     "per": optional(text),

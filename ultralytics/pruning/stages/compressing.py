@@ -15,7 +15,7 @@ from ..checkpoints import checkpoint
 from ..command_line import options as shared
 from ..compression.folder import compress
 from ..compression.recipe import Recipe, images_of
-from ..criteria import CRITERIA
+from ..criteria import CRITERIA, ON_IMAGES
 from ..criteria.scoring import Scoring
 from ..data.sets import check_usable, data_set_digest, names_in, resolve_data
 from ..errors import PruningError
@@ -24,6 +24,7 @@ from ..files.places import located, run_folder, shown
 from ..latency import Latency
 from ..networks.keeping import check_order
 from ..networks.rebuild import is_pruned
+from ..passes.gates import gate_gradients
 from ..passes.images import Images, gradients
 from ..release import check_side
 from ..report import say
@@ -201,7 +202,7 @@ def check_read(options: argparse.Namespace, scheme: str) -> None:
     if unread and scheme == "steered":
         option = f"--{unread[0].replace('_', '-')}"
         raise PruningError(f"{option} needs --scheme stepwise; the steered one scores by gradients")
-    looks = scheme == "stepwise" and CRITERIA[options.criterion or DEFAULT_CRITERION].needs == "images"
+    looks = scheme == "stepwise" and CRITERIA[options.criterion or DEFAULT_CRITERION].needs in ON_IMAGES
     if "batches" in getattr(options, "said", ()) and not looks:
         raise PruningError("--batches is read for criteria that look at images only, by --scheme stepwise")
 
@@ -234,8 +235,8 @@ def scoring_of(options: argparse.Namespace, images: Images) -> Scoring:
     Raises:
         PruningError: If the options for it contradict each other.
     """
-    on_images = functools.partial(gradients, images=images)
-    return Scoring(options.criterion or DEFAULT_CRITERION, options.normalize, options.per, on_images)
+    passes = functools.partial(gradients, images=images), functools.partial(gate_gradients, images=images)
+    return Scoring(options.criterion or DEFAULT_CRITERION, options.normalize, options.per, *passes)
 
 
 def check_feasible(recipe: Recipe, model: Any) -> None:

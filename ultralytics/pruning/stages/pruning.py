@@ -12,7 +12,7 @@ from .. import packages
 from ..checkpoints import checkpoint
 from ..command_line import options as shared
 from ..command_line.settings import IMAGES, VALIDATION
-from ..criteria import CRITERIA
+from ..criteria import CRITERIA, ON_IMAGES
 from ..criteria.scoring import Scoring
 from ..data.sets import check_usable, names_in, resolve_data
 from ..errors import PruningError
@@ -127,11 +127,14 @@ def pruned(
     if plan:
         if not statistics and (batches := plan.settings.get("recalibrate")):
             raise PruningError(f"this plan was recalibrated: repeat it with --recalibrate {batches} --data ...")
+        if plan.settings.get("refit"):
+            raise PruningError("the layers of this plan were fitted (--refit), which a plan alone does not repeat")
         return repeat_plan(model, plan, statistics=statistics, source=source)
     scoring = shared.scoring(options, data, imgsz)
     latency = shared.latency(options, imgsz)
     how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "scoring": scoring, "latency": latency}
-    return prune_network(model, source=source, **how, **choice(options, model))
+    rounds = shared.in_rounds(options, data, imgsz)
+    return prune_network(model, source=source, **how, **rounds, **choice(options, model))
 
 
 def write_and_compare(
@@ -162,15 +165,15 @@ def check_words(options: argparse.Namespace) -> None:
         PruningError: If a setting, or an option, does nothing beside the others.
     """
     criterion = CRITERIA[options.criterion or Scoring.criterion]
-    looks = criterion.needs == "images" or bool(options.recalibrate)
+    looks = criterion.needs in ON_IMAGES or bool(options.recalibrate) or bool(options.refit)
     read = (VALIDATION if options.val else frozenset()) | (IMAGES if looks else frozenset()) | {"single_cls"}
     if idle := [key for key in options.settings if key not in read]:
-        where = "--val" if idle[0] in VALIDATION else "a criterion that looks at images, or --recalibrate"
+        where = "--val" if idle[0] in VALIDATION else "a criterion that looks at images, --recalibrate or --refit"
         raise PruningError(f"{idle[0]}= does nothing here: it is read for {where} only")
     said = getattr(options, "said", ())
     if options.val and options.dry_run:
         raise PruningError("--val measures what is written, --dry-run writes nothing: leave out one of both")
-    if "batches" in said and criterion.needs != "images":
+    if "batches" in said and criterion.needs not in ON_IMAGES and not options.refit:
         raise PruningError("--batches is read for criteria that look at images only, e.g. --criterion group_taylor")
 
 
@@ -180,7 +183,7 @@ def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     Without a target, a network that holds a set of channels at exactly zero loses just these; another one, a share.
     """
     target = {name: getattr(options, name) for name in TARGET_OPTIONS if getattr(options, name) is not None}
-    scored = shared.chosen(options, shared.SCORING)
+    scored = shared.chosen(options, (*shared.SCORING, *shared.ROUNDS))
     in_time = options.latency_speed_up is not None
     open_choice = not target and not scored and not in_time
     if open_choice and (share := share_at_zero(channel_map_of(model, 640), model)) >= LEAST_SHARE:
@@ -206,7 +209,7 @@ def read_plan(options: argparse.Namespace, source: dict[str, str]) -> PruningPla
     Raises:
         PruningError: If another option contradicts it, the file is no plan, or the checkpoint is another one.
     """
-    given = shared.chosen(options, (*shared.LIMITS, *shared.SCORING, *shared.LATENCY, "imgsz"))
+    given = shared.chosen(options, (*shared.LIMITS, *shared.SCORING, *shared.ROUNDS, *shared.LATENCY, "imgsz"))
     given += [] if options.fold else ["no_fold"]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -254,7 +257,10 @@ def say_settings(plan: PruningPlan) -> None:
         scored = [f"Scored by {settings['criterion']}"]
         scored += [f"normalised by {how}"] if (how := settings.get("normalize", "none")) != "none" else []
         scored += [f"per {per}"] if (per := settings.get("per")) else []
+        scored += [f"in {rounds} rounds"] if (rounds := settings.get("rounds", 1)) > 1 else []
         say(", ".join(scored))
+    if images := settings.get("refit"):
+        say(f"Layers fitted to the original's on {images} images")
     if batches := settings.get("recalibrate"):
         say(f"Batch-norm statistics estimated anew, on at most {batches} batches of training images")
     if measured := settings.get("latency"):
