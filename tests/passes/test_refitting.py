@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.networks import Net, conv, set_weights
+from helpers.networks import Net, conv
 from ultralytics.pruning import (
     Limits,
     PruningError,
@@ -44,27 +44,16 @@ class Given:
         return {"img": samples[0]}
 
 
-class Line(Net):
-    """Two convolutions, in the first of which channel 3 is a sum of the others."""
-
-    def __init__(self, padding: int = 1) -> None:
-        super().__init__()
-        self.a, self.norm, self.b = conv(3, 4, 1), nn.BatchNorm2d(4), conv(4, 5, 3, bias=True)
-        self.c = conv(5, 2, 1, bias=True)
-        self.b.padding = (padding, padding)
-
-    def forward(self, x):
-        return self.c(self.b(self.norm(self.a(x))))
-
-
-def line() -> Line:
-    net = set_weights(Line())
+def line() -> Net:
+    """Convolutions, in the first of which channel 3 is a sum of two others."""
+    layers = {"a": conv(3, 4, 1, bias=False), "norm": nn.BatchNorm2d(4), "b": conv(4, 5), "c": conv(5, 2, 1)}
+    net = Net(lambda net, x: net.c(net.b(net.norm(net.a(x)))), **layers).float().eval()
     with torch.no_grad():
-        for tensors in (net.norm.weight, net.norm.running_var):
-            tensors.fill_(1.0)
+        net.norm.weight.fill_(1.0)
+        net.norm.running_var.fill_(1.0)
+        net.norm.bias.zero_()
         net.norm.running_mean.zero_()
         net.a.weight[3] = 0.5 * net.a.weight[0] - 0.25 * net.a.weight[1]
-        net.norm.bias.zero_()
     return net
 
 
