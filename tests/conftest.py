@@ -1,5 +1,6 @@
 """What the tests share. All of it is made on the spot, small, and without the network."""
 
+import gc
 import importlib.util
 import json
 import os
@@ -46,6 +47,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items) -> None:
     """The longest files come first, so that no process is left with one of them at the end (`make test` runs two)."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage, of which a training asks for some, looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ imports; what the tests have patched is not in it. A request may name a folder i
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -51,6 +52,8 @@ def import_everything() -> None:
 
     torch.set_num_threads(1)
     is_pruned(YOLO("yolov8n.yaml").model)  # operations on the meta device import more on their first use
+    gc.collect()
+    gc.freeze()  # else each child's first collection of garbage copies all pages of the parent
 
 
 def become(request: dict) -> None:
