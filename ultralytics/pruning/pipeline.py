@@ -136,6 +136,7 @@ def prune_network(
     start = time.perf_counter()
     settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
     chosen = None
+
     if zeros:
         plan = _plan_of_zeros(model, channel_map, limits or Limits(floor=0), settings)
     elif latency:

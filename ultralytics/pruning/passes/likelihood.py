@@ -19,7 +19,7 @@ from torch import Tensor
 from ..tracing.records import tensors_in
 from ..tracing.trace import SHAPE_ONLY_OUTPUTS
 
-SIDES = 4  # distances from an anchor to the sides of a box
+BOX_SIDES = 4  # distances from an anchor to the sides of a box
 DETECTION = {"boxes", "scores"}  # what a detection head returns at least, for each anchor
 ANGLE_SCALE = 10.0  # radians count that much more than distances in strides
 
@@ -61,9 +61,9 @@ def _of_detections(outputs: Mapping[str, Any], generator: torch.Generator) -> It
     yield -F.binary_cross_entropy_with_logits(scores, drawn_classes, reduction="sum")
 
     weights = chances.amax(1, keepdim=True).sqrt()  # (B, 1, A)
-    bins = boxes.shape[1] // SIDES
+    bins = boxes.shape[1] // BOX_SIDES
     if bins > 1:
-        logs = boxes.unflatten(1, (SIDES, bins)).log_softmax(2)  # (B, 4, bins, A)
+        logs = boxes.unflatten(1, (BOX_SIDES, bins)).log_softmax(2)  # (B, 4, bins, A)
         noise = -(-_uniform(logs, generator).clamp_min(1e-20).log()).clamp_min(1e-20).log()
         places = (logs.detach() + noise).argmax(2, keepdim=True)  # Gumbel's way to draw
         yield (logs.gather(2, places).squeeze(2) * weights).sum()
