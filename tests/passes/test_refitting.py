@@ -19,6 +19,7 @@ from ultralytics.pruning import (
     load,
     make_plan,
     prune_network,
+    repeat_plan,
     trace,
 )
 from ultralytics.pruning.passes import refitting
@@ -130,6 +131,8 @@ def test_a_detector_comes_nearer_to_the_original(small_weights, digits):
     assert distance(fitted.model, network, seen) < 0.5 * distance(plain.model, network, seen)
     assert fitted.plan.settings["refit"] == 8 and fitted.plan.settings["rounds"] == 2
     assert fitted.difference < 1e-10
+    with pytest.raises(PruningError, match="--refit"):
+        repeat_plan(network, fitted.plan)
 
 
 def test_rounds_lead_to_the_target_and_give_nothing_back(small_weights):

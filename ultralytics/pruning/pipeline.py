@@ -193,8 +193,10 @@ def repeat_plan(
         source: Where the network comes from; the plan's own source by default.
 
     Raises:
-        PruningError: If the plan does not fit the network.
+        PruningError: If the plan does not fit the network, or layers were fitted behind it, which is not in a plan.
     """
+    if plan.settings.get("refit"):
+        raise PruningError("the layers of this plan were fitted (--refit), which a plan alone does not repeat")
     model, start = unwrapped(model), time.perf_counter()
     channel_map = channel_map_of(model, plan.settings.get("imgsz", 640))
     seconds = {"trace": time.perf_counter() - start, "select": 0.0}

@@ -127,8 +127,6 @@ def pruned(
     if plan:
         if not statistics and (batches := plan.settings.get("recalibrate")):
             raise PruningError(f"this plan was recalibrated: repeat it with --recalibrate {batches} --data ...")
-        if plan.settings.get("refit"):
-            raise PruningError("the layers of this plan were fitted (--refit), which a plan alone does not repeat")
         return repeat_plan(model, plan, statistics=statistics, source=source)
     scoring = shared.scoring(options, data, imgsz)
     latency = shared.latency(options, imgsz)
