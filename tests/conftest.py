@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 import ultralytics
+from helpers.hostile import no_trust, tiny
 from helpers.networks import SMALL
 from helpers.repository import REPOSITORY
 from ultralytics.data.digits import Recipe, build
@@ -118,6 +119,24 @@ def small_weights(small) -> Path:
     file = small.with_name("weights.pt")
     save(model, file)
     return file
+
+
+@pytest.fixture
+def untrusted(monkeypatch) -> None:
+    """No trust from outside, and the CPU."""
+    no_trust(monkeypatch)
+
+
+@pytest.fixture
+def marker(tmp_path) -> Path:
+    """What a payload makes."""
+    return tmp_path / "it-ran"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    """A tiny checkpoint of ten classes."""
+    return tiny(tmp_path_factory.mktemp("good") / "good.pt")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import os
 import runpy
 import sys
 import types
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,9 +15,7 @@ from helpers.hostile import (
     TRUST,
     Payload,
     hostile,
-    no_trust,
     raw,
-    tiny,
 )
 from helpers.processes.python import run_python
 from helpers.repository import REPOSITORY, SCRIPTS
@@ -27,23 +24,7 @@ from ultralytics import YOLO
 from ultralytics.nn import tasks
 from ultralytics.pruning import PruningError, load, prune_network, save, trust
 
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    """One thread, and no trust from outside."""
-    no_trust(monkeypatch)
-
-
-@pytest.fixture
-def marker(tmp_path) -> Path:
-    """What a payload makes."""
-    return tmp_path / "it-ran"
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory) -> Path:
-    """A tiny checkpoint of ten classes."""
-    return tiny(tmp_path_factory.mktemp("good") / "good.pt")
+pytestmark = pytest.mark.usefixtures("untrusted")
 
 
 def test_trust_is_for_the_command_that_says_so(good, tmp_path, marker, monkeypatch, capsys):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.hostile import EXEC, NAMES, PLACES, TRUST, Payload, hostile, no_trust, raw, reading, tiny
+from helpers.hostile import EXEC, NAMES, PLACES, TRUST, Payload, hostile, raw, reading
 from helpers.repository import SCRIPTS
 from helpers.scripts import refused, run
 from ultralytics import YOLO
@@ -20,23 +20,7 @@ from ultralytics.nn import tasks
 from ultralytics.pruning import PruningError, load
 from ultralytics.pruning.files import places
 
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    """One thread, and no trust from outside."""
-    no_trust(monkeypatch)
-
-
-@pytest.fixture
-def marker(tmp_path) -> Path:
-    """What a payload makes."""
-    return tmp_path / "it-ran"
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory) -> Path:
-    """A tiny checkpoint of ten classes."""
-    return tiny(tmp_path_factory.mktemp("good") / "good.pt")
+pytestmark = pytest.mark.usefixtures("untrusted")
 
 
 EACH = [*((place, "prune.py") for place in PLACES), *zip(itertools.cycle(PLACES), SCRIPTS, strict=False)]

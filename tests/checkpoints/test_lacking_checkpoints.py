@@ -7,28 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.hostile import TINY, no_trust, raw, reading, tiny
+from helpers.hostile import TINY, raw, reading
 from helpers.repository import SCRIPTS
 from helpers.scripts import refused
 from ultralytics.pruning import PruningError, load
 
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    """One thread, and no trust from outside."""
-    no_trust(monkeypatch)
-
-
-@pytest.fixture
-def marker(tmp_path) -> Path:
-    """What a payload makes."""
-    return tmp_path / "it-ran"
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory) -> Path:
-    """A tiny checkpoint of ten classes."""
-    return tiny(tmp_path_factory.mktemp("good") / "good.pt")
+pytestmark = pytest.mark.usefixtures("untrusted")
 
 
 def without(attribute: str):

@@ -128,8 +128,9 @@ def test_what_was_computed_from_a_lost_file_goes_anew(file, again, harm, works, 
     assert second.endswith(f"of {trained[0]}") and result == f"trained from {trained[1]}"
 
 
-def test_an_interrupted_training_is_not_paired_with_another_cut(works, weights, tmp_path, monkeypatch):
-    folder, whole = tmp_path / "run", works.train
+def interrupt_first_training(works: Works, weights: Path, folder: Path, monkeypatch) -> None:
+    """Compresses until the first training is done, of which the state does not know yet."""
+    whole = works.train
 
     def killed(name, start, settings, recipe, folder):
         whole(name, start, settings, recipe, folder)
@@ -140,6 +141,11 @@ def test_an_interrupted_training_is_not_paired_with_another_cut(works, weights, 
         compress(weights, folder)
     works.done.clear()
     monkeypatch.setattr(work, "train", whole)
+
+
+def test_an_interrupted_training_is_not_paired_with_another_cut(works, weights, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    interrupt_first_training(works, weights, folder, monkeypatch)
     (folder / "step-1.pt").unlink()
     compress(weights, folder)
     assert "train step-1" in works.done  # what was there is of the lost cut
@@ -147,17 +153,8 @@ def test_an_interrupted_training_is_not_paired_with_another_cut(works, weights, 
 
 
 def test_an_interrupted_training_goes_on_where_its_cut_is_the_same(works, weights, tmp_path, monkeypatch):
-    folder, whole = tmp_path / "run", works.train
-
-    def killed(name, start, settings, recipe, folder):
-        whole(name, start, settings, recipe, folder)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(work, "train", killed)
-    with pytest.raises(KeyboardInterrupt):
-        compress(weights, folder)
-    works.done.clear()
-    monkeypatch.setattr(work, "train", whole)
+    folder = tmp_path / "run"
+    interrupt_first_training(works, weights, folder, monkeypatch)
     compress(weights, folder)
     assert "train step-1" not in works.done and "cut step-1" not in works.done
 

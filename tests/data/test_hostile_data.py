@@ -9,29 +9,13 @@ import torch
 import yaml
 from torch import nn
 
-from helpers.hostile import EXEC, TINY, TRUST, Payload, no_trust, raw, reading, tiny
+from helpers.hostile import EXEC, TINY, TRUST, Payload, raw, reading
 from helpers.scripts import refused
 from ultralytics.data.utils import check_det_dataset, load_dataset_cache_file
 from ultralytics.nn import tasks
 from ultralytics.pruning import PruningError
 
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    """One thread, and no trust from outside."""
-    no_trust(monkeypatch)
-
-
-@pytest.fixture
-def marker(tmp_path) -> Path:
-    """What a payload makes."""
-    return tmp_path / "it-ran"
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory) -> Path:
-    """A tiny checkpoint of ten classes."""
-    return tiny(tmp_path_factory.mktemp("good") / "good.pt")
+pytestmark = pytest.mark.usefixtures("untrusted")
 
 
 def evil_activation(marker: Path) -> str:
