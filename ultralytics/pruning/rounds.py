@@ -74,8 +74,9 @@ def choose_in_rounds(
     work, gone = copy.deepcopy(model), np.zeros(len(channel_map.channels), dtype=bool)
     unfolded: dict[str, None] = {}
     for number in range(1, rounds + 1):
-        on_the_way = replace(target, value=target.kind.on_the_way(target.value, number / rounds))
-        goal = target if number == rounds else on_the_way
+        goal = target
+        if number < rounds:
+            goal = replace(target, value=target.kind.on_the_way(target.value, number / rounds))
         found = scores(channel_map, work)
         plan = make_plan(channel_map, found, target=goal, limits=limits, settings=settings, gone=gone)
         gone = ~kept_groups(plan, channel_map)

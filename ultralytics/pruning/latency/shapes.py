@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from ..channels import ChannelMap, Layer
+from ..networks.hooks import hooked
 from ..tracing.trace import image_shape, quiet
 
 
@@ -66,25 +68,18 @@ def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> Shapes:
     Returns:
         The calls by layer.
     """
-    modules = dict(model.named_modules())
     found: dict[str, list[Shape]] = {}
-    handles = []
-    for layer in channel_map.layers.values():
-        if layer.has_filters and layer.deployed and layer.cells:
 
-            def note(module: Any, inputs: tuple, layer: Layer = layer) -> None:
-                found.setdefault(layer.name, []).append(_shape(layer, module, inputs[0]))
+    def note(layer: Layer, module: Any, inputs: tuple) -> None:
+        found.setdefault(layer.name, []).append(_shape(layer, module, inputs[0]))
 
-            handles.append(modules[layer.name].register_forward_pre_hook(note))
+    layers = [layer for layer in channel_map.layers.values() if layer.has_filters and layer.deployed and layer.cells]
+    hooks = {layer.name: functools.partial(note, layer) for layer in layers}
     parameter = next(model.parameters())
     _, channels, _, _ = image_shape(model, 1)
     image = torch.zeros(1, channels, imgsz, imgsz, device=parameter.device, dtype=parameter.dtype)
-    try:
-        with quiet(model):
-            model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with quiet(model), hooked(model, hooks, before=True):
+        model(image)
     return {name: tuple(shapes) for name, shapes in found.items()}
 
 

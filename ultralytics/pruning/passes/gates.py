@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +15,7 @@ from ..tracing.trace import quiet
 from .images import progress
 from .likelihood import drawn
 from .memory import Shrinking, free_gpu_memory
-from .reading import Images, Reader
+from .reading import Images, Reader, frozen_copy
 
 SAMPLES = 2  # outputs that are drawn for each image
 
@@ -95,9 +94,7 @@ def gate_gradients(model: nn.Module, channel_map: ChannelMap, images: Images) ->
 
 
 def _gate_gradients(model: nn.Module, channel_map: ChannelMap, images: Images) -> Iterator[np.ndarray]:
-    probe: Any = copy.deepcopy(model).float()
-    for parameter in probe.parameters():
-        parameter.requires_grad_(False)
+    probe = frozen_copy(model)
     reader = Reader(probe, images)
     generator = torch.Generator().manual_seed(0)
     gates = Gates(probe, channel_map)

@@ -64,9 +64,7 @@ def _of_detections(outputs: Mapping[str, Any], generator: torch.Generator) -> It
     bins = boxes.shape[1] // BOX_SIDES
     if bins > 1:
         logs = boxes.unflatten(1, (BOX_SIDES, bins)).log_softmax(2)  # (B, 4, bins, A)
-        noise = -(-_uniform(logs, generator).clamp_min(1e-20).log()).clamp_min(1e-20).log()
-        places = (logs.detach() + noise).argmax(2, keepdim=True)  # Gumbel's way to draw
-        yield (logs.gather(2, places).squeeze(2) * weights).sum()
+        yield (_of_choices(logs, 2, generator) * weights).sum()
     else:
         yield _normal(boxes, generator, weights)
 
@@ -84,9 +82,14 @@ def _of_detections(outputs: Mapping[str, Any], generator: torch.Generator) -> It
 def _of_classes(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Returns the log-likelihood of drawn classes: of each image, (B, C), or of its pixels, (B, C, H, W)."""
     logs = logits.log_softmax(1)
-    noise = -(-_uniform(logs, generator).clamp_min(1e-20).log()).clamp_min(1e-20).log()
-    found = logs.gather(1, (logs.detach() + noise).argmax(1, keepdim=True))
+    found = _of_choices(logs, 1, generator)
     return found.sum() / found[0].numel() ** 0.5
+
+
+def _of_choices(logs: Tensor, dim: int, generator: torch.Generator) -> Tensor:
+    """Draws one of the places along a dimension, as likely as their logarithms say, and returns that of each."""
+    noise = -(-_uniform(logs, generator).clamp_min(1e-20).log()).clamp_min(1e-20).log()  # Gumbel's way to draw
+    return logs.gather(dim, (logs.detach() + noise).argmax(dim, keepdim=True)).squeeze(dim)
 
 
 def _normal(means: Tensor, generator: torch.Generator, weights: Tensor | float = 1.0) -> Tensor:

@@ -68,6 +68,14 @@ def trainer_class(model: nn.Module) -> type:
     raise PruningError(f"the release has no trainer for a {type(model).__name__}: take a criterion without images")
 
 
+def frozen_copy(model: nn.Module) -> Any:
+    """Returns a copy of a network in float32 whose parameters take no gradients, to be run on images."""
+    copied = copy.deepcopy(model).float()
+    for parameter in copied.parameters():
+        parameter.requires_grad_(False)
+    return copied
+
+
 class Reader:
     """The training images of a data set, as the release's trainer would give them to a network.
 

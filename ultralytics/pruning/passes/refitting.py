@@ -10,11 +10,9 @@ equation (2), on the inputs of the pruned network as in its section 3.2.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..channels import ChannelMap
+from ..networks.hooks import hooked
 from ..plans.plan import LayerPlan, PruningPlan
 from ..tracing.trace import quiet
 from .likelihood import drawn
 from .memory import Shrinking, free_gpu_memory, halves
-from .reading import Images, Reader
+from .reading import Images, Reader, frozen_copy
 
 PLACES = 3000  # of each layer's output, over all images
 FOCUS = 0.95  # part of them that is drawn by what depends on them; the rest is drawn evenly
@@ -70,9 +69,7 @@ class Refitting:
 
     def __init__(self, model: nn.Module, channel_map: ChannelMap, images: Images) -> None:
         self._map = channel_map
-        probe: Any = copy.deepcopy(model).float()
-        for parameter in probe.parameters():
-            parameter.requires_grad_(False)
+        probe = frozen_copy(model)
         reader = Reader(probe, images)
         self._reproducible = reader.reproducible
         count = min(max(-(-CELLS // max(images.imgsz // STRIDE, 1) ** 2), LEAST_IMAGES), MOST_IMAGES)
@@ -113,7 +110,7 @@ class Refitting:
                 hooks[name] = functools.partial(
                     _solve, layer=layer, norm=modules[norm] if norm else None, examples=examples
                 )
-        with self._reproducible(), quiet(model), torch.no_grad(), _hooked(model, hooks, before=True):
+        with self._reproducible(), quiet(model), torch.no_grad(), hooked(model, hooks, before=True):
             model(torch.cat(self._images[:images]))
             fitted = {key: value.clone() for key, value in model.state_dict().items()}
         model.load_state_dict(fitted)  # of which `quiet` has undone the buffers
@@ -135,7 +132,7 @@ def _examples(probe: Any, names: list[str], images: list[Tensor]) -> dict[str, E
         made[name].append(output[0][:, row, column].T)
 
     for number, image in enumerate(images):
-        with _hooked(probe, {name: functools.partial(gather, name, number) for name in places}), torch.no_grad():
+        with hooked(probe, {name: functools.partial(gather, name, number) for name in places}), torch.no_grad():
             probe(image)
     return {name: Examples(*places[name], torch.cat(rows)) for name, rows in made.items()}
 
@@ -152,7 +149,7 @@ def _effects(probe: Any, names: list[str], images: list[Tensor]) -> dict[str, li
         made.append((name, output))
         return output
 
-    with _hooked(probe, {name: functools.partial(keep, name) for name in names}), torch.enable_grad():
+    with hooked(probe, {name: functools.partial(keep, name) for name in names}), torch.enable_grad():
         for image in images:
             drawn(probe(image), generator).backward()
             for name, output in made:
@@ -160,21 +157,6 @@ def _effects(probe: Any, names: list[str], images: list[Tensor]) -> dict[str, li
                 effects[name].append(gradient.square().sum(1)[0].cpu().double())
             made.clear()
     return {name: maps for name, maps in effects.items() if len(maps) == len(images)}
-
-
-@contextlib.contextmanager
-def _hooked(model: nn.Module, hooks: Mapping[str, Callable[..., Any]], *, before: bool = False) -> Iterator[None]:
-    """Calls hooks behind, or before, the layers of these names."""
-    modules = dict(model.named_modules())
-    handles = [
-        modules[name].register_forward_pre_hook(hook) if before else modules[name].register_forward_hook(hook)
-        for name, hook in hooks.items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _drawn_places(effects: list[Tensor], random: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ the border where a kernel is padded with zeros.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..channels import ChannelMap
+from ..networks.hooks import hooked
 from ..plans.plan import PruningPlan
 from ..tracing.trace import image_shape, quiet
 
@@ -97,22 +99,16 @@ def _differences(
     made: dict[str, list[Tensor]] = {name: [] for name in readers}
     differences: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in readers}
 
-    def first_run(name: str) -> Callable:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            seen[name].append(_middle(module, inputs[0]))
-            made[name].append(output.clone())
+    def first_run(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen[name].append(_middle(module, inputs[0]))
+        made[name].append(output.clone())
 
-        return hook
-
-    def second_run(name: str) -> Callable:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            before, now = seen[name].pop(0), _middle(module, inputs[0])
-            differences[name].append((before[0] - now[0], before[1] - now[1]))
-            held = made[name].pop(0)
-            held.movedim(_channel_dim(module, held), 0)[removed[name]] = 0
-            return held
-
-        return hook
+    def second_run(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        before, now = seen[name].pop(0), _middle(module, inputs[0])
+        differences[name].append((before[0] - now[0], before[1] - now[1]))
+        held = made[name].pop(0)
+        held.movedim(_channel_dim(module, held), 0)[removed[name]] = 0
+        return held
 
     parameter = next(model.parameters())
     _, channels, *sides = image_shape(model, 4)
@@ -120,11 +116,13 @@ def _differences(
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(2, channels, *sides, generator=generator, device="cpu").to(parameter.device, parameter.dtype)
     image[0] = 0
-    with quiet(model), _hooks(modules, readers, first_run), _at_zero(_of_norms(modules, removed, ("weight",))):
+    first = {name: functools.partial(first_run, name) for name in readers}
+    second = {name: functools.partial(second_run, name) for name in readers}
+    with quiet(model), hooked(model, first), _at_zero(_of_norms(modules, removed, ("weight",))):
         model(image)
     with (
         quiet(model),
-        _hooks(modules, readers, second_run),
+        hooked(model, second),
         _at_zero(_of_norms(modules, removed, ("weight", "bias")) + _of_tensors(model, removed)),
         _passed_by(modules, plan.blocks),
     ):
@@ -155,17 +153,6 @@ def _middle(module: Any, tensor: Tensor) -> tuple[Tensor, Tensor]:
     images = (0, -1) if values.ndim > 1 else (..., ...)
     first, last = (values[(slice(None), number, *place)].clone() for number in images)
     return first, last
-
-
-@contextlib.contextmanager
-def _hooks(modules: dict[str, Any], names: list[str], make: Callable[[str], Callable]) -> Iterator[None]:
-    """Lets a hook see the calls of modules."""
-    handles = [modules[name].register_forward_hook(make(name)) for name in names]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _of_norms(
