@@ -10,8 +10,7 @@ FADED_WEIGHTS = Path(__file__).with_name("faded.pt")  # a YOLOv8n trained on rea
 
 def entries(folder: Path = REPOSITORY) -> set[Path]:
     """What lies in a folder, but for what other tests have there for a moment: pytest's cache, and locks of folders."""
-    passing = {path for path in folder.iterdir() if path.name == ".pytest_cache" or path.match(".*.lock")}
-    return {*folder.iterdir()} - passing
+    return {path for path in folder.iterdir() if path.name != ".pytest_cache" and not path.match(".*.lock")}
 
 
 def copied_repository(root: Path) -> Path:
