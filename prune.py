@@ -3,13 +3,13 @@
 import edited_release
 
 with edited_release.required():
-    from ultralytics.pruning.command_line import entry, kinds, options
+    from ultralytics.pruning.command_line import choice, entry, kinds, options
     from ultralytics.pruning.files import places
     from ultralytics.pruning.stages import pruning
 
 if __name__ == "__main__":
     parser = entry.Parser(
-        "Stage 3: removes the least important channels, by one threshold over the whole network.",
+        "Stage 3: removes the least important channels; how it tells them depends on the checkpoint and on --data.",
         "python prune.py --weights yolov8n.yaml --prune-ratio 0.5 --dry-run",
         keys=pruning.KEYS,
     )
@@ -25,14 +25,16 @@ if __name__ == "__main__":
         "--prune-ratio",
         "--percent",
         type=kinds.as_ratio,
-        help=f"share of the prunable channels to remove (default, without another target: {pruning.DEFAULT_RATIO})",
+        help=f"share of the prunable channels to remove (default after a sparsity training: {choice.DEFAULT_RATIO}; "
+        f"of another network: --speed-up {choice.DEFAULT_SPEED_UP:g})",
     )
     options.add_sizes(target)
     target.add_argument("--zeros", action="store_true", default=None, help="remove what training left at exactly zero")
     target.add_argument(
         "--plan", type=kinds.as_source, metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint"
     )
-    options.add_scoring(parser)
+    decides = "by what the checkpoint is: slim after a sparsity training, group_fisher with images, else lamp"
+    options.add_scoring(parser, decides, "16; as many as make 32 images for group_fisher")
     options.add_rounds(parser)
     options.add_limits(parser)
     options.add_latency(parser)

@@ -46,7 +46,7 @@ def test_a_cut_in_rounds_whose_layers_are_fitted(words, small_weights, digits, t
     [
         (["--refit"], "--data"),
         (["--rounds", "0"], "at least 1"),
-        (["--rounds", "2", "--zeros"], "--rounds is for --prune-ratio"),
+        (["--rounds", "2", "--zeros"], "leave out --rounds"),
         (["--rounds", "2", "--latency-speed-up", "2"], "--rounds is for --prune-ratio"),
         (["--criterion", "group_fisher"], "--data"),
     ],

@@ -108,7 +108,7 @@ def test_a_yolo_is_taken_for_its_network(tmp_path) -> None:
     assert np.array_equal(scores, CRITERIA["slim"](inside, wrapped.model), equal_nan=True)
     assert np.array_equal(scores, Scoring("slim")(outside, wrapped), equal_nan=True)
     plan = make_plan(outside, scores, prune_ratio=0.5)
-    result = prune_network(wrapped, prune_ratio=0.5, imgsz=64)
+    result = prune_network(wrapped, prune_ratio=0.5, imgsz=64, scoring=Scoring("slim"))
     assert result.plan.layers == plan.layers and type(result.model) is type(wrapped.model)
     prune(wrapped, plan, outside)
     assert sum(p.numel() for p in wrapped.model.parameters()) == plan.after.params

@@ -22,11 +22,11 @@ from ultralytics.pruning import (
     repeat_plan,
     trace,
 )
+from ultralytics.pruning.one_shot.rounds import choose_in_rounds
 from ultralytics.pruning.passes import refitting
 from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.passes.refitting import Refitting
 from ultralytics.pruning.plans.plan import plan_from
-from ultralytics.pruning.rounds import choose_in_rounds
 from ultralytics.pruning.surgery.verification import silenced
 
 
@@ -156,5 +156,5 @@ def test_rounds_lead_to_the_target_and_give_nothing_back(small_weights):
 
 def test_rounds_are_refused_where_they_do_nothing(small_weights):
     network, _ = load(small_weights)
-    with pytest.raises(PruningError, match="rounds and a fit are for"):
+    with pytest.raises(PruningError, match="rounds are for"):
         prune_network(network, zeros=True, rounds=2, imgsz=64)

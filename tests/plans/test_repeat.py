@@ -12,7 +12,7 @@ from torch import nn
 from helpers.networks import Net, block, conv, set_weights
 from helpers.repository import REPOSITORY
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import Limits, PruningError, PruningPlan, load, prune_network, repeat_plan, save
+from ultralytics.pruning import Limits, PruningError, PruningPlan, Scoring, load, prune_network, repeat_plan, save
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.stages import pruning
 
@@ -54,6 +54,7 @@ def first(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
         words = ("--speed-up", 2, "--round-to", 8, "--ignore", "model.0", "--ratio", "model.8=0.5", "--imgsz", 320)
+        words += ("--criterion", "l1")
         prune(monkeypatch, "--weights", checkpoint(folder / "own.pt", 0), "--save-dir", folder, *words)
     return folder
 
@@ -61,8 +62,8 @@ def first(tmp_path_factory) -> Path:
 def test_options_reach_the_plan(first: Path) -> None:
     settings = json.loads((first / "pruned.json").read_text())["settings"]
     assert settings == {
-        "criterion": "slim",
-        "normalize": "none",
+        "criterion": "l1",
+        "normalize": "mean",
         "per": None,
         "recalibrate": 0,
         "imgsz": 320,
@@ -235,7 +236,7 @@ def without_norms(model: nn.Module) -> nn.Module:
 def test_a_network_without_batch_norms_is_refused(tmp_path: Path, monkeypatch, capsys) -> None:
     model = without_norms(DetectionModel("yolov8n.yaml", nc=10, verbose=False))
     with pytest.raises(PruningError, match="criterion slim scores channels by their batch-norm scales"):
-        prune_network(model, prune_ratio=0.5)
+        prune_network(model, prune_ratio=0.5, scoring=Scoring())
     save(model, tmp_path / "plain.pt")
     line = refused(monkeypatch, capsys, "--weights", tmp_path / "plain.pt", "--save-dir", tmp_path / "out")
     assert "has no batch norm" in line and "or never had one" in line

@@ -15,9 +15,8 @@ from torch import nn
 from benchmarks.zoo_models import named
 from helpers.networks import Net, block, conv, set_weights
 from ultralytics.pruning import PruningError, cut, load, make_plan, pipeline, prune_network, trace
-from ultralytics.pruning.pipeline import LARGEST_DIFFERENCE, check
 from ultralytics.pruning.plans.plan import LayerPlan, PruningPlan
-from ultralytics.pruning.surgery.verification import largest_difference, silenced
+from ultralytics.pruning.surgery.verification import LARGEST_DIFFERENCE, check, largest_difference, silenced
 
 FAMILIES = [
     "yolov3-tiny",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from helpers.networks import Net, block, conv, difference, image, layers_run, raw_outputs, removed_by, silence
 from ultralytics.pruning import cost_of, cut, make_plan, trace
-from ultralytics.pruning.pipeline import check
+from ultralytics.pruning.surgery.verification import check
 
 
 class Residual(nn.Module):

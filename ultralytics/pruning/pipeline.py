@@ -18,10 +18,11 @@ from .errors import NothingToRemoveError, PruningError, typed_line
 from .latency import Latency, LatencyModel
 from .latency.search import plan_for_latency
 from .networks.wrappers import unwrapped
+from .one_shot.defaults import Default, default_for, images_of_training
+from .one_shot.rounds import Chosen, carried_out, choose_in_rounds
 from .passes.images import Images, recalibrate
 from .passes.refitting import Refitting
 from .plans.plan import PruningPlan, plan_from
-from .rounds import Chosen, choose_in_rounds
 from .selection.choose import make_plan
 from .selection.limits import Limits
 from .selection.targets import Target
@@ -30,10 +31,8 @@ from .selection.zeros import keep_the_rest
 from .surgery.cut import PlanMismatchError, cut
 from .surgery.folding import fold_constants
 from .surgery.matching import matched
-from .surgery.verification import largest_difference, silenced
+from .surgery.verification import check
 from .tracing.trace import image_shape, quiet, trace
-
-LARGEST_DIFFERENCE = 1e-10  # in float64, where rounding is below 1e-14
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,14 @@ class Pruned:
         plan: What was kept.
         difference: Largest difference to the original with silenced channels, before folding, relative.
         unfolded: Layers that could not absorb the constants of removed channels.
+        default: How it was cut and why, where the network decided.
     """
 
     model: nn.Module
     plan: PruningPlan
     difference: float
     unfolded: list[str]
+    default: Default | None = None
 
 
 def prune(model: nn.Module, plan: PruningPlan, channel_map: ChannelMap | None = None) -> list[str]:
@@ -91,8 +92,12 @@ def prune_network(
     rounds: int = 1,
     refit: Images | None = None,
     source: dict[str, str] | None = None,
+    images: Images | None = None,
 ) -> Pruned:
-    """Traces, scores, selects, checks and cuts a copy of a network. Exactly one target is given.
+    """Traces, scores, selects, checks and cuts a copy of a network.
+
+    One target is given, or none where channels are at exactly zero. Without `scoring`, the network decides how channels
+    are scored (see `one_shot.defaults`): a trained one that saw no sparsity training by images, in rounds, with a fit.
 
     Args:
         model: The network, or a `YOLO` that holds it; it is left as it is.
@@ -102,7 +107,7 @@ def prune_network(
         target_params: Number of parameters to leave.
         latency: Milliseconds before over after, as timed; where and by what.
         zeros: True: just the channels go whose scales are exactly zero.
-        scoring: How channels are scored; by their batch-norm scales by default.
+        scoring: How channels are scored; by default as the network asks for, which may mean rounds and a fit.
         limits: What holds for single layers; a floor alone by default.
         imgsz: Side of the image, in pixels, for which the plan gives costs.
         fold: Whether the readers of removed channels absorb what these emit.
@@ -110,6 +115,7 @@ def prune_network(
         rounds: In how many rounds the channels are chosen, each of which scores anew what the one before has left.
         refit: Images on which the layers are fitted to those of the original behind each round, if any; no labels.
         source: Where the network comes from, for the plan.
+        images: Images to score by without `scoring`; by default those of the network's training, if they are here.
 
     Raises:
         PruningError: If the network takes no image or has nothing that the criterion scores by, the target or the
@@ -127,26 +133,33 @@ def prune_network(
         raise PruningError("a latency and another target: one is needed")
     if zeros and given:
         raise PruningError(f"zeros and {given[0]}: one target is needed")
-    if (rounds > 1 or refit) and (zeros or latency):
-        raise PruningError("rounds and a fit are for a share, a speed-up or a number of parameters")
+    if (rounds > 1 and latency) or ((rounds > 1 or refit) and zeros):
+        raise PruningError("rounds are for a share, a speed-up or a number of parameters, a fit is for all but zeros")
 
-    model, scoring, start = unwrapped(model), scoring or Scoring(), time.perf_counter()
+    model, start = unwrapped(model), time.perf_counter()
     channel_map = channel_map_of(model, imgsz)
     seconds = {"trace": time.perf_counter() - start}
     start = time.perf_counter()
+    default = None
+    if scoring is None and not zeros:
+        default = _default(model, channel_map, images, imgsz, target=bool(given or latency), in_time=bool(latency))
+        scoring, zeros = default.scoring(), default.zeros
+        if rounds == 1 and not refit:
+            rounds, refit = default.rounds, default.images if default.refit else None
+    scoring, limits = scoring or Scoring(), limits or Limits(floor=0 if zeros else Limits.floor)
     settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
-    chosen = None
 
+    fit = Refitting(model, channel_map, refit) if refit else None
+    settings |= {"rounds": rounds, "refit": fit.images if fit else 0} if rounds > 1 or fit else {}
+    chosen = None
     if zeros:
-        plan = _plan_of_zeros(model, channel_map, limits or Limits(floor=0), settings)
+        plan = _plan_of_zeros(model, channel_map, limits, settings)
     elif latency:
-        plan = _plan_by_timings(model, channel_map, latency, scoring, limits or Limits(), settings)
-    elif rounds > 1 or refit:
-        fit = Refitting(model, channel_map, refit) if refit else None
-        how: dict[str, Any] = {"rounds": rounds, "fold": fold, "fit": fit}
-        settings |= {"rounds": rounds, "refit": fit.images if fit else 0}
-        goal = Target.one_of(**targets)
-        chosen = choose_in_rounds(model, channel_map, scoring, goal, limits or Limits(), settings=settings, **how)
+        plan = _plan_by_timings(model, channel_map, latency, scoring, limits, settings)
+        chosen = carried_out(model, channel_map, plan, fold=fold, fit=fit) if fit else None
+    elif rounds > 1 or fit:
+        goal, how = Target.one_of(**targets), dict[str, Any](rounds=rounds, settings=settings)
+        chosen = choose_in_rounds(model, channel_map, scoring, goal, limits, fold=fold, fit=fit, **how)
         plan = chosen.plan
     else:
         plan = make_plan(channel_map, scoring(channel_map, model), **targets, limits=limits, settings=settings)
@@ -154,7 +167,19 @@ def prune_network(
 
     if plan.limits and plan.after == plan.before:
         raise NothingToRemoveError(f"nothing would be removed: {plan.limits[0]}")
-    return _carried_out(model, channel_map, plan, fold, statistics, source or {}, seconds, chosen)
+    result = _carried_out(model, channel_map, plan, fold, statistics, source or {}, seconds, chosen)
+    return replace(result, default=default)
+
+
+def _default(
+    model: Any, channel_map: ChannelMap, images: Images | None, imgsz: int | Sequence[int], **target: bool
+) -> Default:
+    """Returns how a network is cut where nobody says how, by what it knows of its training."""
+    known = getattr(model, "args", None)
+    train_args = known if isinstance(known, dict) else vars(known) if known else {}
+    if images is None:
+        images = images_of_training(model, train_args, imgsz if isinstance(imgsz, int) else max(imgsz))
+    return default_for(model, channel_map, train_args, images, **target)
 
 
 def _plan_of_zeros(model: nn.Module, channel_map: ChannelMap, limits: Limits, settings: dict[str, Any]) -> PruningPlan:
@@ -269,25 +294,3 @@ def channel_map_of(model: nn.Module, imgsz: int | Sequence[int]) -> ChannelMap:
                 f"for its channels to be followed: {typed_line(error)}"
             ) from error
         raise
-
-
-def check(model: nn.Module, pruned: nn.Module, plan: PruningPlan) -> float:
-    """Compares a cut network with the original whose removed channels are silenced, on a random image in float64.
-
-    Returns:
-        The largest difference of any raw output or layer, relative to the largest value there.
-
-    Raises:
-        PruningError: If it is above `LARGEST_DIFFERENCE`.
-    """
-    device = next(model.parameters()).device
-    _, *shape = image_shape(model, 3)
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, *shape, generator=generator, dtype=torch.float64, device="cpu").to(device)
-    difference = largest_difference(silenced(model, plan).double(), copy.deepcopy(pruned).double(), image, plan)
-    if not difference <= LARGEST_DIFFERENCE:
-        raise PruningError(
-            f"the cut network differs from the original with silenced channels by {difference:.1e} (relative, at most "
-            f"{LARGEST_DIFFERENCE:g} is rounding): please report this model, nothing was written"
-        )
-    return difference

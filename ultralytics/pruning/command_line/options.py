@@ -8,13 +8,13 @@ from typing import Any
 
 from .. import packages
 from ..criteria import CRITERIA, NORMALIZERS
-from ..criteria.scoring import PER, Scoring
+from ..criteria.scoring import PER
 from ..errors import PruningError
 from ..files import places
 from ..latency import RUNTIMES, Latency, Runtime
 from ..latency.timing import runs_on_gpus
-from ..passes.gates import gate_gradients
-from ..passes.images import Images, gradients
+from ..one_shot.defaults import ROUNDS as DEFAULT_ROUNDS
+from ..passes.images import Images
 from ..selection.limits import DEFAULT_ROUND_TO, Limits
 from . import kinds
 from .devices import cores
@@ -102,12 +102,13 @@ def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
     return Latency(options.latency_speed_up, Runtime(runtime, options.threads or cores(), device), imgsz)
 
 
-def add_scoring(parser: argparse.ArgumentParser, criterion: str = Scoring.criterion) -> None:
+def add_scoring(parser: argparse.ArgumentParser, criterion: str, batches: str = f"{Images.batches}") -> None:
     """Adds how channels are scored.
 
     Args:
         parser: The stage's options.
-        criterion: The one that the stage takes without `--criterion`.
+        criterion: The one that the stage takes without `--criterion`, in words.
+        batches: How many batches a pass takes without `--batches`, in words.
     """
     add = parser.add_argument_group("how channels are scored").add_argument
     names = "; ".join(f"{name}: {entry.about}" for name, entry in CRITERIA.items())
@@ -118,9 +119,8 @@ def add_scoring(parser: argparse.ArgumentParser, criterion: str = Scoring.criter
     add(
         "--batches",
         type=kinds.as_positive,
-        default=Images.batches,
         metavar="N",
-        help=f"training batches that a criterion which looks at images sees (default: {Images.batches})",
+        help=f"training batches that a criterion which looks at images sees (default: {batches})",
     )
     add(
         "--recalibrate",
@@ -133,24 +133,12 @@ def add_scoring(parser: argparse.ArgumentParser, criterion: str = Scoring.criter
 def add_rounds(parser: argparse.ArgumentParser) -> None:
     """Adds what a cut without training does to lose less."""
     add = parser.add_argument_group("a cut in rounds").add_argument
-    add("--rounds", type=kinds.as_positive, metavar="N", help="choose in N rounds, and score anew in each (default: 1)")
+    many = (
+        f"choose in N rounds, and score anew in each (default: {DEFAULT_ROUNDS} where the checkpoint decides, else 1)"
+    )
+    add("--rounds", type=kinds.as_positive, metavar="N", help=many)
     fit = "fit the layers that stay to the original's, on images of --data, behind each round; no labels"
-    add("--refit", action="store_true", default=None, help=fit)
-
-
-def in_rounds(options: argparse.Namespace, data: str | None, imgsz: int) -> dict[str, Any]:
-    """Returns how many rounds a cut takes, and the images for `--refit`, as `prune_network` takes them.
-
-    Raises:
-        PruningError: If there is no data set, or a target that rounds do not serve.
-    """
-    said = chosen(options, ROUNDS)
-    if said and (options.latency_speed_up is not None or options.zeros):
-        raise PruningError(f"--{said[0]} is for --prune-ratio, --speed-up and --target-params")
-    if options.refit and not data:
-        raise PruningError("--refit needs images: name them with --data")
-    images = training_images(options, str(data), imgsz, options.batches) if options.refit else None
-    return {"rounds": options.rounds or 1, "refit": images}
+    add("--refit", action=argparse.BooleanOptionalAction, help=f"{fit} (default: where the checkpoint decides)")
 
 
 def training_images(options: argparse.Namespace, data: str, imgsz: int, batches: int) -> Images:
@@ -158,20 +146,6 @@ def training_images(options: argparse.Namespace, data: str, imgsz: int, batches:
     others = {key: value for key, value in options.settings.items() if key != "batch"}
     batch = options.settings.get("batch", Images.batch)
     return Images(data, batches, batch, imgsz, options.device.split(",")[0], tuple(others.items()))
-
-
-def scoring(options: argparse.Namespace, data: str | None, imgsz: int) -> Scoring:
-    """Returns how the options score channels.
-
-    Raises:
-        PruningError: If the criterion needs images and there is no data set.
-    """
-    how: dict[str, Any] = {"criterion": options.criterion or Scoring.criterion, "normalize": options.normalize}
-    if data:
-        images = training_images(options, data, imgsz, options.batches)
-        how["gradients"] = lambda model: gradients(model, images)
-        how["outputs"] = lambda model, channel_map: gate_gradients(model, channel_map, images)
-    return Scoring(per=options.per, **how)
 
 
 def statistics(options: argparse.Namespace, data: str | None, imgsz: int) -> Images | None:

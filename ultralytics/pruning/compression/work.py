@@ -19,6 +19,7 @@ from ..pipeline import Pruned, prune_network
 from ..release import quiet_release
 from ..report import say
 from ..selection.limits import Limits, filters
+from ..sparsity.settings import without_sparsity
 from ..tracing.trace import trace
 from .recipe import Recipe
 
@@ -144,5 +145,5 @@ def cut_checkpoint(start: Path, target: dict[str, Any], file: Path, recipe: Reci
             source={"file": str(start), "sha256": checkpoint.sha256(start), "task": model.task},
             **target,
         )
-    checkpoint.save(result.model, file, train_args=content.get("train_args"))
+    checkpoint.save(result.model, file, train_args=without_sparsity(content.get("train_args") or {}))
     return result

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from .channels import ChannelMap
-from .plans.plan import PruningPlan
-from .selection.choose import make_plan
-from .selection.limits import Limits
-from .selection.targets import Target
-from .surgery.folding import fold_constants
-from .surgery.matching import kept_groups
-from .surgery.verification import silenced
+from ..channels import ChannelMap
+from ..plans.plan import PruningPlan
+from ..selection.choose import make_plan
+from ..selection.limits import Limits
+from ..selection.targets import Target
+from ..surgery.folding import fold_constants
+from ..surgery.matching import kept_groups
+from ..surgery.verification import silenced
 
 Scores = Callable[[ChannelMap, nn.Module], np.ndarray]  # of each group, float of shape (G,)
 Fit = Callable[[nn.Module, PruningPlan], None]  # of a network with silent channels, in place
@@ -71,7 +71,7 @@ def choose_in_rounds(
     Raises:
         PruningError: For what `make_plan` raises.
     """
-    work, gone = copy.deepcopy(model), np.zeros(len(channel_map.channels), dtype=bool)
+    work, gone = model, np.zeros(len(channel_map.channels), dtype=bool)
     unfolded: dict[str, None] = {}
     for number in range(1, rounds + 1):
         goal = target
@@ -81,8 +81,18 @@ def choose_in_rounds(
         plan = make_plan(channel_map, found, target=goal, limits=limits, settings=settings, gone=gone)
         gone = ~kept_groups(plan, channel_map)
 
-        unfolded |= dict.fromkeys(fold_constants(work, channel_map, plan) if fold else ())
-        work = silenced(work, plan)
-        if fit:
-            fit(work, plan)
+        chosen = carried_out(work, channel_map, plan, fold=fold, fit=fit)
+        work, unfolded = chosen.model, unfolded | dict.fromkeys(chosen.unfolded)
+    return Chosen(plan, work, tuple(unfolded))
+
+
+def carried_out(
+    model: nn.Module, channel_map: ChannelMap, plan: PruningPlan, *, fold: bool = True, fit: Fit | None = None
+) -> Chosen:
+    """Returns a copy of a network at its full width in which a plan is carried out, and fitted if that is wanted."""
+    work = copy.deepcopy(model)
+    unfolded = fold_constants(work, channel_map, plan) if fold else ()
+    work = silenced(work, plan)
+    if fit:
+        fit(work, plan)
     return Chosen(plan, work, tuple(unfolded))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,3 +71,22 @@ class Settings(Asked):
             target=next((Target(TARGET_ARGUMENTS[name], value) for name, value in given.items()), None),
             limits=Limits(round_to=args.round_to),
         )
+
+
+ARGUMENTS = ("sparsity", "sr", "sr_bias", "sr_schedule", *TARGET_ARGUMENTS)  # of a training, that make it one of these
+
+
+def mode_of(train_args: Mapping[str, Any]) -> str | None:
+    """Returns the sparsity mode that a network was trained with; None if with none.
+
+    Args:
+        train_args: The arguments that a checkpoint notes.
+    """
+    mode = train_args.get("sparsity") or DEFAULT_MODE
+    pulled = any(train_args.get(name) for name in ("sr", *TARGET_ARGUMENTS))
+    return mode if mode in MODES and (pulled or MODES[mode].needs_target) else None
+
+
+def without_sparsity(train_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns training arguments without those of a sparsity training, whose order of channels a cut has used up."""
+    return {name: value for name, value in train_args.items() if name not in ARGUMENTS}

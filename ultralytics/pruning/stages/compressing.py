@@ -129,7 +129,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         say("The network is pruned already: its widths are kept, and less is left to remove")
     teacher = options.teacher and can_be_taught(model)
     training = training_of(options, model)
-    images = images_of(training, data, options.batches)
+    images = images_of(training, data, options.batches or Images.batches)
 
     recipe = Recipe(
         weights=str(weights.resolve()),

@@ -17,6 +17,7 @@ from ..pipeline import Pruned
 from ..release import quiet_release
 from ..report import pixels, say
 from ..runs.belongings import is_export
+from ..sparsity.settings import without_sparsity
 
 COMPARED = 2  # images of a data set on which the ONNX is compared; export.py takes more
 
@@ -66,7 +67,7 @@ def write(
     """
     own_plan = folder / "pruned.json"
     with naming_the_disk(folder), temporary_folder(folder, "pruning") as temporary:
-        checkpoint.save(result.model, temporary / "pruned.pt", train_args=train_args)
+        checkpoint.save(result.model, temporary / "pruned.pt", train_args=without_sparsity(train_args))
         if not (repeated and own_plan.exists() and own_plan.samefile(repeated)):
             (temporary / "pruned.json").write_text(result.plan.to_json(), encoding="utf-8")
         if onnx:

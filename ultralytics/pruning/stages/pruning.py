@@ -11,9 +11,8 @@ from typing import Any
 from .. import packages
 from ..checkpoints import checkpoint
 from ..command_line import options as shared
+from ..command_line.choice import check_words, choice
 from ..command_line.settings import IMAGES, VALIDATION
-from ..criteria import CRITERIA, ON_IMAGES
-from ..criteria.scoring import Scoring
 from ..data.sets import check_usable, names_in, resolve_data
 from ..errors import PruningError
 from ..files.locks import alone_in
@@ -22,7 +21,7 @@ from ..inputs.documents import found_in, read_json
 from ..inputs.model_yamls import is_model_yaml
 from ..networks.keeping import check_order
 from ..passes.validating import validate
-from ..pipeline import Pruned, channel_map_of, prune_network, repeat_plan
+from ..pipeline import Pruned, prune_network, repeat_plan
 from ..plans.plan import PruningPlan
 from ..plans.tables import cost_table, layer_table
 from ..release import check_side
@@ -30,14 +29,10 @@ from ..report import pixels, say, table
 from ..runs.belongings import check_pruned
 from ..runs.following import Origin, run_name_of, say_next
 from ..runs.stale import older_products
-from ..selection.limits import DEFAULT_ROUND_TO
-from ..selection.zeros import LEAST_SHARE, share_at_zero
 from .pruned_files import images_for, write
 from .weights import check_family, load_source
 
-DEFAULT_RATIO = 0.7
 KEYS = VALIDATION | IMAGES | {"cfg", "round_to"}  # settings of Ultralytics that may be read
-TARGET_OPTIONS = ("prune_ratio", "speed_up", "target_params", "zeros")
 
 
 def prune_stage(options: argparse.Namespace) -> None:
@@ -71,7 +66,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     plan = read_plan(options, source) if options.plan else None
     imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
     data = checked_data(options, model)
-    result = pruned(options, model, source, plan, data, imgsz)
+    result = pruned(options, model, source, plan, data, imgsz, train_args)
 
     if not options.dry_run:
         write_folder(folder)
@@ -117,6 +112,7 @@ def pruned(
     plan: PruningPlan | None,
     data: str | None,
     imgsz: int,
+    train_args: dict[str, Any],
 ) -> Pruned:
     """Prunes a network in memory: by a plan, or by the target, the limits and the scores that the options name.
 
@@ -128,11 +124,8 @@ def pruned(
         if not statistics and (batches := plan.settings.get("recalibrate")):
             raise PruningError(f"this plan was recalibrated: repeat it with --recalibrate {batches} --data ...")
         return repeat_plan(model, plan, statistics=statistics, source=source)
-    scoring = shared.scoring(options, data, imgsz)
-    latency = shared.latency(options, imgsz)
-    how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "scoring": scoring, "latency": latency}
-    rounds = shared.in_rounds(options, data, imgsz)
-    return prune_network(model, source=source, **how, **rounds, **choice(options, model))
+    how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "latency": shared.latency(options, imgsz)}
+    return prune_network(model, source=source, **how, **choice(options, model, train_args, data, imgsz))
 
 
 def write_and_compare(
@@ -154,51 +147,6 @@ def write_and_compare(
     if before_mb:
         say("(pruned.pt is written in float32, a finished training checkpoint in half precision)")
     return files
-
-
-def check_words(options: argparse.Namespace) -> None:
-    """Refuses settings and options that would have no effect.
-
-    Raises:
-        PruningError: If a setting, or an option, does nothing beside the others.
-    """
-    criterion = CRITERIA[options.criterion or Scoring.criterion]
-    looks = criterion.needs in ON_IMAGES or bool(options.recalibrate) or bool(options.refit)
-    read = (VALIDATION if options.val else frozenset()) | (IMAGES if looks else frozenset()) | {"single_cls"}
-    if idle := [key for key in options.settings if key not in read]:
-        where = "--val" if idle[0] in VALIDATION else "a criterion that looks at images, --recalibrate or --refit"
-        raise PruningError(f"{idle[0]}= does nothing here: it is read for {where} only")
-    said = getattr(options, "said", ())
-    if options.val and options.dry_run:
-        raise PruningError("--val measures what is written, --dry-run writes nothing: leave out one of both")
-    if "batches" in said and criterion.needs not in ON_IMAGES and not options.refit:
-        raise PruningError("--batches is read for criteria that look at images only, e.g. --criterion group_taylor")
-
-
-def choice(options: argparse.Namespace, model: Any) -> dict[str, Any]:
-    """Returns the target and the limits among the options, as `prune_network` takes them.
-
-    Without a target, a network that holds a set of channels at exactly zero loses just these; another one, a share.
-    """
-    target = {name: getattr(options, name) for name in TARGET_OPTIONS if getattr(options, name) is not None}
-    scored = shared.chosen(options, (*shared.SCORING, *shared.ROUNDS))
-    in_time = options.latency_speed_up is not None
-    open_choice = not target and not scored and not in_time
-    if open_choice and (share := share_at_zero(channel_map_of(model, 640), model)) >= LEAST_SHARE:
-        say(f"{share:.0%} of the prunable channels have scales of exactly zero: cutting just these (--zeros)\n")
-        target = {"zeros": True}
-    if "zeros" in target:
-        if scored:
-            raise PruningError(
-                f"--zeros removes what is at zero, whatever its score: leave out --{scored[0]}, or name another target"
-            )
-        if shared.chosen(options, ("ratio", "ignore")):
-            raise PruningError(
-                "--zeros removes what is at zero: leave out --ratio and --ignore, or name another target"
-            )
-        return {"limits": shared.limits(options, floor=0.0), **target}
-    default = {} if in_time else {"prune_ratio": DEFAULT_RATIO}
-    return {"limits": shared.limits(options, round_to=DEFAULT_ROUND_TO), **(target or default)}
 
 
 def read_plan(options: argparse.Namespace, source: dict[str, str]) -> PruningPlan:

@@ -17,6 +17,7 @@ from ..selection.reach import check_reach
 from ..selection.targets import Target
 from ..selection.zeros import LEAST_SHARE, share_at_zero
 from ..sparsity import DEFAULT_MODE, FADED, MODES, TARGET_ARGUMENTS, Scales, Settings
+from ..sparsity.settings import mode_of
 from ..tracing.trace import trace
 
 
@@ -85,12 +86,11 @@ def prune_options(last: Trained) -> tuple[tuple[str, ...], str]:
         The words of the command line, and why, in words.
     """
     model, channel_map = last.model, last.channel_map
-    mode = (last.content.get("train_args") or {}).get("sparsity")
+    mode = mode_of(last.content.get("train_args") or {})
     if share_at_zero(channel_map, model) >= LEAST_SHARE:
         return (), "prune.py will cut just the channels that are at exactly zero."
-    traits = MODES.get(str(mode))
-    if traits and traits.cut_by:
-        return traits.cut_by
+    if mode and (cut_by := MODES[mode].cut_by):
+        return cut_by
     percent = faded_percent(channel_map, bn_scale(channel_map, model))
     if not percent:
         why = "Hardly a channel has faded: expect to lose accuracy by the cut, or train with a stronger pull first."

@@ -99,7 +99,8 @@ class Traits:
         in_gradients: Whether it pulls through the gradients, which rules out autocast, gradient scaler and clipping.
         least_epochs: The fewest epochs in which it works.
         eligible: Which groups it may choose for a target, bool of shape (G,).
-        cut_by: The options of `prune.py` to use after it, and why, in words; None where the gammas tell what can go.
+        criterion: By which its channels are scored afterwards, a key of `CRITERIA`.
+        cut_by: The target to name to `prune.py` after it, and why, in words; None where the gammas tell what can go.
     """
 
     start: Callable[[nn.Module, ChannelMap, Scales, Asked], Mode]
@@ -112,6 +113,7 @@ class Traits:
     in_gradients: bool = False
     least_epochs: int = 1
     eligible: Callable[[ChannelMap, nn.Module, Scales], np.ndarray] = not_frozen
+    criterion: str = "slim"
     cut_by: tuple[tuple[str, ...], str] | None = None
 
 

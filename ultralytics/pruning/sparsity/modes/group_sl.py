@@ -63,8 +63,9 @@ GROUP_SL = Traits(
     default_said=BY_EPOCHS,
     for_a_target="steered or group_reg",
     fades_betas=True,
+    criterion="group_norm",
     cut_by=(
-        ("--criterion", "group_norm", "--speed-up", "2"),
-        "It has decayed whole groups: their norm tells what can go.",
+        ("--speed-up", "2"),
+        "It has decayed whole groups: their norm, by which prune.py scores, tells what can go.",
     ),
 )

@@ -1,0 +1,147 @@
+"""How a network is cut where nobody says how: by what the network is, and by whether there are images.
+
+The ways were measured against each other on trained networks: docs/results/one-shot.md.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..channels import ChannelMap
+from ..criteria.scoring import Scoring
+from ..data.sets import check_usable, names_in, resolve_data
+from ..errors import PruningError
+from ..networks.keeping import check_order
+from ..passes.gates import gate_gradients
+from ..passes.images import Images, trainer_class
+from ..selection.zeros import LEAST_SHARE, share_at_zero
+from ..sparsity import MODES
+from ..sparsity.settings import mode_of
+
+ROUNDS = 4
+WITHOUT_IMAGES = "lamp"
+ENOUGH = 32  # images to score by: more change the choice less than another draw of outputs does
+
+
+class Reason(Enum):
+    """What decides how a network is cut."""
+
+    ZEROS = "zeros"  # a set of channels is at exactly zero
+    SPARSITY = "sparsity"  # a sparsity training has ordered the channels
+    IMAGES = "images"  # neither, and there are images
+    NOTHING = "nothing"  # nor are there images
+    ASKED = "asked"  # somebody says how
+
+
+@dataclass(frozen=True)
+class Default:
+    """How a network is cut where nobody says how.
+
+    Attributes:
+        reason: Why so.
+        criterion: A key of `CRITERIA`.
+        per: As in `Scoring`.
+        rounds: As in `prune_network`.
+        images: To score by and, with `refit`, to fit layers to.
+        refit: Whether layers are fitted.
+        zeros: Whether just the channels go whose scales are exactly zero.
+        detail: The share at zero, the sparsity mode, or the data set, in words.
+    """
+
+    reason: Reason
+    criterion: str = Scoring.criterion
+    per: str | None = None
+    rounds: int = 1
+    images: Images | None = None
+    refit: bool = False
+    zeros: bool = False
+    detail: str = ""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether a sparsity training has ordered the channels."""
+        return self.reason in (Reason.ZEROS, Reason.SPARSITY)
+
+    def scoring(self) -> Scoring:
+        """Returns how channels are scored."""
+        outputs = functools.partial(gate_gradients, images=self.images) if self.images else None
+        return Scoring(self.criterion, per=self.per, outputs=outputs)
+
+    def __str__(self) -> str:
+        dense, fit = "no sparsity training has ordered the channels", "a fit of the layers that stay"
+        each = f" per {self.per} in {self.rounds} rounds" if self.rounds > 1 else ""
+        return {
+            Reason.ZEROS: f"{self.detail} of the prunable channels have scales of exactly zero: "
+            + ("just these go (--zeros)" if self.zeros else f"scored by {self.criterion}"),
+            Reason.SPARSITY: f"trained with sparsity={self.detail}: scored by {self.criterion}",
+            Reason.IMAGES: f"{dense}: scored by {self.criterion}{each}, with {fit}, on images of {self.detail}",
+            Reason.NOTHING: f"{dense}, and there are no images: scored by {self.criterion}",
+            Reason.ASKED: f"scored by {self.criterion}, as asked",
+        }[self.reason]
+
+
+def default_for(
+    model: nn.Module,
+    channel_map: ChannelMap,
+    train_args: Mapping[str, Any],
+    images: Images | None,
+    *,
+    target: bool,
+    in_time: bool = False,
+) -> Default:
+    """Returns how to cut a network where nobody says how.
+
+    Args:
+        model: The network.
+        channel_map: Its channels.
+        train_args: What it was trained with; empty if that is not known.
+        images: Images that it was made for, if any are at hand.
+        target: Whether a target is named.
+        in_time: Whether that counts milliseconds, for which there are no rounds.
+    """
+    if (share := share_at_zero(channel_map, model)) >= LEAST_SHARE:
+        return Default(Reason.ZEROS, zeros=not target, detail=f"{share:.0%}")
+    if mode := mode_of(train_args):
+        return Default(Reason.SPARSITY, MODES[mode].criterion, detail=mode)
+    if images is None:
+        return Default(Reason.NOTHING, WITHOUT_IMAGES)
+    rounds: dict[str, Any] = {} if in_time else {"per": "multiply-add", "rounds": ROUNDS}
+    return Default(Reason.IMAGES, "group_fisher", images=images, refit=True, detail=images.data, **rounds)
+
+
+def enough(images: Images) -> Images:
+    """Returns as many batches as make the images that `group_fisher` needs."""
+    return replace(images, batches=-(-ENOUGH // images.batch))
+
+
+def images_of_training(model: Any, train_args: Mapping[str, Any], imgsz: int, device: str = "cpu") -> Images | None:
+    """Returns the images that a network was trained on, None if they are not on this machine.
+
+    Args:
+        model: A network of the release.
+        train_args: What it was trained with.
+        imgsz: Side in pixels.
+        device: Where the passes run.
+    """
+    data, task = train_args.get("data"), getattr(model, "task", None)
+    if not isinstance(data, (str, Path)) or task is None:
+        return None
+    try:
+        if not Path(data).exists():
+            return None
+        trainer_class(model)
+        found = resolve_data(data, classes=None if train_args.get("single_cls") else len(model.names), task=task)
+        check_usable(found, ("train",), task, model.yaml)
+        if not train_args.get("single_cls"):
+            check_order(model, names_in(found, task), str(data))
+    except (OSError, ValueError, PruningError):
+        return None
+    settings = (("single_cls", True),) if train_args.get("single_cls") else ()
+    return enough(Images(found, imgsz=imgsz, device=device, settings=settings))
