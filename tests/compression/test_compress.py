@@ -63,7 +63,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def test_the_cost_falls_evenly_to_the_target() -> None:
     """Four steps to a third: five sixths, two thirds, half, a third."""
-    steps = [1 / Target("speed_up", 3.0).kind.on_the_way(3.0, step / 4) for step in (1, 2, 3, 4)]
+    steps = [1 / Target("speed_up", 3.0).kind.on_the_way(3.0, step / 4, 0) for step in (1, 2, 3, 4)]
     assert steps == pytest.approx([5 / 6, 4 / 6, 3 / 6, 2 / 6])
 
 
@@ -185,7 +185,7 @@ def test_four_cuts_reach_what_one_reaches() -> None:
     whole, widths = cost_of(channel_map).macs, {name: len(own) for name, own in filters(channel_map).items()}
     before = whole
     for step in (1, 2, 3, 4):
-        factor = before / whole * asked.target.kind.on_the_way(8.0, step / asked.steps)
+        factor = before / whole * asked.target.kind.on_the_way(8.0, step / asked.steps, 0)
         limits = asked.limits_at(step, widths)
         result = prune_network(network, speed_up=factor, scoring=Scoring("random"), limits=limits)
         network, before = result.model, result.plan.after.macs

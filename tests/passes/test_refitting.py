@@ -154,6 +154,13 @@ def test_rounds_lead_to_the_target_and_give_nothing_back(small_weights):
     assert once.plan.layers == make_plan(channel_map, Scoring("slim")(channel_map, network), speed_up=2.0).layers
 
 
+def test_rounds_lead_to_a_number_of_parameters(small_weights):
+    network, _ = load(small_weights)
+    whole = sum(p.numel() for p in network.parameters())
+    result = prune_network(network, target_params=whole // 2, rounds=4, scoring=Scoring("l1"), imgsz=64)
+    assert 0.9 * whole / 2 < result.plan.after.deployed <= whole / 2
+
+
 def test_rounds_are_refused_where_they_do_nothing(small_weights):
     network, _ = load(small_weights)
     with pytest.raises(PruningError, match="rounds are for"):

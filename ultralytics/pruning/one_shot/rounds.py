@@ -16,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from ..channels import ChannelMap
+from ..cost import cost_of
 from ..plans.plan import PruningPlan
 from ..selection.choose import make_plan
 from ..selection.limits import Limits
@@ -71,12 +72,13 @@ def choose_in_rounds(
     Raises:
         PruningError: For what `make_plan` raises.
     """
+    parameters = cost_of(channel_map).deployed
     work, gone = model, np.zeros(len(channel_map.channels), dtype=bool)
     unfolded: dict[str, None] = {}
     for number in range(1, rounds + 1):
         goal = target
         if number < rounds:
-            goal = replace(target, value=target.kind.on_the_way(target.value, number / rounds))
+            goal = replace(target, value=target.kind.on_the_way(target.value, number / rounds, parameters))
         found = scores(channel_map, work)
         plan = make_plan(channel_map, found, target=goal, limits=limits, settings=settings, gone=gone)
         gone = ~kept_groups(plan, channel_map)

@@ -71,8 +71,14 @@ class TargetKind(Protocol):
     def reached(self, costs: Costs, spent: float) -> float | None:
         """Returns the value that a choice reaches; None if there is nothing that could count."""
 
-    def on_the_way(self, value: float, progress: float) -> float:
-        """Returns the value to aim at, at a progress in 0..1: what is spent falls evenly to that of `value`."""
+    def on_the_way(self, value: float, progress: float, parameters: int) -> float:
+        """Returns the value to aim at, at a progress in 0..1: what is spent falls evenly to that of `value`.
+
+        Args:
+            value: The target.
+            progress: How far.
+            parameters: Of the whole network, deployed.
+        """
 
     def channels(self, value: float) -> float:
         """Returns about which share of the channels it takes, in 0..1."""
@@ -122,7 +128,7 @@ class PruneRatio:
         total = costs.channels(costs.everything)
         return (total - spent) / total if total else None  # none: every layer has a ratio of its own
 
-    def on_the_way(self, value: float, progress: float) -> float:
+    def on_the_way(self, value: float, progress: float, parameters: int) -> float:
         return progress * value
 
     def channels(self, value: float) -> float:
@@ -164,7 +170,7 @@ class SpeedUp:
     def reached(self, costs: Costs, spent: float) -> float | None:
         return self.spent(costs, costs.everything) / max(spent, self.least)
 
-    def on_the_way(self, value: float, progress: float) -> float:
+    def on_the_way(self, value: float, progress: float, parameters: int) -> float:
         return 1 / max(self._left(value, progress), 1 / value)
 
     def channels(self, value: float) -> float:
@@ -236,8 +242,8 @@ class TargetParams:
     def reached(self, costs: Costs, spent: float) -> float | None:
         return spent
 
-    def on_the_way(self, value: float, progress: float) -> float:
-        return value / progress
+    def on_the_way(self, value: float, progress: float, parameters: int) -> float:
+        return parameters + (value - parameters) * progress
 
     def channels(self, value: float) -> float:
         return 0.0  # it takes the network's size to know
@@ -245,7 +251,7 @@ class TargetParams:
     def next_value(
         self, value: float, done: float, part: float, original: Footprint, before: Footprint
     ) -> float | None:
-        wanted = round(original.parameters + (value - original.parameters) * part)
+        wanted = round(self.on_the_way(value, part, original.parameters))
         return wanted if wanted < before.parameters else None
 
     def met(self, value: float, original: Footprint, now: Footprint, *, missed: bool) -> bool:

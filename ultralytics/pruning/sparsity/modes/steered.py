@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...channels import ChannelMap
+from ...cost import cost_of
 from ...errors import PruningError
 from ...selection.choose import choose
 from ...selection.targets import Target
@@ -57,6 +58,7 @@ class Steering(Mode):
     def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, asked: Asked) -> None:
         assert asked.target is not None
         self._map, self._scales, self._target, self._limits = channel_map, scales, asked.target, asked.limits
+        self._parameters = cost_of(channel_map).deployed
         self._eligible = erasable(channel_map, model)
         if not self._eligible.any():
             raise PruningError("no channel of this network can be faded without a trace: use sparsity=proximal")
@@ -120,7 +122,7 @@ class Steering(Mode):
 
     def wanted(self, progress: float) -> Target:
         """Returns the target at a progress in 0..1: the cost falls evenly from that of the network to the target's."""
-        return replace(self._target, value=self._target.kind.on_the_way(self._target.value, progress))
+        return replace(self._target, value=self._target.kind.on_the_way(self._target.value, progress, self._parameters))
 
     def _hold(self, *, gone: np.ndarray, fading: np.ndarray) -> None:
         """Sets what is held at zero from now on, and what fades."""
