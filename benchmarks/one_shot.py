@@ -6,17 +6,22 @@ checkpoint's detections above 0.25, clipped to the tile. Every fourth tile is fo
 looks at images. So accuracy here means agreement with the original.
 
 `python benchmarks/one_shot.py` measures what `docs/results/one-shot.md` shows and writes it; a cell at a time, which is
-kept, so that the benchmark can be interrupted. An hour on one core.
+kept, so that the benchmark can be interrupted. An hour on one core. With `--weights` and `--data` it measures another
+trained network, on a data set whose labels are a person's (see `benchmarks/recipes.py` for how ours were trained).
 """
 
 import argparse
 import functools
 import json
 import platform
+import sys
 import time
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches a script's own folder, not the root's
 
 import numpy as np
 import torch
@@ -29,54 +34,34 @@ from ultralytics.pruning.passes.gates import gate_gradients
 from ultralytics.pruning.passes.images import Images, gradients
 from ultralytics.pruning.passes.validating import validate
 from ultralytics.pruning.release import quiet_release
-from ultralytics.pruning.report import say, table
+from ultralytics.pruning.report import say
 
 RUNS = places.RUNS / "one-shot-benchmark"
 FOUND = RUNS / "found.json"
 PAGE = places.ROOT / "docs" / "results" / "one-shot.md"
 SIDE, CONFIDENCE, SPEED_UPS = 640, 0.25, (1.5, 2.0)
-PER = "multiply-add"
-WAYS: dict[str, dict[str, Any]] = {
-    "random": {"criterion": "random"},
-    "slim": {"criterion": "slim"},
-    "lamp": {"criterion": "lamp"},
-    "l1": {"criterion": "l1"},
-    "group_norm": {"criterion": "group_norm"},
-    "group_taylor": {"criterion": "group_taylor"},
-    "group_hessian": {"criterion": "group_hessian"},
-    "group_hessian --per multiply-add": {"criterion": "group_hessian", "per": PER},
-    "group_hessian --rounds 4": {"criterion": "group_hessian", "rounds": 4},
-    "group_hessian --per multiply-add --rounds 4 --refit": {
-        "criterion": "group_hessian",
-        "per": PER,
-        "rounds": 4,
-        "refit": True,
-    },
-    "group_fisher": {"criterion": "group_fisher"},
-    "group_fisher --per multiply-add": {"criterion": "group_fisher", "per": PER},
-    "group_fisher --per multiply-add --rounds 4": {"criterion": "group_fisher", "per": PER, "rounds": 4},
-    "group_fisher --per multiply-add --refit": {"criterion": "group_fisher", "per": PER, "refit": True},
-    "group_fisher --rounds 4 --refit": {"criterion": "group_fisher", "rounds": 4, "refit": True},
-    "group_fisher --per multiply-add --rounds 4 --refit": {
-        "criterion": "group_fisher",
-        "per": PER,
-        "rounds": 4,
-        "refit": True,
-    },
-    "group_fisher --per multiply-add --rounds 8 --refit": {
-        "criterion": "group_fisher",
-        "per": PER,
-        "rounds": 8,
-        "refit": True,
-    },
-    "group_fisher --per multiply-add --rounds 4 --refit --round-to 8": {
-        "criterion": "group_fisher",
-        "per": PER,
-        "rounds": 4,
-        "refit": True,
-        "round_to": 8,
-    },
-}
+BY_ITSELF = "by itself"  # as prune.py does it where nobody says how
+WAYS = [  # words of prune.py
+    BY_ITSELF,
+    "random",
+    "slim",
+    "lamp",
+    "l1",
+    "group_norm",
+    "group_taylor",
+    "group_hessian",
+    "group_hessian --per multiply-add",
+    "group_hessian --rounds 4",
+    "group_hessian --per multiply-add --rounds 4 --refit",
+    "group_fisher",
+    "group_fisher --per multiply-add",
+    "group_fisher --per multiply-add --rounds 4",
+    "group_fisher --per multiply-add --refit",
+    "group_fisher --rounds 4 --refit",
+    "group_fisher --per multiply-add --rounds 4 --refit",
+    "group_fisher --per multiply-add --rounds 8 --refit",
+    "group_fisher --per multiply-add --rounds 4 --refit --round-to 8",
+]
 
 
 def package() -> Path:
@@ -123,31 +108,61 @@ def data_set() -> Path:
     return file
 
 
-def agreement(weights: Path, data: Path) -> dict[str, float]:
-    """Measures a checkpoint: mAP50-95, and the share of the original's detections that it makes as confidently."""
+@dataclass(frozen=True)
+class Ground:
+    """What is cut, and what it is measured on.
+
+    Attributes:
+        name: How the page calls it.
+        weights: The trained checkpoint.
+        data: The yaml of the data set.
+        imgsz: Side of the images in pixels.
+    """
+
+    name: str
+    weights: Path
+    data: Path
+    imgsz: int = SIDE
+
+
+def accuracy(weights: Path, ground: Ground) -> dict[str, float]:
+    """Measures a checkpoint: mAP50-95, and the share of the objects that it finds with confidence."""
     run = {"project": str(RUNS), "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
-    asked = {"data": str(data), "imgsz": SIDE, "batch": 4, "device": "cpu"}
+    asked = {"data": str(ground.data), "imgsz": ground.imgsz, "batch": 4, "device": "cpu"}
     with quiet_release():
         metrics, _, _ = validate(weights, {**asked, **run})
         confident, _, _ = validate(weights, {**asked, **run, "conf": CONFIDENCE})
     return {"map": float(metrics.box.map), "recall": float(confident.box.mr)}
 
 
-def cut(way: dict[str, Any], speed_up: float, data: Path) -> dict[str, float]:
-    """Cuts the checkpoint in a way, and measures what is left."""
-    model, _ = load(package() / "model" / "100ep.pt")
-    images = Images(str(data), batches=9, batch=4, imgsz=SIDE)
+def asked(way: str, images: Images) -> tuple[dict[str, Any], Limits]:
+    """Returns how a way cuts, as `prune_network` takes it."""
+    if way == BY_ITSELF:
+        return {"images": images}, Limits(round_to=1)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("criterion")
+    parser.add_argument("--per")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--refit", action="store_true")
+    parser.add_argument("--round-to", type=int, default=1)
+    words = parser.parse_args(way.split())
     passes = functools.partial(gradients, images=images), functools.partial(gate_gradients, images=images)
-    rounds = {"rounds": way.get("rounds", 1), "refit": images if way.get("refit") else None}
-    limits = Limits(round_to=way.get("round_to", 1))
+    scoring = Scoring(words.criterion, None, words.per, *passes)
+    how = {"scoring": scoring, "rounds": words.rounds, "refit": images if words.refit else None}
+    return how, Limits(round_to=words.round_to)
+
+
+def cut(way: str, speed_up: float, ground: Ground) -> dict[str, float]:
+    """Cuts the checkpoint in a way, and measures what is left."""
+    model, _ = load(ground.weights)
+    how, limits = asked(way, Images(str(ground.data), batches=9, batch=4, imgsz=ground.imgsz))
     start = time.perf_counter()
-    scoring = Scoring(way["criterion"], None, way.get("per"), *passes)
-    result = prune_network(model, speed_up=speed_up, scoring=scoring, limits=limits, **rounds)
+    result = prune_network(model, speed_up=speed_up, limits=limits, imgsz=ground.imgsz, **how)
     seconds = time.perf_counter() - start
     save(result.model, RUNS / "pruned.pt")
     plan = result.plan
     size = {"left": plan.after.params / plan.before.params, "factor": plan.before.macs / plan.after.macs}
-    return {**agreement(RUNS / "pruned.pt", data), **size, "seconds": seconds}
+    return {**accuracy(RUNS / "pruned.pt", ground), **size, "seconds": seconds}
 
 
 def once(key: str, measure: Any) -> dict[str, float]:
@@ -161,58 +176,67 @@ def once(key: str, measure: Any) -> dict[str, float]:
     return known[key]
 
 
-def page(cells: dict[str, dict[str, float]], dense: dict[str, float]) -> str:
-    """Returns the table as a page."""
+def rows_of(cells: dict[str, dict[str, float]], ground: str) -> list[str]:
+    """Returns the rows of a ground's table."""
     rows = []
     for name in WAYS:
-        found = [cells.get(f"{name} at {speed_up:g}x") for speed_up in SPEED_UPS]
+        found = [cells.get(f"{ground}: {name} at {speed_up:g}x") for speed_up in SPEED_UPS]
         if all(found):
             numbers = [f"{cell[key]:.3f}" for cell in found for key in ("map", "recall") if cell]
-            rows.append([f"`{name}`", *numbers, f"{found[-1]['seconds']:.0f}" if found[-1] else ""])
+            rows.append(
+                [
+                    name if name == BY_ITSELF else f"`{name}`",
+                    *numbers,
+                    f"{found[-1]['seconds']:.0f}" if found[-1] else "",
+                ]
+            )
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def page(cells: dict[str, dict[str, float]]) -> str:
+    """Returns all that was measured as a page, a table for each ground."""
     head = ["way to cut", *(f"{what} {x:g}x" for x in SPEED_UPS for what in ("mAP50-95", "recall")), "seconds at 2x"]
     lines = [
         "# A cut without training",
         "",
-        "By `python benchmarks/one_shot.py`, which says what is measured. In short: a trained checkpoint, its own",
-        "detections as labels, the accuracy right after a cut to 1.5 and 2 times fewer multiply-adds, nothing trained;",
-        "recall counts what is found above a confidence of 0.25. Widths are not rounded but where it says so.",
-        "",
-        f"The dense network: mAP50-95 {dense['map']:.3f}, recall {dense['recall']:.3f}.",
-        "",
-        "| " + " | ".join(head) + " |",
-        "|---|" + "---:|" * (len(head) - 1),
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-        f"Measured with {torch.get_num_threads()} thread of {platform.processor() or platform.machine()}, "
-        f"torch {torch.__version__.split('+')[0]}; other work ran beside it.",
-        "",
+        "By `python benchmarks/one_shot.py`, which says what is measured. In short: a trained checkpoint, the accuracy",
+        "right after a cut to 1.5 and 2 times fewer multiply-adds, nothing trained; recall counts what is found above",
+        "a confidence of 0.25. Widths are not rounded but where it says so; `by itself` is what `prune.py` does where",
+        "nobody says how. Fibrils: a network that nobody here trained, its own detections as labels. Cards and chess:",
+        "photographs (EdjeElectronics' object-detection tutorial, Apache-2.0; Roboflow's public chess set, public",
+        "domain), networks of `train-normal.py`, a person's labels.",
     ]
-    return "\n".join(lines)
+    for ground in dict.fromkeys(key.split(": ")[0] for key in cells):
+        dense = cells[f"{ground}: dense"]
+        lines += ["", f"## {ground}: mAP50-95 {dense['map']:.3f}, recall {dense['recall']:.3f} before", ""]
+        lines += ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1), *rows_of(cells, ground)]
+    threads = f"Measured with {torch.get_num_threads()} thread of {platform.processor() or platform.machine()}"
+    return "\n".join([*lines, "", f"{threads}, torch {torch.__version__.split('+')[0]}; other work ran beside it.", ""])
 
 
 def main() -> None:
     """Measures all cells, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=list(WAYS), help="just these ways")
+    parser.add_argument("--only", nargs="*", choices=WAYS, help="just these ways")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--weights", type=Path, help="another trained network")
+    parser.add_argument("--data", type=Path, help="its data set")
+    parser.add_argument("--imgsz", type=int, default=SIDE)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     RUNS.mkdir(parents=True, exist_ok=True)
-    data = data_set()
-    dense = once("dense", lambda: agreement(package() / "model" / "100ep.pt", data))
-    cells = {}
+    if options.weights:
+        name = f"{options.data.resolve().parent.name} at {options.imgsz} px"
+        ground = Ground(name, options.weights, options.data.resolve(), options.imgsz)
+    else:
+        ground = Ground("fibrils", package() / "model" / "100ep.pt", data_set())
+    once(f"{ground.name}: dense", lambda: accuracy(ground.weights, ground))
     for name in options.only or WAYS:
         for speed_up in SPEED_UPS:
-            key = f"{name} at {speed_up:g}x"
-            cells[key] = once(key, functools.partial(cut, WAYS[name], speed_up, data))
+            once(f"{ground.name}: {name} at {speed_up:g}x", functools.partial(cut, name, speed_up, ground))
     PAGE.parent.mkdir(parents=True, exist_ok=True)
-    everything = json.loads(FOUND.read_text(encoding="utf-8"))
-    PAGE.write_text(page(everything, dense), encoding="utf-8")
-    say(
-        table(
-            ["cell", "mAP50-95", "recall"], [[key, f"{c['map']:.3f}", f"{c['recall']:.3f}"] for key, c in cells.items()]
-        )
-    )
+    PAGE.write_text(page(json.loads(FOUND.read_text(encoding="utf-8"))), encoding="utf-8")
+    say(PAGE.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

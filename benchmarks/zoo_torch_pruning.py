@@ -1,15 +1,19 @@
 """One model file through Torch-Pruning: `python benchmarks/zoo_torch_pruning.py yolov8n [--replace-c2f]`.
 
-A process of its own for each, since some never end; `zoo.py` starts it. It needs nothing of this repository and takes
-the stock release. It prints "ready" when it starts to prune, and then one line of JSON.
+A process of its own for each, since some never end; `zoo.py` starts it. Of this repository it takes the list of models
+alone. It prints "ready" when it starts to prune, and then one line of JSON.
 """
 
 import argparse
 import copy
 import json
+import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches a script's own folder, not the root's
 
 import torch
 import torch_pruning as tp

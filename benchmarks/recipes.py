@@ -1,0 +1,239 @@
+"""Compares the settings of compress.py on photographs: what wins is the default.
+
+Each variant takes the same trained network to the same multiply-adds in equally many epochs, fading and fine-tuning
+together, and is measured on the val split. The first one is the yardstick: the network itself, trained on for as long.
+
+    python train-normal.py --weights yolov8n.yaml --data datasets/chess/data.yaml --imgsz 256 --batch 16 --epochs 100 \
+--name dense-chess nbs=16 optimizer=AdamW lr0=0.001
+    python benchmarks/recipes.py --data datasets/chess/data.yaml --weights runs/dense-chess/weights/best.pt --imgsz 256
+
+A cell at a time, each of which is kept: interrupted, the same command goes on. `docs/results/recipes.md` is written
+from all that was measured. A cell of 40 epochs takes a quarter of an hour on one core, with 300 images of 256 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches a script's own folder, not the root's
+
+import torch
+
+from ultralytics import YOLO
+from ultralytics.pruning import release
+from ultralytics.pruning.checkpoints import checkpoint
+from ultralytics.pruning.compression import work
+from ultralytics.pruning.compression.recipe import Recipe, images_of
+from ultralytics.pruning.compression.run import Compression
+from ultralytics.pruning.data.sets import resolve_data
+from ultralytics.pruning.files import places
+from ultralytics.pruning.files.whole import whole_file
+from ultralytics.pruning.report import say
+from ultralytics.pruning.selection.limits import DEFAULT_ROUND_TO, Limits
+from ultralytics.pruning.selection.targets import Target
+
+RUNS = places.RUNS / "recipes-benchmark"
+FOUND = RUNS / "found.json"
+PAGE = places.ROOT / "docs" / "results" / "recipes.md"
+YARDSTICK = "the network itself, trained on"
+FADING, TUNING = "steered", "fine-tuned"  # the trainings of a compression, by their folders
+STEPS = 4  # of which the epochs of the fading are made up
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to compress.
+
+    Attributes:
+        taught: The trainings in which the original teaches.
+        fading: Part of the epochs that the fading takes.
+        settings: Training arguments beside the common ones.
+    """
+
+    taught: tuple[str, ...] = ()
+    fading: float = 0.5
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+VARIANTS: dict[str, Variant] = {
+    "no teacher": Variant(),
+    "taught": Variant((FADING, TUNING)),
+    "taught, dis=2": Variant((FADING, TUNING), settings={"dis": 2.0}),
+    "taught, dis=1": Variant((FADING, TUNING), settings={"dis": 1.0}),
+    "taught, dis=0.5": Variant((FADING, TUNING), settings={"dis": 0.5}),
+    "taught in the fading only": Variant((FADING,)),
+    "taught in the fine-tuning only": Variant((TUNING,)),
+    "no teacher, 3/4 of the epochs for the fading": Variant(fading=0.75),
+    "no teacher, 1/4 of the epochs for the fading": Variant(fading=0.25),
+    "no teacher, AdamW lr0=0.001": Variant(settings={"optimizer": "AdamW", "lr0": 0.001}),
+    "no teacher, AdamW lr0=0.002": Variant(settings={"optimizer": "AdamW", "lr0": 0.002}),
+    "no teacher, SGD lr0=0.01": Variant(settings={"optimizer": "SGD", "lr0": 0.01}),
+    "no teacher, cosine": Variant(settings={"cos_lr": True}),
+}
+
+
+class TaughtInPart(Compression):
+    """A compression in which the original teaches in some of the trainings."""
+
+    taught: tuple[str, ...] = ()
+
+    def _train(self, name: str, start: Path, settings: dict[str, Any], result: str = "last.pt") -> Path:
+        whole = self.recipe
+        self.recipe = replace(whole, teacher=name in self.taught)
+        try:
+            return super()._train(name, start, settings, result)
+        finally:
+            self.recipe = whole
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all variants share.
+
+    Attributes:
+        weights: The trained network.
+        data: The yaml of the data set.
+        imgsz: Side of the images in pixels.
+        batch: Images per step.
+        epochs: Of all trainings together.
+        speed_up: Multiply-adds before over after.
+        seed: Of all trainings.
+    """
+
+    weights: Path
+    data: str
+    imgsz: int
+    batch: int
+    epochs: int
+    speed_up: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What tells it from others, in words."""
+        places_ = f"{Path(self.data).parent.name}, {self.weights.parents[1].name}, {self.imgsz} px"
+        return f"{places_}, {self.epochs} epochs, {self.speed_up:g}x, seed {self.seed}"
+
+    def training(self) -> dict[str, Any]:
+        """Returns the arguments of all trainings."""
+        fixed = {"plots": False, "workers": 0, "device": "cpu", "nbs": self.batch, "seed": self.seed}
+        return {"imgsz": self.imgsz, "batch": self.batch, **fixed}
+
+    def recipe(self, variant: Variant) -> Recipe:
+        """Returns what a variant is asked for."""
+        training = {**self.training(), **variant.settings}
+        each = round(self.epochs * variant.fading / STEPS)
+        return Recipe(
+            weights=str(self.weights),
+            sha256=checkpoint.sha256(self.weights),
+            images=images_of(training, self.data),
+            target=Target("speed_up", self.speed_up),
+            steps=STEPS,
+            epochs_per_step=each,
+            epochs=self.epochs - STEPS * each,
+            limits=Limits(round_to=DEFAULT_ROUND_TO),
+            recalibrate=0,
+            teacher=bool(variant.taught),
+            training=training,
+        )
+
+
+def compressed(ground: Ground, name: str, folder: Path) -> dict[str, float]:
+    """Compresses by a variant; returns its accuracy on the way and at the end."""
+    run = TaughtInPart(ground.recipe(VARIANTS[name]), folder)
+    run.taught = VARIANTS[name].taught
+    kept = run.run()
+    if kept is None:
+        raise SystemExit(f"{name}: no state was kept")
+    after_cut = next(step.after_cut for step in run.steps if step.step == FADING)
+    left = kept.parameters / run.original.parameters
+    return {"dense": run.original.accuracy, "cut": after_cut or 0.0, "map": kept.accuracy, "left": left}
+
+
+def trained_on(ground: Ground, folder: Path) -> dict[str, float]:
+    """Trains the network on for as many epochs; returns its accuracy before and after."""
+    recipe = ground.recipe(Variant())
+    best = folder / "longer" / "weights" / "best.pt"
+    work.train(
+        "longer", ground.weights, {"epochs": ground.epochs, "finetune": True}, replace(recipe, teacher=False), folder
+    )
+    dense, after = (work.measured_accuracy(file, recipe, folder) for file in (ground.weights, best))
+    return {"dense": dense, "map": after, "left": 1.0}
+
+
+def measured(ground: Ground, name: str) -> dict[str, float]:
+    """Returns what a cell gave, from the file if it is in there."""
+    known = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.is_file() else {}
+    key = f"{ground.name}: {name}"
+    if key in known:
+        return known[key]
+    folder = RUNS / "".join(letter if letter.isalnum() else "-" for letter in key)
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"{key} ...")
+    start = time.perf_counter()
+    with release.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
+        found = trained_on(ground, folder) if name == YARDSTICK else compressed(ground, name, folder)
+    found["seconds"] = round(time.perf_counter() - start)
+    known = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.is_file() else {}  # another process may have written
+    with whole_file(FOUND) as file:
+        file.write_text(json.dumps({**known, key: found}, indent=1), encoding="utf-8")
+    say(f"{key}: {found}")
+    return found
+
+
+def page(found: dict[str, dict[str, float]]) -> str:
+    """Returns all that was measured as a page, a table for each ground."""
+    tables: dict[str, list[str]] = {}
+    for key, cell in found.items():
+        ground, name = key.split(": ", 1)
+        cut = f"{cell['cut']:.3f}" if "cut" in cell else ""
+        row = f"| {name} | {cut} | {cell['map']:.3f} | {cell['left']:.1%} | {cell['seconds']:.0f} |"
+        tables.setdefault(f"{ground} (before: {cell['dense']:.3f})", []).append(row)
+    lines = [
+        "# Settings of `compress.py`, on photographs",
+        "",
+        "By `python benchmarks/recipes.py`, which says what is compared, and how the networks were trained. mAP50-95",
+        "on the val split, right after the cut and at the end; `left` is the share of the parameters. All rows of a",
+        "table had equally many epochs. Data: playing cards (EdjeElectronics' object-detection tutorial, Apache-2.0)",
+        "and chess pieces (Roboflow's public chess set, public domain).",
+    ]
+    for title, rows in tables.items():
+        head = ["| variant | after the cut | at the end | left | seconds |", "|---|---:|---:|---:|---:|"]
+        lines += ["", f"## {title}", "", *head, *rows]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measures the cells that are asked for, and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [YARDSTICK, *VARIANTS]
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--weights", required=True, type=Path)
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--speed-up", type=float, default=2.5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=names, default=names, metavar="VARIANT", help="; ".join(names))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    data = resolve_data(options.data, classes=len(YOLO(options.weights).names))
+    size = {"imgsz": options.imgsz, "batch": options.batch, "epochs": options.epochs, "speed_up": options.speed_up}
+    ground = Ground(options.weights.resolve(), data, seed=options.seed, **size)
+    for name in options.only:
+        measured(ground, name)
+        PAGE.parent.mkdir(parents=True, exist_ok=True)
+        PAGE.write_text(page(json.loads(FOUND.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
