@@ -33,7 +33,7 @@ if __name__ == "__main__":
     target.add_argument(
         "--plan", type=kinds.as_source, metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint"
     )
-    decides = "by what the checkpoint is: slim after a sparsity training, group_fisher with images, else lamp"
+    decides = "by what the checkpoint is: slim after a sparsity training, else group_fisher"
     options.add_scoring(parser, decides, "16; as many as make 32 images for group_fisher")
     options.add_rounds(parser)
     options.add_limits(parser)

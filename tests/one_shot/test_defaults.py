@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from helpers.networks import block
 from helpers.repository import REPOSITORY
 from ultralytics import YOLO
 from ultralytics.pruning import Scoring, load, prune_network, save, trace
@@ -15,6 +16,7 @@ from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.gammas import all_gammas
 from ultralytics.pruning.one_shot.defaults import Reason, default_for, images_of_training
 from ultralytics.pruning.passes.images import Images
+from ultralytics.pruning.passes.photographs import Photographs, can_see_photographs
 from ultralytics.pruning.sparsity import MODES
 
 SIDE = 64
@@ -64,7 +66,7 @@ def test_images_decide_for_a_network_without_sparsity_training(network, digits) 
         by_images = (Reason.IMAGES, "group_fisher", "multiply-add", 4, True, False)
         assert asked(network, args, images) == by_images
         assert asked(network, args, images, in_time=True) == (Reason.IMAGES, "group_fisher", None, 1, True, False)
-        assert asked(network, args)[0] is Reason.NOTHING
+        assert asked(network, args)[0] is (Reason.NO_IMAGES if args else Reason.NOTHING)
 
 
 def test_images_of_the_training_are_looked_for(network, digits, tmp_path) -> None:
@@ -114,16 +116,29 @@ def test_prune_py_takes_the_images_of_the_training(prune, digits, tmp_path) -> N
     assert settings["criterion"] == "l1" and "rounds" not in settings
 
 
-def test_prune_py_warns_without_images(prune) -> None:
+def test_photographs_stand_in_for_missing_images(prune) -> None:
     settings, said = prune({"data": "gone.yaml"}, "--speed-up", 1.3)
-    assert settings["criterion"] == default_without_images() and "--data" in said
+    assert settings["criterion"] == "group_fisher" and settings["refit"] > 0 and "--data" in said
+    again, _ = prune({"data": "gone.yaml"}, "--speed-up", 1.3)
+    assert again == settings
     settings, said = prune({"data": "gone.yaml", "sr": 0.1})
     assert (settings["criterion"], settings["prune_ratio"]) == ("slim", 0.7) and "WARNING" not in said
 
 
-def default_without_images() -> str:
-    """The one that is best in docs/results/one-shot.md."""
-    return "lamp"
+@pytest.mark.parametrize("channels", [1, 3])
+def test_crops_of_the_photographs(channels) -> None:
+    model = block(channels, 4)
+    crops = Photographs(model, 9, 4, 96, "cpu")
+    batches = [crops.batch(samples)["img"] for samples in crops]
+    assert [tuple(batch.shape) for batch in batches] == [(4, channels, 96, 96)] * 2 + [(1, channels, 96, 96)]
+    assert can_see_photographs(model) and not can_see_photographs(block(4, 4))
+    seen = torch.cat(batches)
+    assert seen.min() >= 0 and seen.max() <= 1 and seen.std() > 0.1
+    differences = (seen[:, None] - seen[None]).abs().mean((2, 3, 4))
+    assert (differences + torch.eye(9) > 0.01).all()
+    assert torch.equal(
+        seen, torch.cat([crops.batch(samples)["img"] for samples in Photographs(model, 9, 4, 96, "cpu")])
+    )
 
 
 def test_what_a_sparsity_training_has_ordered_is_used_up_by_the_cut(prune, tmp_path) -> None:

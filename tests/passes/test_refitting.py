@@ -66,7 +66,7 @@ def without(net: nn.Module, name: str, channel: int) -> PruningPlan:
 
 
 def test_a_channel_that_is_a_sum_of_others_is_replaced_by_them(monkeypatch):
-    monkeypatch.setattr(refitting, "Reader", Given)
+    monkeypatch.setattr(refitting, "reader_of", Given)
     monkeypatch.setattr(refitting, "RIDGE", 1e-9)
     net = line()
     plan = without(net, "a", 3)
@@ -82,7 +82,7 @@ def test_a_channel_that_is_a_sum_of_others_is_replaced_by_them(monkeypatch):
 
 
 def test_a_strong_ridge_leaves_the_weights_as_they_are_and_mends_the_means(monkeypatch):
-    monkeypatch.setattr(refitting, "Reader", Given)
+    monkeypatch.setattr(refitting, "reader_of", Given)
     monkeypatch.setattr(refitting, "RIDGE", 1e9)
     net = line()
     plan = without(net, "a", 0)
@@ -94,7 +94,7 @@ def test_a_strong_ridge_leaves_the_weights_as_they_are_and_mends_the_means(monke
 
 
 def test_with_fewer_images_where_memory_ends(monkeypatch):
-    monkeypatch.setattr(refitting, "Reader", Given)
+    monkeypatch.setattr(refitting, "reader_of", Given)
     net = line()
     plan = without(net, "a", 3)
     fit = Refitting(net, trace(net, torch.zeros(1, 3, 24, 20)), Images("none", imgsz=32))

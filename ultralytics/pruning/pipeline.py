@@ -172,14 +172,14 @@ def prune_network(
 
 
 def _default(
-    model: Any, channel_map: ChannelMap, images: Images | None, imgsz: int | Sequence[int], **target: bool
+    model: Any, channel_map: ChannelMap, images: Images | None, imgsz: int | Sequence[int], **about_the_target: bool
 ) -> Default:
     """Returns how a network is cut where nobody says how, by what it knows of its training."""
     known = getattr(model, "args", None)
     train_args = known if isinstance(known, dict) else vars(known) if known else {}
-    if images is None:
-        images = images_of_training(model, train_args, imgsz if isinstance(imgsz, int) else max(imgsz))
-    return default_for(model, channel_map, train_args, images, **target)
+    side = imgsz if isinstance(imgsz, int) else max(imgsz)
+    images = images or images_of_training(model, train_args, side)
+    return default_for(model, channel_map, train_args, images, side, **about_the_target)
 
 
 def _plan_of_zeros(model: nn.Module, channel_map: ChannelMap, limits: Limits, settings: dict[str, Any]) -> PruningPlan:

@@ -100,7 +100,9 @@ def choice(
     if not options.criterion:
         named = bool(target or in_time or shared.chosen(options, (*shared.SCORING, *shared.ROUNDS)))
         channel_map = channel_map_of(model, imgsz)
-        default = default_for(model, channel_map, train_args, images, target=named, in_time=in_time)
+        where = imgsz, options.device.split(",")[0]
+        default = default_for(model, channel_map, train_args, images, *where, target=named, in_time=in_time)
+        images = images or default.images
         refit = default.refit and options.refit is not False
         check_images_are_read(options, None if default.zeros else default.criterion, refit)
         say_default(default, train_args)
@@ -155,8 +157,8 @@ def scoring(options: argparse.Namespace, default: Default, images: Images | None
 def say_default(default: Default, train_args: Mapping[str, Any]) -> None:
     """Says how a network is cut that nobody said it of, and warns where that costs accuracy."""
     say(f"{str(default)[0].upper()}{str(default)[1:]}\n")
-    if default.reason is Reason.NOTHING and train_args:
+    if train_args and default.reason in (Reason.NO_IMAGES, Reason.NOTHING):
         say(
-            "WARNING: without images most of the accuracy is lost before the fine-tuning. Name some with --data: with "
-            "them the same cut keeps most of it (docs/results/one-shot.md)\n"
+            "WARNING: images of what the network was made for would keep far more of its accuracy: name some with "
+            "--data (docs/results/one-shot.md)\n"
         )

@@ -21,6 +21,7 @@ from ..errors import PruningError
 from ..networks.keeping import check_order
 from ..passes.gates import gate_gradients
 from ..passes.images import Images, trainer_class
+from ..passes.photographs import PHOTOGRAPHS, can_see_photographs
 from ..selection.zeros import LEAST_SHARE, share_at_zero
 from ..sparsity import MODES
 from ..sparsity.settings import mode_of
@@ -36,7 +37,8 @@ class Reason(Enum):
     ZEROS = "zeros"  # a set of channels is at exactly zero
     SPARSITY = "sparsity"  # a sparsity training has ordered the channels
     IMAGES = "images"  # neither, and there are images
-    NOTHING = "nothing"  # nor are there images
+    NO_IMAGES = "no images"  # nor are there any: the release's photographs stand in for them
+    NOTHING = "nothing"  # nor can it see these, or it was never trained
     ASKED = "asked"  # somebody says how
 
 
@@ -75,15 +77,17 @@ class Default:
         return Scoring(self.criterion, per=self.per, outputs=outputs)
 
     def __str__(self) -> str:
-        dense, fit = "no sparsity training has ordered the channels", "a fit of the layers that stay"
-        each = f" per {self.per} in {self.rounds} rounds" if self.rounds > 1 else ""
+        scored = f"scored by {self.criterion}" + (f" per {self.per} in {self.rounds} rounds" if self.rounds > 1 else "")
+        fitted = f"{scored}, with a fit of the layers that stay, on"
+        dense = "no sparsity training has ordered the channels"
         return {
             Reason.ZEROS: f"{self.detail} of the prunable channels have scales of exactly zero: "
-            + ("just these go (--zeros)" if self.zeros else f"scored by {self.criterion}"),
-            Reason.SPARSITY: f"trained with sparsity={self.detail}: scored by {self.criterion}",
-            Reason.IMAGES: f"{dense}: scored by {self.criterion}{each}, with {fit}, on images of {self.detail}",
-            Reason.NOTHING: f"{dense}, and there are no images: scored by {self.criterion}",
-            Reason.ASKED: f"scored by {self.criterion}, as asked",
+            + ("just these go (--zeros)" if self.zeros else scored),
+            Reason.SPARSITY: f"trained with sparsity={self.detail}: {scored}",
+            Reason.IMAGES: f"{dense}: {fitted} images of {self.detail}",
+            Reason.NO_IMAGES: f"{dense}, and there are no images: {fitted} {PHOTOGRAPHS}",
+            Reason.NOTHING: f"{dense}, and there are no images: {scored}",
+            Reason.ASKED: f"{scored}, as asked",
         }[self.reason]
 
 
@@ -92,6 +96,8 @@ def default_for(
     channel_map: ChannelMap,
     train_args: Mapping[str, Any],
     images: Images | None,
+    imgsz: int = 640,
+    device: str = "cpu",
     *,
     target: bool,
     in_time: bool = False,
@@ -103,6 +109,8 @@ def default_for(
         channel_map: Its channels.
         train_args: What it was trained with; empty if that is not known.
         images: Images that it was made for, if any are at hand.
+        imgsz: Side of the images that stand in for missing ones, in pixels.
+        device: Where passes over these run.
         target: Whether a target is named.
         in_time: Whether that counts milliseconds, for which there are no rounds.
     """
@@ -110,10 +118,13 @@ def default_for(
         return Default(Reason.ZEROS, zeros=not target, detail=f"{share:.0%}")
     if mode := mode_of(train_args):
         return Default(Reason.SPARSITY, MODES[mode].criterion, detail=mode)
+    reason = Reason.IMAGES
+    if images is None and train_args and can_see_photographs(model):
+        reason, images = Reason.NO_IMAGES, enough(Images(PHOTOGRAPHS, imgsz=imgsz, device=device))
     if images is None:
         return Default(Reason.NOTHING, WITHOUT_IMAGES)
     rounds: dict[str, Any] = {} if in_time else {"per": "multiply-add", "rounds": ROUNDS}
-    return Default(Reason.IMAGES, "group_fisher", images=images, refit=True, detail=images.data, **rounds)
+    return Default(reason, "group_fisher", images=images, refit=True, detail=images.data, **rounds)
 
 
 def enough(images: Images) -> Images:

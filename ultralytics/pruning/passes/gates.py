@@ -15,7 +15,8 @@ from ..tracing.trace import quiet
 from .images import progress
 from .likelihood import drawn
 from .memory import Shrinking, free_gpu_memory
-from .reading import Images, Reader, frozen_copy
+from .photographs import Photographs
+from .reading import Images, Reader, frozen_copy, reader_of
 
 SAMPLES = 2  # outputs that are drawn for each image
 
@@ -95,7 +96,7 @@ def gate_gradients(model: nn.Module, channel_map: ChannelMap, images: Images) ->
 
 def _gate_gradients(model: nn.Module, channel_map: ChannelMap, images: Images) -> Iterator[np.ndarray]:
     probe = frozen_copy(model)
-    reader = Reader(probe, images)
+    reader = reader_of(probe, images)
     generator = torch.Generator().manual_seed(0)
     gates = Gates(probe, channel_map)
     shrinking = Shrinking("the gradients of the outputs", [1])
@@ -108,7 +109,7 @@ def _gate_gradients(model: nn.Module, channel_map: ChannelMap, images: Images) -
 
 
 def _of_image(
-    probe: nn.Module, reader: Reader, sample: Any, gates: Gates, generator: torch.Generator, way: int
+    probe: nn.Module, reader: Reader | Photographs, sample: Any, gates: Gates, generator: torch.Generator, way: int
 ) -> list[np.ndarray]:
     image = reader.batch([sample])["img"]
     gates.gradients()  # of a try that failed

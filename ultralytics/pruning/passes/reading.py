@@ -15,6 +15,7 @@ from ..errors import PruningError, first_line
 from ..release import quiet_release
 from .isolation import Reproducible
 from .memory import ran_out
+from .photographs import PHOTOGRAPHS, Photographs
 
 # The images as they are: what a training changes at random would only add noise.
 UNCHANGED: dict[str, Any] = {
@@ -30,7 +31,7 @@ class Images:
     """Which training images to take.
 
     Attributes:
-        data: Path of the data set's yaml.
+        data: Path of the data set's yaml; or `PHOTOGRAPHS`, for passes that need no labels.
         batches: How many batches, at most once through the data set.
         batch: Images in a batch; fewer go through the network at once when memory ends.
         imgsz: Side in pixels.
@@ -74,6 +75,21 @@ def frozen_copy(model: nn.Module) -> Any:
     for parameter in copied.parameters():
         parameter.requires_grad_(False)
     return copied
+
+
+def reader_of(model: nn.Module, images: Images) -> Reader | Photographs:
+    """Returns what reads images for passes that need no labels.
+
+    Args:
+        model: The network; it goes to the device.
+        images: Which images.
+
+    Raises:
+        PruningError: If the data set cannot be read or has no training images.
+    """
+    if images.data == PHOTOGRAPHS:
+        return Photographs(model, images.batches * images.batch, images.batch, images.imgsz, images.device)
+    return Reader(model, images)
 
 
 class Reader:

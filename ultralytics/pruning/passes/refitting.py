@@ -27,7 +27,7 @@ from ..plans.plan import LayerPlan, PruningPlan
 from ..tracing.trace import quiet
 from .likelihood import drawn
 from .memory import Shrinking, free_gpu_memory, halves
-from .reading import Images, Reader, frozen_copy
+from .reading import Images, frozen_copy, reader_of
 
 PLACES = 3000  # of each layer's output, over all images
 FOCUS = 0.95  # part of them that is drawn by what depends on them; the rest is drawn evenly
@@ -70,7 +70,7 @@ class Refitting:
     def __init__(self, model: nn.Module, channel_map: ChannelMap, images: Images) -> None:
         self._map = channel_map
         probe = frozen_copy(model)
-        reader = Reader(probe, images)
+        reader = reader_of(probe, images)
         self._reproducible = reader.reproducible
         count = min(max(-(-CELLS // max(images.imgsz // STRIDE, 1) ** 2), LEAST_IMAGES), MOST_IMAGES)
         samples = itertools.islice(itertools.chain.from_iterable(reader), count)
