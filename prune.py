@@ -33,6 +33,8 @@ if __name__ == "__main__":
     target.add_argument(
         "--plan", type=kinds.as_source, metavar="FILE", help="repeat the cut of a pruned.json on its checkpoint"
     )
+    some = "names or numbers, with commas: the rows of all other classes go first; alone, nothing else goes"
+    add("--keep-classes", type=kinds.as_classes, metavar="CLASSES", help=some)
     decides = "by what the checkpoint is: slim after a sparsity training, else group_fisher"
     options.add_scoring(parser, decides, "16; as many as make 32 images for group_fisher")
     options.add_rounds(parser)

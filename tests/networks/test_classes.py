@@ -11,8 +11,8 @@ from torch import nn
 from helpers.networks import image, raw_outputs, yolo
 from ultralytics import YOLO
 from ultralytics.pruning import PruningError, load, prune_network, save
-from ultralytics.pruning.networks.classes import class_layers
-from ultralytics.pruning.networks.keeping import NEW, check_order, class_order, fit_classes
+from ultralytics.pruning.networks.classes import NEW, class_layers
+from ultralytics.pruning.networks.keeping import check_order, class_order, fit_classes
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ORDER = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]

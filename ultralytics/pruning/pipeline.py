@@ -13,24 +13,26 @@ from torch import nn
 
 from .channels import ChannelMap
 from .checkpoints import checkpoint
+from .cost import cost_of
 from .criteria.scoring import Scoring
 from .errors import NothingToRemoveError, PruningError, typed_line
-from .latency import Latency, LatencyModel
-from .latency.search import plan_for_latency
+from .latency import Latency
+from .networks.keep_classes import check_kept
+from .networks.keep_classes import keep_classes as keep_classes_of
 from .networks.wrappers import unwrapped
-from .one_shot.defaults import Default, default_for, images_of_training
+from .one_shot.defaults import Default, default_of
+from .one_shot.plans import plan_by_timings, plan_of_all, plan_of_zeros
 from .one_shot.rounds import Chosen, carried_out, choose_in_rounds
 from .passes.images import Images, recalibrate
 from .passes.refitting import Refitting
-from .plans.plan import PruningPlan, plan_from
+from .plans.plan import PruningPlan
 from .selection.choose import make_plan
 from .selection.limits import Limits
 from .selection.targets import Target
-from .selection.wording import all_said
-from .selection.zeros import keep_the_rest
 from .surgery.cut import PlanMismatchError, cut
 from .surgery.folding import fold_constants
 from .surgery.matching import matched
+from .surgery.rows import check_rows
 from .surgery.verification import check
 from .tracing.trace import image_shape, quiet, trace
 
@@ -63,7 +65,7 @@ def prune(model: nn.Module, plan: PruningPlan, channel_map: ChannelMap | None = 
         channel_map: Its channels; with them, what the removed channels still emit is folded into their readers first.
 
     Returns:
-        The layers that could not absorb what removed channels emit (see `fold_constants`).
+        The layers that could not absorb what removed channels emit.
     """
     model = unwrapped(model)
     unfolded = fold_constants(model, channel_map, plan) if channel_map else []
@@ -93,11 +95,13 @@ def prune_network(
     refit: Images | None = None,
     source: dict[str, str] | None = None,
     images: Images | None = None,
+    keep_classes: str | Sequence[str | int] | None = None,
 ) -> Pruned:
     """Traces, scores, selects, checks and cuts a copy of a network.
 
-    One target is given, or none where channels are at exactly zero. Without `scoring`, the network decides how channels
-    are scored (see `one_shot.defaults`): a trained one that saw no sparsity training by images, in rounds, with a fit.
+    One target is given, or none where channels are at exactly zero or classes are named. Without `scoring`, the network
+    decides how channels are scored (see `one_shot.defaults`): a trained one that saw no sparsity training by images, in
+    rounds, with a fit.
 
     Args:
         model: The network, or a `YOLO` that holds it; it is left as it is.
@@ -116,11 +120,13 @@ def prune_network(
         refit: Images on which the layers are fitted to those of the original behind each round, if any; no labels.
         source: Where the network comes from, for the plan.
         images: Images to score by without `scoring`; by default those of the network's training, if they are here.
+        keep_classes: Names or numbers of classes: the rows of all others go first, and the target counts from there.
+            Without a target nothing else goes.
 
     Raises:
         PruningError: If the network takes no image or has nothing that the criterion scores by, the target or the
-            limits are wrong, nothing can be removed, the cut network is not the original with silenced channels, or
-            the images cannot be read.
+            limits are wrong, nothing can be removed, classes cannot be kept (see `networks.keep_classes`), the cut
+            network is not the original with silenced channels, or the images cannot be read.
     """
     targets: dict[str, Any] = {
         "target": target,
@@ -136,26 +142,36 @@ def prune_network(
     if (rounds > 1 and latency) or ((rounds > 1 or refit) and zeros):
         raise PruningError("rounds are for a share, a speed-up or a number of parameters, a fit is for all but zeros")
 
-    model, start = unwrapped(model), time.perf_counter()
+    rows_alone = keep_classes is not None and not (given or zeros or latency)
+    if rows_alone and (scoring or limits or rounds > 1 or refit):
+        raise PruningError("keep_classes without a target only takes rows out: name a target to prune by")
+
+    start = time.perf_counter()
+    model, noted = _of_classes(unwrapped(model), keep_classes, imgsz)
     channel_map = channel_map_of(model, imgsz)
     seconds = {"trace": time.perf_counter() - start}
+    settings = {"imgsz": imgsz, "fold": fold, **noted}
+    if rows_alone:
+        plan = plan_of_all(channel_map, settings)
+        return _carried_out(model, channel_map, plan, fold, statistics, source or {}, {**seconds, "select": 0.0})
+
     start = time.perf_counter()
     default = None
     if scoring is None and not zeros:
-        default = _default(model, channel_map, images, imgsz, target=bool(given or latency), in_time=bool(latency))
+        default = default_of(model, channel_map, images, imgsz, target=bool(given or latency), in_time=bool(latency))
         scoring, zeros = default.scoring(), default.zeros
         if rounds == 1 and not refit:
             rounds, refit = default.rounds, default.images if default.refit else None
     scoring, limits = scoring or Scoring(), limits or Limits(floor=0 if zeros else Limits.floor)
-    settings = {**scoring.settings(), "imgsz": imgsz, "fold": fold}
+    settings = {**scoring.settings(), **settings}
 
     fit = Refitting(model, channel_map, refit) if refit else None
     settings |= {"rounds": rounds, "refit": fit.images if fit else 0} if rounds > 1 or fit else {}
     chosen = None
     if zeros:
-        plan = _plan_of_zeros(model, channel_map, limits, settings)
+        plan = plan_of_zeros(model, channel_map, limits, settings)
     elif latency:
-        plan = _plan_by_timings(model, channel_map, latency, scoring, limits, settings)
+        plan = plan_by_timings(model, channel_map, latency, scoring, limits, settings)
         chosen = carried_out(model, channel_map, plan, fold=fold, fit=fit) if fit else None
     elif rounds > 1 or fit:
         goal, how = Target.one_of(**targets), dict[str, Any](rounds=rounds, settings=settings)
@@ -171,39 +187,15 @@ def prune_network(
     return replace(result, default=default)
 
 
-def _default(
-    model: Any, channel_map: ChannelMap, images: Images | None, imgsz: int | Sequence[int], **about_the_target: bool
-) -> Default:
-    """Returns how a network is cut where nobody says how, by what it knows of its training."""
-    known = getattr(model, "args", None)
-    train_args = known if isinstance(known, dict) else vars(known) if known else {}
-    side = imgsz if isinstance(imgsz, int) else max(imgsz)
-    images = images or images_of_training(model, train_args, side)
-    return default_for(model, channel_map, train_args, images, side, **about_the_target)
-
-
-def _plan_of_zeros(model: nn.Module, channel_map: ChannelMap, limits: Limits, settings: dict[str, Any]) -> PruningPlan:
-    """Plans to remove just the channels whose scales are exactly zero."""
-    kept, found = keep_the_rest(channel_map, model, limits)
-    return plan_from(channel_map, kept, {**settings, "zeros": True, **limits.settings()}, all_said(found), found)
-
-
-def _plan_by_timings(
-    model: nn.Module,
-    channel_map: ChannelMap,
-    latency: Latency,
-    scoring: Scoring,
-    limits: Limits,
-    settings: dict[str, Any],
-) -> PruningPlan:
-    """Plans for milliseconds, timed on this machine."""
-    scores = scoring(channel_map, model)
-
-    def by_model(speed_up: float, cost: LatencyModel) -> PruningPlan:
-        how: dict[str, Any] = {"limits": limits, "settings": settings, "latency": cost}
-        return make_plan(channel_map, scores, latency_speed_up=speed_up, **how)
-
-    return plan_for_latency(latency, model, channel_map, limits, by_model)
+def _of_classes(
+    model: Any, keep: str | Sequence[str | int] | None, imgsz: int | Sequence[int]
+) -> tuple[Any, dict[str, Any]]:
+    """Returns a network without the rows of all classes but those to keep, and what its plan notes of that."""
+    if keep is None:
+        return model, {}
+    smaller, kept = keep_classes_of(model, keep)
+    check_rows(model, smaller, kept.numbers)
+    return smaller, {"classes": {**kept.to_dict(), "before": cost_of(channel_map_of(model, imgsz)).to_dict()}}
 
 
 def repeat_plan(
@@ -222,8 +214,12 @@ def repeat_plan(
     """
     if plan.settings.get("refit"):
         raise PruningError("the layers of this plan were fitted (--refit), which a plan alone does not repeat")
-    model, start = unwrapped(model), time.perf_counter()
-    channel_map = channel_map_of(model, plan.settings.get("imgsz", 640))
+    model, start, imgsz = unwrapped(model), time.perf_counter(), plan.settings.get("imgsz", 640)
+    if classes := plan.settings.get("classes"):
+        check_kept(model, classes)
+        model, noted = _of_classes(model, classes["kept"], imgsz)
+        plan = replace(plan, settings={**plan.settings, **noted})
+    channel_map = channel_map_of(model, imgsz)
     seconds = {"trace": time.perf_counter() - start, "select": 0.0}
     plan = matched(plan, channel_map)
     fold, source = plan.settings.get("fold", True), source or plan.source

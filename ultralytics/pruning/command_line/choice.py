@@ -31,8 +31,11 @@ def check_words(options: argparse.Namespace) -> None:
     Raises:
         PruningError: If there are such.
     """
-    if options.criterion or options.zeros or options.plan:  # else the checkpoint decides
+    if options.criterion or options.zeros or options.plan or rows_alone(options):  # else the checkpoint decides
         check_images_are_read(options, options.criterion)
+    if rows_alone(options) and (said := shared.chosen(options, (*shared.SCORING, *shared.ROUNDS, *shared.LIMITS))):
+        name = said[0].replace("_", "-")
+        raise PruningError(f"--keep-classes alone only takes rows out: leave out --{name}, or name a target")
     if options.val and options.dry_run:
         raise PruningError("--val measures what is written, --dry-run writes nothing: leave out one of both")
 
@@ -46,6 +49,11 @@ def check_words(options: argparse.Namespace) -> None:
         check_zeros(options)
     if (options.rounds or 1) > 1 and options.latency_speed_up is not None:
         raise PruningError("--rounds is for --prune-ratio, --speed-up and --target-params")
+
+
+def rows_alone(options: argparse.Namespace) -> bool:
+    """Whether nothing is asked for but to keep some classes."""
+    return bool(options.keep_classes) and not shared.chosen(options, (*TARGET_OPTIONS, "latency_speed_up", "plan"))
 
 
 def check_images_are_read(options: argparse.Namespace, criterion: str | None, refit: bool = False) -> None:
@@ -90,6 +98,8 @@ def choice(
     Raises:
         PruningError: If images are needed and there are none.
     """
+    if rows_alone(options):
+        return {}
     if options.zeros:
         return {"limits": shared.limits(options, floor=0.0), "zeros": True}
     target = {name: getattr(options, name) for name in TARGET_OPTIONS if getattr(options, name) is not None}

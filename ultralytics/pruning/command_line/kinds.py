@@ -184,6 +184,14 @@ def as_pattern(text: str) -> str:
     return _checked(lambda word: names.printable(word, "a layer, e.g. model.22"), text)
 
 
+def as_classes(text: str) -> list[str]:
+    """Reads names or numbers of classes with commas between them; which there are is the network's to say."""
+    words = [word.strip() for word in _checked(lambda line: names.printable(line, "a class"), text).split(",")]
+    if not all(words):
+        raise ArgumentTypeError(f"{quoted(text)} is not a list of classes such as person,car")
+    return words
+
+
 def as_word(text: str) -> str:
     """Reads any word that names something."""
     return _checked(lambda word: names.printable(word, "something"), text)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
+NEW = -1  # in an order of classes: one that the network does not know
+INITIALISERS = ("bias_init", "_reset_parameters")  # methods of the release's heads that start their class biases
 ONE_TO_MANY, ONE_TO_ONE = "cv3", "one2one_cv3"  # class branches of a Detect head, a sequence for each level
 
 
@@ -47,3 +51,66 @@ def class_layers(head: nn.Module) -> Iterator[tuple[str, Any]]:
             yield f"dec_score_head.{number}", layer
     elif isinstance(head, Classify):
         yield "linear", owner.linear
+
+
+def reorder(model: Any, order: Sequence[int], names: Sequence[str]) -> None:
+    """Gives the class layers of a network the rows of an order, in place, and the network their names.
+
+    Args:
+        model: The network.
+        order: For each class its row so far; `NEW` for one that starts as in a new head.
+        names: Of these classes.
+    """
+    head = model.model[-1]
+    _take_rows(head, list({id(layer): layer for _, layer in class_layers(head)}.values()), order)
+    model.nc = len(order)
+    if "nc" in (getattr(model, "yaml", None) or {}):
+        model.yaml["nc"] = len(order)
+    model.names = dict(enumerate(names))
+
+
+def _take_rows(head: Any, layers: list[Any], order: Sequence[int]) -> None:
+    """Gives class layers the rows of an order."""
+    rows = torch.tensor(order)
+    known = rows != NEW
+    fresh = dict(zip(map(id, layers), _fresh_layers(head, len(order)), strict=True)) if not known.all() else {}
+    for layer in layers:
+        for name in ("weight", "bias"):
+            old = getattr(layer, name, None)
+            if old is None:
+                continue
+            values = old.detach().new_empty(len(order), *old.shape[1:])
+            if fresh:
+                values.copy_(getattr(fresh[id(layer)], name))
+            values[known] = old.detach()[rows[known].to(old.device)]
+            setattr(layer, name, nn.Parameter(values, old.requires_grad))
+        _set_rows(layer, len(order))
+    if hasattr(head, "no"):  # outputs for each place
+        head.no += len(order) - head.nc
+    if hasattr(head, "nc"):
+        head.nc = len(order)
+
+
+def _fresh_layers(head: Any, count: int) -> list[Any]:
+    """Returns the class layers of a new head with `count` classes, of the widths of this one."""
+    new = copy.deepcopy(head)
+    layers = list({id(layer): layer for _, layer in class_layers(new)}.values())
+    for layer in layers:
+        for name in ("weight", "bias"):
+            old = getattr(layer, name, None)
+            if old is not None:
+                setattr(layer, name, nn.Parameter(old.detach().new_zeros(count, *old.shape[1:])))
+        _set_rows(layer, count)
+        layer.reset_parameters()
+    new.nc = count
+    for name in INITIALISERS:
+        if hasattr(new, name):
+            getattr(new, name)()
+    return layers
+
+
+def _set_rows(layer: Any, count: int) -> None:
+    """Notes how many rows a layer has."""
+    for name in ("out_channels", "out_features", "num_embeddings"):
+        if hasattr(layer, name):
+            setattr(layer, name, count)

@@ -20,16 +20,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..errors import PruningError
-from .classes import class_layers, reads_text
+from .classes import NEW, class_layers, reads_text, reorder
 from .rebuild import is_fused
 
-NEW = -1  # in an order of classes: one that the network does not know
 TEXTS = 80  # most classes that a YOLO-World is trained with at once, as in the release
-INITIALISERS = ("bias_init", "_reset_parameters")  # methods of the release's heads that start their class biases
 
 
 def kept_network(trainer: Any, weights: nn.Module | None) -> Any:
@@ -131,11 +128,7 @@ def fit_classes(
             f"a {type(head).__name__} has no class layer that is known here: list the classes of the data set in the "
             f"network's order, {', '.join(known_names(model))}"
         )
-    _reorder(head, list(layers.values()), order)
-    model.nc = len(order)
-    if "nc" in (getattr(model, "yaml", None) or {}):
-        model.yaml["nc"] = len(order)
-    model.names = dict(enumerate(_listed(names)))
+    reorder(model, order, _listed(names))
 
 
 def check_classes(model: Any, names: Mapping[int, str] | Sequence[str], **how: bool) -> None:
@@ -227,50 +220,3 @@ def _other_classes(present: list[str], wanted: list[str]) -> str:
         f"{found}. To train it on them, say classes_from=data (finetune.py --classes-from data): rows of known names "
         f"are kept, the others begin anew{same}"
     )
-
-
-def _reorder(head: Any, layers: list[Any], order: list[int]) -> None:
-    """Gives class layers the rows of an order; new rows start as in a new head."""
-    rows = torch.tensor(order)
-    known = rows != NEW
-    fresh = dict(zip(map(id, layers), _fresh_layers(head, len(order)), strict=True)) if not known.all() else {}
-    for layer in layers:
-        for name in ("weight", "bias"):
-            old = getattr(layer, name, None)
-            if old is None:
-                continue
-            values = old.detach().new_empty(len(order), *old.shape[1:])
-            if fresh:
-                values.copy_(getattr(fresh[id(layer)], name))
-            values[known] = old.detach()[rows[known].to(old.device)]
-            setattr(layer, name, nn.Parameter(values, old.requires_grad))
-        _set_rows(layer, len(order))
-    if hasattr(head, "no"):  # outputs for each place
-        head.no += len(order) - head.nc
-    if hasattr(head, "nc"):
-        head.nc = len(order)
-
-
-def _fresh_layers(head: Any, count: int) -> list[Any]:
-    """Returns the class layers of a new head with `count` classes, of the widths of this one."""
-    new = copy.deepcopy(head)
-    layers = list({id(layer): layer for _, layer in class_layers(new)}.values())
-    for layer in layers:
-        for name in ("weight", "bias"):
-            old = getattr(layer, name, None)
-            if old is not None:
-                setattr(layer, name, nn.Parameter(old.detach().new_zeros(count, *old.shape[1:])))
-        _set_rows(layer, count)
-        layer.reset_parameters()
-    new.nc = count
-    for name in INITIALISERS:
-        if hasattr(new, name):
-            getattr(new, name)()
-    return layers
-
-
-def _set_rows(layer: Any, count: int) -> None:
-    """Notes how many rows a layer has."""
-    for name in ("out_channels", "out_features", "num_embeddings"):
-        if hasattr(layer, name):
-            setattr(layer, name, count)

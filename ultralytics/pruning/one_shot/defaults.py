@@ -6,7 +6,7 @@ The ways were measured against each other on trained networks: docs/results/one-
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -125,6 +125,25 @@ def default_for(
         return Default(Reason.NOTHING, WITHOUT_IMAGES)
     rounds: dict[str, Any] = {} if in_time else {"per": "multiply-add", "rounds": ROUNDS}
     return Default(reason, "group_fisher", images=images, refit=True, detail=images.data, **rounds)
+
+
+def default_of(
+    model: Any, channel_map: ChannelMap, images: Images | None, imgsz: int | Sequence[int], **target: bool
+) -> Default:
+    """Returns how a network is cut where nobody says how, by what it knows of its training.
+
+    Args:
+        model: The network.
+        channel_map: Its channels.
+        images: To score by; those of its training where none are given.
+        imgsz: Side in pixels, or height and width.
+        **target: As in `default_for`.
+    """
+    known = getattr(model, "args", None)
+    train_args = known if isinstance(known, dict) else vars(known) if known else {}
+    side = imgsz if isinstance(imgsz, int) else max(imgsz)
+    images = images or images_of_training(model, train_args, side)
+    return default_for(model, channel_map, train_args, images, side, **target)
 
 
 def enough(images: Images) -> Images:

@@ -66,7 +66,7 @@ class PruningPlan:
 
     Attributes:
         layers: By name in `model.named_modules()`.
-        before: Cost of the original.
+        before: Cost of the network that the channels are cut out of (see `original`).
         after: Cost of the pruned network.
         settings: The settings that led here.
         pinned: Number of channels that could not be removed, by reason.
@@ -90,6 +90,12 @@ class PruningPlan:
     widths: dict[str, dict[str, int]] = field(default_factory=dict)
     source: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def original(self) -> Cost:
+        """The cost of the network as it came: `before`, and the rows of classes that went out ahead of the cut."""
+        classes = self.settings.get("classes")
+        return Cost(**classes["before"]) if classes else self.before
 
     def with_source(self, source: dict[str, str], seconds: dict[str, float]) -> PruningPlan:
         """Returns the plan with its origin and timings filled in."""

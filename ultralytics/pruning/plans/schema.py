@@ -25,6 +25,7 @@ SETTINGS = {  # of those that a repetition reads, or that are printed
     "criterion": text,
     "normalize": text,
     "per": optional(text),
+    "classes": lambda value, where: _check_classes(value, where),
     "latency": lambda value, where: _check_latency(value, where),
     "latency_speed_up": lambda value, where: number(value, where, above=0),
 }
@@ -63,11 +64,16 @@ def _check_cost(value: Any) -> None:
     """Checks what a network costs before and after the cut."""
     mapping(value, "cost", needs=("before", "after"))
     for when in ("before", "after"):
-        cost = mapping(value[when], f"cost {when}", needs=("params", "macs"))
-        if set(cost) - {"params", "macs", "training_only"}:
-            raise ValueError(f"cost {when} is {brief(cost)}, more than params, macs and training_only")
-        for name in cost:
-            whole_number(cost[name], f"{name} {when}", 0, 2**63 - 1 if name == "macs" else MOST_PARAMETERS)
+        _check_numbers(value[when], when)
+
+
+def _check_numbers(value: Any, when: str) -> None:
+    """Checks the cost of one network."""
+    cost = mapping(value, f"cost {when}", needs=("params", "macs"))
+    if set(cost) - {"params", "macs", "training_only"}:
+        raise ValueError(f"cost {when} is {brief(cost)}, more than params, macs and training_only")
+    for name in cost:
+        whole_number(cost[name], f"{name} {when}", 0, 2**63 - 1 if name == "macs" else MOST_PARAMETERS)
 
 
 def _check_layer(name: str, entry: Any, taken_out: bool) -> None:
@@ -93,6 +99,17 @@ def _check_widths(values: Any, where: str) -> None:
         is_place = place.isdecimal() and place.isascii() and len(place) < 5
         if not name.isidentifier() or name.startswith("__") or (dot and not is_place):
             raise ValueError(f"{where} names {brief(attribute)}, which is no attribute that holds a width")
+
+
+def _check_classes(value: Any, where: str) -> None:
+    """Checks which classes are kept: their rows and names, of how many, and what the network cost with all."""
+    mapping(value, where, needs=("kept", "names", "of", "before"))
+    of = whole_number(value["of"], f"{where}['of']", 1, WIDEST)
+    kept = listing(value["kept"], f"{where}['kept']", lambda row, place: whole_number(row, place, 0, of - 1))
+    listing(value["names"], f"{where}['names']", text, len(kept))
+    if not kept or len(kept) == of or any(a >= b for a, b in itertools.pairwise(kept)):
+        raise ValueError(f"{where} keeps {brief(kept)} of {of} classes: not some of them, ascending")
+    _check_numbers(value["before"], f"before {where}")
 
 
 def _check_latency(value: Any, where: str) -> None:

@@ -32,7 +32,7 @@ def cost_table(plan: PruningPlan, megabytes: tuple[float, float] | None = None) 
         plan: The plan.
         megabytes: File sizes in 10^6 bytes, before and after.
     """
-    before, after = plan.before, plan.after
+    before, after = plan.original, plan.after
     rows: list[tuple[str, Any, Any, float]] = [
         ("parameters", f"{before.deployed:,}", f"{after.deployed:,}", after.deployed / before.deployed),
         (

@@ -19,6 +19,7 @@ from ..files.locks import alone_in
 from ..files.places import located, shown, write_folder
 from ..inputs.documents import found_in, read_json
 from ..inputs.model_yamls import is_model_yaml
+from ..networks.keep_classes import keep_classes
 from ..networks.keeping import check_order
 from ..passes.validating import validate
 from ..pipeline import Pruned, prune_network, repeat_plan
@@ -65,7 +66,8 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
 
     plan = read_plan(options, source) if options.plan else None
     imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
-    data = checked_data(options, model)
+    left = of_classes(model, options, plan)
+    data = checked_data(options, left)
     result = pruned(options, model, source, plan, data, imgsz, train_args)
 
     if not options.dry_run:
@@ -86,6 +88,16 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
     known = {"data": data, "imgsz": imgsz, "name": run_name_of(Path(source["file"])) if source["sha256"] else ""}
     say_next(("finetune.py",), Origin.of((folder / "pruned.pt").resolve(), train_args, **known))
+
+
+def of_classes(model: Any, options: argparse.Namespace, plan: PruningPlan | None) -> Any:
+    """Returns the network whose channels are cut: of the classes that are kept, where the options or a plan name some.
+
+    Raises:
+        PruningError: If these cannot be kept.
+    """
+    kept = plan.settings["classes"]["kept"] if plan and "classes" in plan.settings else options.keep_classes
+    return keep_classes(model, kept)[0] if kept else model
 
 
 def checked_data(options: argparse.Namespace, model: Any) -> str | None:
@@ -124,8 +136,15 @@ def pruned(
         if not statistics and (batches := plan.settings.get("recalibrate")):
             raise PruningError(f"this plan was recalibrated: repeat it with --recalibrate {batches} --data ...")
         return repeat_plan(model, plan, statistics=statistics, source=source)
-    how = {"imgsz": imgsz, "fold": options.fold, "statistics": statistics, "latency": shared.latency(options, imgsz)}
-    return prune_network(model, source=source, **how, **choice(options, model, train_args, data, imgsz))
+    how: dict[str, Any] = {
+        "imgsz": imgsz,
+        "fold": options.fold,
+        "statistics": statistics,
+        "latency": shared.latency(options, imgsz),
+    }
+    left = of_classes(model, options, None)
+    how |= choice(options, left, train_args, data, imgsz)
+    return prune_network(model, source=source, keep_classes=options.keep_classes, **how)
 
 
 def write_and_compare(
@@ -156,7 +175,7 @@ def read_plan(options: argparse.Namespace, source: dict[str, str]) -> PruningPla
         PruningError: If another option contradicts it, the file is no plan, or the checkpoint is another one.
     """
     given = shared.chosen(options, (*shared.LIMITS, *shared.SCORING, *shared.ROUNDS, *shared.LATENCY, "imgsz"))
-    given += [] if options.fold else ["no_fold"]
+    given += ([] if options.fold else ["no_fold"]) + (["keep_classes"] if options.keep_classes else [])
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise PruningError(f"--plan repeats a cut with its own settings; leave out {names}")
@@ -199,6 +218,8 @@ def say_findings(result: Pruned) -> None:
 def say_settings(plan: PruningPlan) -> None:
     """Prints how the channels were scored, on what statistics were estimated, and what was timed."""
     settings = plan.settings
+    if classes := settings.get("classes"):
+        say(f"Classes kept, of {classes['of']}: {', '.join(classes['names'])}")
     if not settings.get("zeros") and "criterion" in settings:
         scored = [f"Scored by {settings['criterion']}"]
         scored += [f"normalised by {how}"] if (how := settings.get("normalize", "none")) != "none" else []
