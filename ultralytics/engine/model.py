@@ -20,6 +20,7 @@ def _train(release, self, trainer=None, **kwargs):
     self._check_is_pytorch_model()
     settings = models.with_its_yaml(kwargs)
     models.refuse_lost_network(self, settings)  # before anything is written
+    kwargs |= models.with_data_of_its_classes(self, settings)
     if models.on_several_data_sets(settings) and trainer is None:
         trainer = self._smart_load("trainer")  # in this process: the release's `yolo` command lacks these edits
     if models.on_several_gpus(settings):

@@ -20,7 +20,7 @@ from .latency import Latency
 from .networks.keep_classes import check_kept
 from .networks.keep_classes import keep_classes as keep_classes_of
 from .networks.wrappers import unwrapped
-from .one_shot.defaults import Default, default_of
+from .one_shot.defaults import Default, default_of, of_its_classes
 from .one_shot.plans import plan_by_timings, plan_of_all, plan_of_zeros
 from .one_shot.rounds import Chosen, carried_out, choose_in_rounds
 from .passes.images import Images, recalibrate
@@ -121,7 +121,8 @@ def prune_network(
         source: Where the network comes from, for the plan.
         images: Images to score by without `scoring`; by default those of the network's training, if they are here.
         keep_classes: Names or numbers of classes: the rows of all others go first, and the target counts from there.
-            Without a target nothing else goes.
+            Without a target nothing else goes. Of a data set with more classes, the images that have these are taken;
+            a `scoring` brings its own.
 
     Raises:
         PruningError: If the network takes no image or has nothing that the criterion scores by, the target or the
@@ -148,6 +149,7 @@ def prune_network(
 
     start = time.perf_counter()
     model, noted = _of_classes(unwrapped(model), keep_classes, imgsz)
+    images, refit, statistics = (of_its_classes(model, some) for some in (images, refit, statistics))
     channel_map = channel_map_of(model, imgsz)
     seconds = {"trace": time.perf_counter() - start}
     settings = {"imgsz": imgsz, "fold": fold, **noted}
@@ -219,6 +221,7 @@ def repeat_plan(
         check_kept(model, classes)
         model, noted = _of_classes(model, classes["kept"], imgsz)
         plan = replace(plan, settings={**plan.settings, **noted})
+    statistics = of_its_classes(model, statistics)
     channel_map = channel_map_of(model, imgsz)
     seconds = {"trace": time.perf_counter() - start, "select": 0.0}
     plan = matched(plan, channel_map)

@@ -99,7 +99,7 @@ def _yaml_of(data: str, what: str) -> Path:
 
 def _look_for_images(places: Any, what: str) -> None:
     """Raises a PruningError if there is no image in a place, or in one of several."""
-    paths = _places(places)
+    paths = places_of(places)
     try:
         if any(any(images_in(place)) for place in paths):
             return
@@ -134,7 +134,7 @@ def check_usable(data: str, splits: Iterable[str], task: str, network: Mapping[s
             raise PruningError(f"--data {data} has {key} {brief(has)}, the network has {brief(takes)}")
 
     for split in splits:
-        images = (image for place in _places(found.get(split)) for image in images_in(place))
+        images = (image for place in places_of(found.get(split)) for image in images_in(place))
         check_samples(images, f"--data {data}: {split}", task, found["nc"], found.get("kpt_shape"))
 
 
@@ -183,7 +183,7 @@ def names_in(data: str, task: str | None = None) -> dict[int, str]:
     return found["names"]
 
 
-def _places(split: Any) -> list[Path]:
+def places_of(split: Any) -> list[Path]:
     """Returns the folders and lists of a split, of which the release takes one, several or none."""
     return [Path(place) for place in (split if isinstance(split, list) else [split]) if place]
 
@@ -210,7 +210,7 @@ def data_set_digest(data: str, task: str | None = None) -> str:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
         entries = {key: value for key, value in entries.items() if key not in {"path", "download"}}
         found = check_det_dataset(data, autodownload=False)
-        splits = {split: _places(found.get(split)) for split in ("train", "val")}
+        splits = {split: places_of(found.get(split)) for split in ("train", "val")}
         images = {
             split: sorted(image for place in places for image in images_in(place)) for split, places in splits.items()
         }

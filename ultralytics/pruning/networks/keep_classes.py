@@ -15,6 +15,7 @@ from ..errors import PruningError, closest, counted
 from .classes import class_layers, reads_text, reorder
 from .keeping import known_names
 
+NOTE = "kept_classes"  # attribute of a network of some of its classes: plain data of `KeptClasses`
 SHOWN = 10  # names in an error
 COMPETE = {  # class name of a head -> why it is another one without some of its classes
     "Classify": "its scores are a softmax over all classes, which rise where others are gone",
@@ -67,7 +68,13 @@ def keep_classes(model: Any, wanted: str | Sequence[str | int]) -> tuple[Any, Ke
     smaller.criterion = None  # was made for all classes
     smaller.__dict__.pop("class_weights", None)
     reorder(smaller, numbers, kept.names)
+    setattr(smaller, NOTE, kept.to_dict())
     return smaller, kept
+
+
+def keeps_some(model: Any) -> bool:
+    """Whether a network is one of some of its classes, which a data set with more of them still serves."""
+    return bool(getattr(model, NOTE, None))
 
 
 def check_kept(model: Any, noted: Mapping[str, Any]) -> None:

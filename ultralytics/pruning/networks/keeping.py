@@ -129,6 +129,8 @@ def fit_classes(
             f"network's order, {', '.join(known_names(model))}"
         )
     reorder(model, order, _listed(names))
+    if adopt:
+        model.__dict__.pop("kept_classes", None)  # see `keep_classes`: they are others now
 
 
 def check_classes(model: Any, names: Mapping[int, str] | Sequence[str], **how: bool) -> None:
@@ -148,7 +150,7 @@ def check_order(model: Any, names: Mapping[int, str] | Sequence[str], data: str)
         PruningError: If the classes are the network's, in another order.
     """
     present = list(model) if isinstance(model, Sequence) else known_names(model)
-    order = _order(present, _listed(names))
+    order = order_of(present, _listed(names))
     if sorted(order) == list(range(len(present))) and order != sorted(order):
         place = next(i for i, row in enumerate(order) if i != row)
         raise PruningError(
@@ -166,10 +168,10 @@ def class_order(
     Names are compared as the release does, without case and outer blanks. Where one side has none but numbers, as a
     yaml with `nc` alone gives, and both have as many, the places say which is which.
     """
-    return _order(known_names(model), _listed(names), by_name=by_name, single=single)
+    return order_of(known_names(model), _listed(names), by_name=by_name, single=single)
 
 
-def _order(present: list[str], wanted: list[str], *, by_name: bool = True, single: bool = False) -> list[int]:
+def order_of(present: list[str], wanted: list[str], *, by_name: bool = True, single: bool = False) -> list[int]:
     """Returns for each wanted name its place among those present (see `class_order`)."""
     in_place = list(range(len(wanted)))
     unnamed = [all(name in {str(i), f"class_{i}"} for i, name in enumerate(some)) for some in (present, wanted)]

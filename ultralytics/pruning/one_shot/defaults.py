@@ -16,8 +16,10 @@ from torch import nn
 
 from ..channels import ChannelMap
 from ..criteria.scoring import Scoring
-from ..data.sets import check_usable, names_in, resolve_data
+from ..data.sets import check_usable, names_in
+from ..data.some_classes import resolve_for
 from ..errors import PruningError
+from ..networks.keep_classes import keeps_some
 from ..networks.keeping import check_order
 from ..passes.gates import gate_gradients
 from ..passes.images import Images, trainer_class
@@ -146,6 +148,17 @@ def default_of(
     return default_for(model, channel_map, train_args, images, side, **target)
 
 
+def of_its_classes(model: Any, images: Images | None) -> Images | None:
+    """Returns images with labels of a network's classes, for one that kept some; any others as they are.
+
+    Raises:
+        PruningError: If the data set is not one of these classes, nor has them among others.
+    """
+    if images is None or not keeps_some(model) or dict(images.settings).get("single_cls"):
+        return images
+    return replace(images, data=resolve_for(model, images.data, classes=len(model.names), labelled=True))
+
+
 def enough(images: Images) -> Images:
     """Returns as many batches as make the images that `group_fisher` needs."""
     return replace(images, batches=-(-ENOUGH // images.batch))
@@ -167,7 +180,8 @@ def images_of_training(model: Any, train_args: Mapping[str, Any], imgsz: int, de
         if not Path(data).exists():
             return None
         trainer_class(model)
-        found = resolve_data(data, classes=None if train_args.get("single_cls") else len(model.names), task=task)
+        classes = None if train_args.get("single_cls") else len(model.names)
+        found = resolve_for(model, str(data), classes=classes, labelled=True)
         check_usable(found, ("train",), task, model.yaml)
         if not train_args.get("single_cls"):
             check_order(model, names_in(found, task), str(data))

@@ -17,7 +17,8 @@ from ..compression.folder import compress
 from ..compression.recipe import Recipe, images_of
 from ..criteria import CRITERIA, ON_IMAGES
 from ..criteria.scoring import Scoring
-from ..data.sets import check_usable, data_set_digest, names_in, resolve_data
+from ..data.sets import check_usable, data_set_digest, names_in
+from ..data.some_classes import resolve_for
 from ..errors import PruningError
 from ..files import places
 from ..files.places import located, run_folder, shown
@@ -185,7 +186,7 @@ def data_of(options: argparse.Namespace, model: Any) -> str:
         PruningError: If it is not there, or not of this network.
     """
     classes = None if options.settings.get("single_cls") else len(model.names)
-    data = resolve_data(options.data, classes=classes, to_train=True, task=model.task)
+    data = resolve_for(model, options.data, classes=classes, to_train=True)
     if classes:
         check_order(model, names_in(data, model.task), options.data)
     check_usable(data, ("train", "val"), model.task, model.yaml)

@@ -16,6 +16,8 @@ from ..command_line import entry, kinds
 from ..command_line.settings import VALIDATION
 from ..cost import cost_of
 from ..data import sets
+from ..data.samples import LABELLED_BY_TEXT
+from ..data.some_classes import measured_on
 from ..deploy.onnx_files import read_onnx, try_out
 from ..errors import PruningError, counted, first_line
 from ..files import places
@@ -167,6 +169,8 @@ def measuring_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
         tasks = ", ".join(f"'{row.checkpoint}': {row.task}" for row in rows)
         raise PruningError(f"no data set serves all of these checkpoints ({tasks}); measure them one by one")
     file = sets.resolve_data(data, task=rows[0].task)
+    if rows[0].task in LABELLED_BY_TEXT and not any(row.single_cls or row.names != rows[0].names for row in rows):
+        file = measured_on(file, rows[0].names)
     names = names_of_split(file, split, rows[0].task, data)
     sets.check_usable(file, (split,), rows[0].task)
     for row in rows:

@@ -13,13 +13,14 @@ from ..checkpoints import checkpoint
 from ..command_line import options as shared
 from ..command_line.choice import check_words, choice
 from ..command_line.settings import IMAGES, VALIDATION
-from ..data.sets import check_usable, names_in, resolve_data
+from ..data.sets import check_usable, names_in
+from ..data.some_classes import images_with_labels, resolve_for
 from ..errors import PruningError
 from ..files.locks import alone_in
 from ..files.places import located, shown, write_folder
 from ..inputs.documents import found_in, read_json
 from ..inputs.model_yamls import is_model_yaml
-from ..networks.keep_classes import keep_classes
+from ..networks.keep_classes import keep_classes, keeps_some
 from ..networks.keeping import check_order
 from ..passes.validating import validate
 from ..pipeline import Pruned, prune_network, repeat_plan
@@ -82,11 +83,15 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     files = write_and_compare(options, result, folder, data, train_args)
     say_findings(result)
     if data and options.val:
-        say(accuracy_table(weights, folder / "pruned.pt", data, result.plan.settings["imgsz"], options))
+        say(accuracy_table(weights, folder / "pruned.pt", data, result.plan, options))
     for product in older_products(folder / "pruned.pt"):
         say(f"{shown(product.resolve())} was exported from another pruned.pt: export it again, or remove it")
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
-    known = {"data": data, "imgsz": imgsz, "name": run_name_of(Path(source["file"])) if source["sha256"] else ""}
+    known = {
+        "data": options.data if data and keeps_some(left) else data,
+        "imgsz": imgsz,
+        "name": run_name_of(Path(source["file"])) if source["sha256"] else "",
+    }
     say_next(("finetune.py",), Origin.of((folder / "pruned.pt").resolve(), train_args, **known))
 
 
@@ -110,7 +115,7 @@ def checked_data(options: argparse.Namespace, model: Any) -> str | None:
     if not wanted:
         return None
     classes = None if options.settings.get("single_cls") else len(model.names)
-    data = resolve_data(wanted, classes=classes, task=model.task)
+    data = resolve_for(model, wanted, classes=classes)
     check_usable(data, ("train", "val"), model.task, model.yaml)
     if classes:
         check_order(model, names_in(data, model.task), str(options.data))
@@ -131,6 +136,7 @@ def pruned(
     Raises:
         PruningError: If the options contradict each other, or nothing can be cut so.
     """
+    data = images_with_labels(data) if data else None
     statistics = shared.statistics(options, data, imgsz)
     if plan:
         if not statistics and (batches := plan.settings.get("recalibrate")):
@@ -244,13 +250,22 @@ def latency_said(measured: dict[str, Any]) -> str:
     return f"{ms['before']} ms before, {ms['after']} ms after: {measured['speed_up']}x{by_table} ({about})"
 
 
-def accuracy_table(before: Path, after: Path, data: str, imgsz: int, options: argparse.Namespace) -> str:
-    """Returns precision, recall and mAP of two checkpoints on a data set."""
+def accuracy_table(before: Path, after: Path, data: str, plan: PruningPlan, options: argparse.Namespace) -> str:
+    """Returns precision, recall and mAP of two checkpoints on a data set, for the classes that the second has."""
     rows = []
-    for path in (before, after):
-        settings = {"data": data, "imgsz": imgsz, "device": options.device, **options.settings}
+    for measured in (before, after):
+        path = measured
+        settings = {"data": data, "imgsz": plan.settings["imgsz"], "device": options.device, **options.settings}
         with tempfile.TemporaryDirectory(prefix="prune-val-") as folder:  # the release makes a run folder in any case
+            if measured is before and "classes" in plan.settings:  # what it says of the others would be measured, too
+                path = Path(folder, before.name)
+                checkpoint.save(keep_classes(checkpoint.load(before)[0], plan.settings["classes"]["kept"])[0], path)
             metrics, _, _ = validate(path, {"project": folder, "name": "val", "plots": False, **settings})
-        rows.append((shown(path), *(f"{value:.4f}" for key, value in metrics.results_dict.items() if key != "fitness")))
+        rows.append(
+            (
+                shown(measured),
+                *(f"{value:.4f}" for key, value in metrics.results_dict.items() if key != "fitness"),
+            )
+        )
         titles = [key.removeprefix("metrics/").removesuffix("(B)") for key in metrics.results_dict if key != "fitness"]
     return "\n" + table(("checkpoint", *titles), rows)

@@ -16,6 +16,7 @@ from ..command_line import kinds
 from ..command_line.entry import Parser
 from ..command_line.settings import check_settings
 from ..data.sets import check_usable, names_in, resolve_data
+from ..data.some_classes import resolve_for
 from ..errors import PruningError, first_line
 from ..files import places
 from ..files.locks import alone_in
@@ -251,7 +252,11 @@ def training_data(settings: dict[str, Any], data: str, task: str, kept: Any) -> 
     """
     adopts = settings.get("single_cls") or settings.get("classes_from") == "data"
     classes = None if kept is None or adopts else len(kept.names)
-    found = resolve_data(settings.get("data", data), classes=classes, to_train=True, task=task)
+    named = settings.get("data", data)
+    if kept is None:
+        found = resolve_data(named, classes=classes, to_train=True, task=task)
+    else:
+        found = resolve_for(kept, named, classes=classes, to_train=True)
     check_usable(found, ("train", "val"), task, None if kept is None else kept.yaml)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ import torch
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import RANK, YAML, checks
 
+from ..data.some_classes import resolve_for
 from ..errors import PruningError
+from ..networks.keep_classes import keeps_some
 from ..networks.rebuild import is_pruned, refusal
 from ..sparsity import Settings
 
@@ -42,6 +45,23 @@ def refuse_lost_network(model: Any, settings: Mapping[str, Any]) -> None:
             f"'{model.model_name}' {refusal(model.model)}. Use finetune=True"
             + ("" if model.ckpt else ", on the network saved with ultralytics.pruning.save")
         )
+
+
+def with_data_of_its_classes(model: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns, as `data`, the set with the labels of the classes that a network kept, where a call trains it on more.
+
+    Args:
+        model: A `YOLO` or another model of the release.
+        settings: Of the training.
+
+    Raises:
+        PruningError: If the data set is not one of the network's classes, nor has them among others.
+    """
+    network, data = model.model, settings.get("data")
+    others = settings.get("single_cls") or settings.get("classes_from") == "data" or settings.get("resume")
+    if not settings.get("finetune") or others or not isinstance(data, (str, Path)) or not keeps_some(network):
+        return {}
+    return {"data": resolve_for(network, str(data), classes=len(network.names), to_train=True)}
 
 
 def on_several_data_sets(settings: Mapping[str, Any]) -> bool:
