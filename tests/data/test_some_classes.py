@@ -111,3 +111,17 @@ def test_only_networks_that_kept_classes_get_fewer_labels(data, made):
     del smaller.kept_classes
     with pytest.raises(PruningError, match="3 classes, the network has 2"):
         resolve_for(smaller, str(data), classes=2)
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb"])
+def test_labels_of_every_task_stay_usable(task, tmp_path):
+    file = Path(write_data(task, tmp_path / task))
+    for label in (file.parent / "labels").iterdir():
+        label.write_text(label.read_text() + "1" + label.read_text()[1:])
+    entries = {**yaml.safe_load(file.read_text()), "names": ["a", "b"]}
+    file.write_text(yaml.safe_dump(entries))
+    made = with_classes_of(str(file), ["b"])
+    sets.check_usable(made, ("train", "val"), task, {"kpt_shape": entries.get("kpt_shape")})
+    rows = (file.parent / "labels" / "0.txt").read_text().splitlines()
+    assert labels_of(made)[0] == rows[:1] and len(labels_of(made)) == 4
+    assert check_det_dataset(made).get("flip_idx") == entries.get("flip_idx")

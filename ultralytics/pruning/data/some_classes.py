@@ -116,9 +116,9 @@ def with_classes_of(data: str, names: Sequence[str], *, labelled: bool = False) 
     if len(rows) <= len(names) or sorted(row for row in rows if row != NEW) != list(range(len(names))):
         return data
     source = Source(Path(data), _images_of(data), tuple(rows))
-    folder = sets.DATASETS / f"{source.file.stem}-{counted(len(names), 'class', 'classes')}-{source.digest()}".replace(
-        " ", "-"
-    )
+    name = source.file.parent.name if source.file.stem == "data" else source.file.stem
+    of = counted(len(names), "class", "classes").replace(" ", "-")
+    folder = sets.DATASETS / f"{name}-{of}-{source.digest()}"
     if not (folder / WHOLE).is_file():
         try:
             sets.DATASETS.mkdir(parents=True, exist_ok=True)
