@@ -130,7 +130,13 @@ def default_for(
 
 
 def default_of(
-    model: Any, channel_map: ChannelMap, images: Images | None, imgsz: int | Sequence[int], **target: bool
+    model: Any,
+    channel_map: ChannelMap,
+    images: Images | None,
+    imgsz: int | Sequence[int],
+    *,
+    target: bool,
+    in_time: bool,
 ) -> Default:
     """Returns how a network is cut where nobody says how, by what it knows of its training.
 
@@ -139,13 +145,14 @@ def default_of(
         channel_map: Its channels.
         images: To score by; those of its training where none are given.
         imgsz: Side in pixels, or height and width.
-        **target: As in `default_for`.
+        target: Whether a target is named.
+        in_time: Whether that counts milliseconds.
     """
     known = getattr(model, "args", None)
     train_args = known if isinstance(known, dict) else vars(known) if known else {}
     side = imgsz if isinstance(imgsz, int) else max(imgsz)
     images = images or images_of_training(model, train_args, side)
-    return default_for(model, channel_map, train_args, images, side, **target)
+    return default_for(model, channel_map, train_args, images, side, target=target, in_time=in_time)
 
 
 def of_its_classes(model: Any, images: Images | None) -> Images | None:
