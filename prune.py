@@ -3,7 +3,7 @@
 import edited_release
 
 with edited_release.required():
-    from ultralytics.pruning.command_line import choice, entry, kinds, options
+    from ultralytics.pruning.command_line import choice, entry, kinds, options, own_labels
     from ultralytics.pruning.files import places
     from ultralytics.pruning.stages import pruning
 
@@ -42,8 +42,9 @@ if __name__ == "__main__":
     options.add_latency(parser)
     folder = "folder for pruned.pt, pruned.json and pruned.onnx"
     add("--save-dir", type=kinds.as_product, default=places.ROOT / "weights", help=folder)
-    data = "data set, for --val (default: coco.yaml), for criteria that need images, for --recalibrate"
-    add("--data", type=kinds.as_data_set, help=data)
+    data = "data set, for --val (default: coco.yaml), for criteria that need images, for --recalibrate; "
+    add("--data", type=kinds.as_data_set, help=data + own_labels.FOLDERS)
+    own_labels.add_confidence(parser)
     add("--val", action="store_true", help="measure the accuracy before and after on --data")
     add("--imgsz", type=kinds.as_side, help="side of the image for GFLOPs and ONNX; that of the training if empty")
     add("--cfg", type=kinds.as_network, help="model yaml; may be left out, the checkpoint knows")

@@ -38,9 +38,9 @@ def check_samples(images: Iterable[Path], what: str, task: str, classes: int, ke
     reasons = []
     for image in itertools.islice(images, LOOKED_AT):
         try:
-            _check_image(image)
+            check_image(image)
             if task in LABELLED_BY_TEXT:
-                _check_labels(_labels_of(image), task, classes, keypoints)
+                _check_labels(labels_of(image), task, classes, keypoints)
             return
         except ValueError as error:
             reasons.append(f"{image.name}: {error}")
@@ -48,7 +48,7 @@ def check_samples(images: Iterable[Path], what: str, task: str, classes: int, ke
         raise PruningError(f"{what}: none of the first {len(reasons)} images can be used, e.g. {reasons[0]}")
 
 
-def _check_image(path: Path) -> None:
+def check_image(path: Path) -> None:
     """Raises a ValueError if a file is not an image that can be used; formats that need a plug-in pass unread."""
     from PIL import Image
 
@@ -67,7 +67,7 @@ def _check_image(path: Path) -> None:
         raise ValueError(f"an image of only {size[0]} x {size[1]} pixels")
 
 
-def _labels_of(image: Path) -> Path:
+def labels_of(image: Path) -> Path:
     """Returns where the labels of an image lie: its path with the last `images` replaced by `labels`."""
     from ultralytics.data.utils import img2label_paths
 

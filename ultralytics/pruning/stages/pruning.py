@@ -12,7 +12,9 @@ from .. import packages
 from ..checkpoints import checkpoint
 from ..command_line import options as shared
 from ..command_line.choice import check_words, choice
+from ..command_line.own_labels import agreement, label
 from ..command_line.settings import IMAGES, VALIDATION
+from ..criteria import CRITERIA
 from ..data.sets import check_usable, names_in
 from ..data.some_classes import images_with_labels, resolve_for
 from ..errors import PruningError
@@ -68,6 +70,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     plan = read_plan(options, source) if options.plan else None
     imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
     left = of_classes(model, options, plan)
+    label(options, model, weights if source["sha256"] else None, imgsz, needed=read_splits(options))
     data = checked_data(options, left)
     result = pruned(options, model, source, plan, data, imgsz, train_args)
 
@@ -84,6 +87,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     say_findings(result)
     if data and options.val:
         say(accuracy_table(weights, folder / "pruned.pt", data, result.plan, options))
+        say(agreement(data))
     for product in older_products(folder / "pruned.pt"):
         say(f"{shown(product.resolve())} was exported from another pruned.pt: export it again, or remove it")
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
@@ -103,6 +107,12 @@ def of_classes(model: Any, options: argparse.Namespace, plan: PruningPlan | None
     """
     kept = plan.settings["classes"]["kept"] if plan and "classes" in plan.settings else options.keep_classes
     return keep_classes(model, kept)[0] if kept else model
+
+
+def read_splits(options: argparse.Namespace) -> list[str]:
+    """Returns the splits of the data set whose labels are read."""
+    scored = options.criterion and CRITERIA[options.criterion].needs == "images"
+    return (["train"] if scored else []) + (["val"] if options.val else [])
 
 
 def checked_data(options: argparse.Namespace, model: Any) -> str | None:
