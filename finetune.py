@@ -3,7 +3,7 @@
 import edited_release
 
 with edited_release.required():
-    from ultralytics.pruning.command_line import entry
+    from ultralytics.pruning.command_line import entry, own_labels
     from ultralytics.pruning.files import places
     from ultralytics.pruning.stages import training
 
@@ -26,4 +26,5 @@ if __name__ == "__main__":
         choices=("network", "data"),
         help="data: take the classes of another data set; the rows of known names are kept, the others begin anew",
     )
+    own_labels.add_confidence(options)
     entry.run(options, lambda chosen: training.train_stage(STAGE, chosen))

@@ -4,7 +4,7 @@ import edited_release
 
 with edited_release.required():
     from ultralytics.pruning import sparsity
-    from ultralytics.pruning.command_line import entry, kinds
+    from ultralytics.pruning.command_line import entry, kinds, own_labels
     from ultralytics.pruning.files import places
     from ultralytics.pruning.stages import sparsity as sparsity_stage
     from ultralytics.pruning.stages import training
@@ -43,4 +43,5 @@ if __name__ == "__main__":
     )
     share = "share R of the prunable channels at zero, instead of --sr"
     add("--target-sparsity", type=kinds.as_part, metavar="R", help=share)
+    own_labels.add_confidence(options)
     entry.run(options, lambda chosen: training.train_stage(STAGE, chosen))

@@ -50,6 +50,7 @@ def folder(tmp_path, monkeypatch, small_weights, digits) -> Path:
         shutil.copy(REPOSITORY / script, root)
     for name in ("weights/yolov8s.pt", "best.pt", "before.pt", "after.pt"):
         shutil.copy(small_weights, root / name)
+    shutil.copytree(digits.parent / "images" / "train", root / "photos")
     (root / "my.yaml").write_text(yaml.safe_dump({**yaml.safe_load(digits.read_text()), "path": str(digits.parent)}))
     monkeypatch.setattr(places, "ROOT", root)
     monkeypatch.setattr(places, "RUNS", root / "runs")

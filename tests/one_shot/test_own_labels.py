@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -266,13 +267,63 @@ def test_labels_beside_the_images_are_told_of(pictures, seeing, tmp_path) -> Non
     assert str(tmp_path / "my.yaml") in unlabelled.unused_labels(found)
 
 
-def test_prune_py_takes_a_folder(pictures, seeing, tmp_path, monkeypatch, capsys) -> None:
+@pytest.fixture
+def stage(tmp_path, runs, monkeypatch, capsys):
+    """Runs a script on the CPU, to its end; what it makes lies in a temporary folder."""
     monkeypatch.setattr(entry, "choose_device", lambda wanted: "cpu")
     monkeypatch.setattr(sets, "DATASETS", tmp_path / "kept")
+
+    def to_its_end(script: str, *words: object) -> None:
+        code, said = run(monkeypatch, capsys, script, *words)
+        assert code == 0, said
+
+    return to_its_end
+
+
+TRAINING = ("--imgsz", 64, "--batch", 4, "plots=False", "workers=0", "optimizer=SGD")
+
+
+def test_compress_py_takes_a_folder(pictures, seeing, stage, runs, tmp_path) -> None:
+    words = ("--weights", seeing("detect"), "--data", pictures, "--speed-up", 1.2, "--round-to", 1, "--epochs", 1)
+    stage("compress.py", *words, "--scheme", "stepwise", "--steps", 1, "--epochs-per-step", 1, *TRAINING)
+    assert (runs / "compress" / "compressed.pt").is_file()
+    (made,) = (tmp_path / "kept").iterdir()
+    assert json.loads((runs / "compress" / "state.json").read_text())["recipe"]["data"] == str(made / "data.yaml")
+    before = states(made)
+    stage("compress.py", *words, "--scheme", "stepwise", "--steps", 1, "--epochs-per-step", 1, *TRAINING)
+    assert states(made) == before and list((tmp_path / "kept").iterdir()) == [made]
+
+
+def test_the_original_labels_for_a_pruned_network(pictures, seeing, stage, runs, tmp_path) -> None:
+    start = Path(shutil.copy(seeing("detect"), tmp_path / "start.pt"))
+    where = ("--save-dir", tmp_path / "out", "--no-onnx", "--imgsz", 64)
+    stage("prune.py", "--weights", start, "--criterion", "lamp", "--speed-up", 1.2, "--round-to", 1, *where)
+    again = ("--weights", tmp_path / "out" / "pruned.pt", "--data", pictures, "--epochs", 1, *TRAINING)
+    stage("finetune.py", *again)
+    assert [own_labels(made / "data.yaml").network for made in (tmp_path / "kept").iterdir()] == ["start.pt"]
+    start.unlink()
+    stage("finetune.py", *again, "--name", "other")
+    found = {own_labels(made / "data.yaml").network for made in (tmp_path / "kept").iterdir()}
+    assert found == {"start.pt", "pruned.pt"}
+    stage("val.py", runs / "finetune" / "weights" / "best.pt", "--data", made_by("start.pt", tmp_path), "--imgsz", 64)
+
+
+def made_by(network: str, folder: Path) -> Path:
+    """The yaml of the data set that a network has labelled."""
+    files = (folder / "kept").glob("*/data.yaml")
+    return next(file for file in files if own_labels(file).network == network)
+
+
+def test_train_sparsity_py_takes_a_folder(pictures, seeing, stage, runs) -> None:
+    stage("train_sparsity.py", "--weights", seeing("detect"), "--data", pictures, "--epochs", 1, *TRAINING)
+    assert (runs / "train-sparsity" / "weights" / "last.pt").is_file()
+
+
+def test_prune_py_takes_a_folder(pictures, seeing, stage, tmp_path) -> None:
     words = ("--weights", seeing("detect"), "--data", pictures, "--confidence", CONFIDENCE, "--imgsz", SIDE)
     words += ("--speed-up", 1.3, "--round-to", 1, "--no-onnx", "--save-dir", tmp_path / "out", "--val", "plots=False")
     words += ("--batches", 2, "batch=4")
-    assert run(monkeypatch, capsys, "prune.py", *words)[0] == 0
+    stage("prune.py", *words)
     settings = json.loads((tmp_path / "out" / "pruned.json").read_text())["settings"]
     assert (settings["criterion"], settings["rounds"]) == ("group_fisher", 4) and settings["refit"] > 0
     assert len(os.listdir(tmp_path / "kept")) == 1

@@ -170,5 +170,5 @@ def say_default(default: Default, train_args: Mapping[str, Any]) -> None:
     if train_args and default.reason in (Reason.NO_IMAGES, Reason.NOTHING):
         say(
             "WARNING: images of what the network was made for would keep far more of its accuracy: name some with "
-            "--data (docs/results/one-shot.md)\n"
+            "--data, a folder of them will do (docs/results/one-shot.md)\n"
         )

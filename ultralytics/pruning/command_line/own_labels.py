@@ -27,7 +27,13 @@ def add_confidence(parser: argparse.ArgumentParser) -> None:
 
 
 def label(
-    options: argparse.Namespace, model: Any, weights: Path | None, imgsz: Any, *, needed: Collection[str] = ()
+    options: argparse.Namespace,
+    model: Any,
+    weights: Path | None,
+    imgsz: Any,
+    *,
+    needed: Collection[str] = (),
+    original: bool = False,
 ) -> None:
     """Lets a network label the images where `--data` names a folder or a video; `options.data` is then the data set.
 
@@ -39,22 +45,25 @@ def label(
         weights: Its checkpoint; None for a model yaml.
         imgsz: Side of the images in pixels.
         needed: The splits whose labels are read, of `train` and `val`.
+        original: Whether the checkpoint labels that this one was cut from, where it is still there.
 
     Raises:
         PruningError: If nothing can be labelled so, nothing was found in a split that is needed, or a threshold is
             named where none is read.
     """
+    wanted: float | None = getattr(options, "confidence", None)  # a stage of somebody else's may not have it
     if not options.data or model.task == "classify" or not is_unlabelled(options.data):
-        if options.confidence is not None:
+        if wanted is not None:
             raise PruningError("--confidence is read for a --data without labels only: a folder of images, or a video")
         return
     source = Path(options.data)
     if weights is None:
         raise PruningError(f"--data {source} has no labels, and the random weights of a model yaml find none")
-    confidence = CONFIDENCE if options.confidence is None else options.confidence
+    confidence = CONFIDENCE if wanted is None else wanted
     side = imgsz if isinstance(imgsz, int) else max(imgsz)
     device = options.device.split(",")[0]
-    file = label_images(source, labeller(weights, model), confidence=confidence, imgsz=side, device=device)
+    weights = uncut(weights, model) if original else weights
+    file = label_images(source, weights, confidence=confidence, imgsz=side, device=device)
     options.data = str(file)
 
     labels = own_labels(file)
@@ -68,8 +77,8 @@ def label(
     say_labels(labels, file, source)
 
 
-def labeller(weights: Path, model: Any) -> Path:
-    """Returns the checkpoint whose detections count: that which a pruned one was cut from, where it is still there."""
+def uncut(weights: Path, model: Any) -> Path:
+    """Returns the checkpoint that a pruned one was cut from, where it is still there, else this one."""
     plans = checkpoint.plans_of(model)
     if not plans:
         return weights
@@ -98,9 +107,3 @@ def say_labels(labels: OwnLabels, file: Path, source: Path) -> None:
     )
     if not labels.objects:
         say("WARNING: nothing was found in them: take a lower --confidence where labels count\n")
-
-
-def agreement(data: str | None) -> str:
-    """Returns a line that says what an accuracy on a data set means; empty where a person labelled it."""
-    labels = own_labels(data)
-    return f"Accuracy is agreement here: the labels are {labels} (confidence)" if labels else ""

@@ -8,6 +8,7 @@ from ..errors import PruningError
 from ..files.locks import alone_in
 from ..files.places import shown, write_folder
 from ..files.whole import DiskFullError, naming_the_disk
+from ..one_shot.own_labels import agreement
 from ..report import say
 from ..runs.folders import kept_runs, put_back, recover, visible
 from ..runs.following import Origin, say_next
@@ -39,6 +40,8 @@ def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
                 clear(place)
                 place.rmdir()
     say("\n" + steps_table(compression.steps))
+    if said := agreement(recipe.data):
+        say(said)
     if len(compression.steps) == 1:
         raise PruningError("nothing can be removed from this network by these limits: nothing was written")
     if row is None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..checkpoints.checkpoint import whole_file
+from ..one_shot.own_labels import own_labels
 from ..report import table
 from .recipe import Recipe
 from .state import Step
@@ -60,7 +61,8 @@ def draw_steps(steps: Sequence[Step], recipe: Recipe, path: Path) -> None:
         for family, points in LADDERS.items():
             axes.plot(*zip(*points, strict=True), lw=1, ls="--", marker=".", label=f"{family} n, s, m, dense")
 
-    axes.set(xlabel=f"multiply-adds in 10^9 at {imgsz} pixels", ylabel="accuracy on the val split")
+    what = "agreement with the original" if own_labels(recipe.data) else "accuracy"
+    axes.set(xlabel=f"multiply-adds in 10^9 at {imgsz} pixels", ylabel=f"{what} on the val split")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
     with whole_file(path) as file:

@@ -57,7 +57,7 @@ class OwnLabels:
         return self.train + self.val
 
     def __str__(self) -> str:
-        return f"what {self.network} itself finds in {counted(self.images, 'image')} above {self.confidence:g}"
+        return f"what {self.network} itself finds above a confidence of {self.confidence:g}"
 
 
 def own_labels(data: str | Path | None) -> OwnLabels | None:
@@ -73,6 +73,12 @@ def own_labels(data: str | Path | None) -> OwnLabels | None:
         return OwnLabels(**read_yaml(file, str(file))[unlabelled.KEY])
     except (PruningError, KeyError, TypeError):
         return None
+
+
+def agreement(data: str) -> str:
+    """Returns a line that says what an accuracy on a data set means; empty where a person labelled it."""
+    labels = own_labels(data)
+    return f"Accuracy is agreement here: the labels are {labels}" if labels else ""
 
 
 def label_images(

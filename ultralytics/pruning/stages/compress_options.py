@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..command_line import kinds
+from ..command_line import kinds, own_labels
 from ..command_line import options as shared
 from ..command_line.entry import Parser
 from ..command_line.settings import training_keys
@@ -27,7 +27,8 @@ def parser() -> Parser:
     add = found.add_argument
     add("--weights", type=kinds.as_source, default="runs/train-norm/weights/best.pt", help="trained checkpoint")
     data = "data set: a yaml, or 'digits', which is made on first use"
-    add("--data", type=kinds.as_data_set, default="coco.yaml", help=data)
+    add("--data", type=kinds.as_data_set, default="coco.yaml", help=f"{data}; {own_labels.FOLDERS}")
+    own_labels.add_confidence(found)
     add_targets(found)
     add_schedule(found)
 

@@ -13,6 +13,7 @@ import numpy as np
 from .. import packages
 from ..checkpoints import checkpoint
 from ..command_line import options as shared
+from ..command_line import own_labels
 from ..compression.folder import compress
 from ..compression.recipe import Recipe, images_of
 from ..criteria import CRITERIA, ON_IMAGES
@@ -124,6 +125,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     target = Target.one_of(**{name: getattr(options, name) for name in KINDS})
     scheme = scheme_of(options, target)
 
+    own_labels.label(options, model, weights, options.imgsz, needed=("train", "val"))
     data = data_of(options, model)
     check_read(options, scheme)
     if is_pruned(model) and scheme == "steered":

@@ -22,6 +22,7 @@ from ..deploy.onnx_files import read_onnx, try_out
 from ..errors import PruningError, counted, first_line
 from ..files import places
 from ..networks.keeping import check_order, known_names
+from ..one_shot.own_labels import agreement
 from ..passes.accuracy import accuracies
 from ..passes.validating import validate
 from ..runs.folders import room_for
@@ -79,6 +80,8 @@ def measure_stage(options: argparse.Namespace) -> None:
             os.replace(work / label, folder / label)
             write_csv(rows[: i + 1], folder / "val.csv")  # after each, so that an interruption loses no finished one
         folder = places.run_folder(options.name)
+    if said := agreement(settings["data"]):
+        report.say(f"\n{said}")
     report.say(f"\n{comparison(rows)}\n\nWrote {places.shown(folder / 'val.csv')}; curves and pictures lie beside it.")
 
 

@@ -12,7 +12,7 @@ from .. import packages
 from ..checkpoints import checkpoint
 from ..command_line import options as shared
 from ..command_line.choice import check_words, choice
-from ..command_line.own_labels import agreement, label
+from ..command_line.own_labels import label
 from ..command_line.settings import IMAGES, VALIDATION
 from ..criteria import CRITERIA
 from ..data.sets import check_usable, names_in
@@ -24,6 +24,7 @@ from ..inputs.documents import found_in, read_json
 from ..inputs.model_yamls import is_model_yaml
 from ..networks.keep_classes import keep_classes, keeps_some
 from ..networks.keeping import check_order
+from ..one_shot.own_labels import agreement
 from ..passes.validating import validate
 from ..pipeline import Pruned, prune_network, repeat_plan
 from ..plans.plan import PruningPlan
@@ -87,7 +88,8 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     say_findings(result)
     if data and options.val:
         say(accuracy_table(weights, folder / "pruned.pt", data, result.plan, options))
-        say(agreement(data))
+        if said := agreement(data):
+            say(said)
     for product in older_products(folder / "pruned.pt"):
         say(f"{shown(product.resolve())} was exported from another pruned.pt: export it again, or remove it")
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import packages
 from ..checkpoints import checkpoint
-from ..command_line import kinds
+from ..command_line import kinds, own_labels
 from ..command_line.entry import Parser
 from ..command_line.settings import check_settings
 from ..data.sets import check_usable, names_in, resolve_data
@@ -183,6 +183,8 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
         follow_network(stage, weights, network, content, settings)
 
     kept = network if stage.keeps_network else None
+    if kept is not None:
+        own_labels.label(options, kept, weights, settings["imgsz"], needed=("train", "val"), original=True)
     settings["data"] = training_data(settings, options.data, task, kept)
     if network is not None and settings.get("finetune") and not settings.get("single_cls"):
         adopt, by_name = settings.get("classes_from") == "data", settings.get("cls_remap") is not False
