@@ -5,6 +5,7 @@ import edited_release
 with edited_release.required():
     from ultralytics.pruning import sparsity
     from ultralytics.pruning.command_line import entry, kinds, own_labels
+    from ultralytics.pruning.command_line import options as shared
     from ultralytics.pruning.files import places
     from ultralytics.pruning.stages import sparsity as sparsity_stage
     from ultralytics.pruning.stages import training
@@ -41,7 +42,16 @@ if __name__ == "__main__":
         metavar="X",
         help="X times fewer multiply-adds, instead of --sr",
     )
+    add(
+        "--target-latency-speed-up",
+        type=kinds.as_factor_above_one,
+        metavar="X",
+        help="X times fewer milliseconds, as timed, instead of --sr",
+    )
+    left = "parameters to leave, e.g. 1.2M, 900k, instead of --sr"
+    add("--target-params", type=kinds.as_count, metavar="N", help=left)
     share = "share R of the prunable channels at zero, instead of --sr"
     add("--target-sparsity", type=kinds.as_part, metavar="R", help=share)
     own_labels.add_confidence(options)
+    shared.add_latency(options, "target_latency_speed_up")
     entry.run(options, lambda chosen: training.train_stage(STAGE, chosen))

@@ -3,7 +3,9 @@
 import numpy as np
 from torch import nn
 
-from ultralytics.pruning.latency import LatencyTable
+from ultralytics.pruning import trace
+from ultralytics.pruning.compression import work
+from ultralytics.pruning.latency import LatencyTable, Runtime, search, tables
 from ultralytics.pruning.latency.shapes import Shape, shapes_of
 from ultralytics.pruning.latency.tables import Timing, grid, name_of
 
@@ -24,3 +26,36 @@ def macs_ms(own: Shape, inputs: int, outputs: int) -> float:
     cells = own.cells[0] * own.cells[1] / (own.stride[0] * own.stride[1])
     each = own.kernel[0] * own.kernel[1] * cells / 1e6
     return each * (inputs * outputs / own.groups if own.groups else outputs)
+
+
+def plant(monkeypatch, formula, measured=lambda factor: factor) -> None:
+    """Replaces the clock: a layer takes what a formula says, a network the sum of its layers.
+
+    Args:
+        monkeypatch: Undoes it.
+        formula: From a layer's shape and its widths to milliseconds.
+        measured: From how many times faster a network is by its layers to how many times it is as timed in turns.
+    """
+
+    def of_layer(own: Shape, runtime: Runtime, step: int) -> Timing:
+        inputs, outputs = grid(own.inputs, step), grid(own.outputs, step)
+        ms = np.array([[formula(own, a, b) for b in (outputs if own.groups else (a,))] for a in inputs])
+        return Timing(inputs, outputs if own.groups else inputs, ms)
+
+    known: dict[tuple, float] = {}  # by the shapes of the weights
+
+    def of_network(runtime: Runtime, model: nn.Module, imgsz: int) -> float:
+        key = (imgsz, *(parameter.shape for parameter in model.parameters()))
+        if key not in known:
+            calls = shapes_of(model, trace(model, imgsz=imgsz), imgsz).values()
+            known[key] = sum(formula(own, own.inputs, own.outputs) for shapes in calls for own in shapes)
+        return known[key]
+
+    def in_turns(runs: dict) -> dict:
+        original = next(iter(runs.values()))
+        return {name: original / measured(original / own) for name, own in runs.items()}
+
+    monkeypatch.setattr(tables, "_timed", of_layer)
+    monkeypatch.setattr(Runtime, "network", of_network)
+    for user in (search, work):
+        monkeypatch.setattr(user, "in_turns", in_turns)

@@ -17,7 +17,7 @@ from ..trust import restricted
 
 RESAVE = "save it again, with ultralytics.pruning.save or by training"
 # Arguments of the training that stages read, by type.
-TEXT_ARGUMENTS = ("data", "task", "sparsity", "optimizer")
+TEXT_ARGUMENTS = ("data", "task", "sparsity", "optimizer", "latency_table")
 NUMBER_ARGUMENTS = ("epochs", "imgsz", "batch")
 
 

@@ -69,37 +69,43 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     add("--ratio", action="append", type=kinds.as_pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
 
 
-def add_latency(parser: argparse.ArgumentParser) -> None:
-    """Adds where and by what `--latency-speed-up` is timed."""
-    add = parser.add_argument_group("timing of --latency-speed-up").add_argument
+def add_latency(parser: argparse.ArgumentParser, target: str = "latency_speed_up") -> None:
+    """Adds where and by what milliseconds are timed, for the target of that name."""
+    add = parser.add_argument_group(f"timing of --{target.replace('_', '-')}").add_argument
     add("--runtime", choices=RUNTIMES, help=f"what runs the network (default: {RUNTIMES[0]})")
     add("--threads", type=kinds.as_threads, metavar="N", help="of the CPU (default: all cores)")
     table = "timings of another machine, by latency_table.py"
     add("--latency-table", type=kinds.as_source, metavar="FILE", help=table)
 
 
-def latency(options: argparse.Namespace, imgsz: int) -> Latency | None:
+def latency(options: argparse.Namespace, imgsz: int, target: str = "latency_speed_up") -> Latency | None:
     """Returns the target in milliseconds, if it was given.
+
+    Args:
+        options: Of the command line.
+        imgsz: Side of the image in pixels.
+        target: Name of the option that gives it.
 
     Raises:
         PruningError: If options contradict each other, or the runtime does not run.
     """
     said = [f"--{name.replace('_', '-')}" for name in chosen(options, LATENCY)]
-    if options.latency_speed_up is None:
+    option, speed_up = f"--{target.replace('_', '-')}", getattr(options, target)
+    if speed_up is None:
         if said:
-            raise PruningError(f"{said[0]} is read for --latency-speed-up only")
+            raise PruningError(f"{said[0]} is read for {option} only")
         return None
     if options.latency_table:
         if len(said) > 1:
             raise PruningError(f"--latency-table was timed elsewhere: leave out {said[0]}")
-        return Latency(options.latency_speed_up, None, imgsz, table=places.located(options.latency_table))
+        return Latency(speed_up, None, imgsz, table=places.located(options.latency_table))
     device = options.device.split(",")[0]
     runtime = options.runtime or RUNTIMES[0]
     if runtime == "onnxruntime":
-        packages.need(packages.ONNX, "--latency-speed-up by onnxruntime")
+        packages.need(packages.ONNX, f"{option} by onnxruntime")
     if runtime == "onnxruntime" and device != "cpu" and not runs_on_gpus():
         device = "cpu"  # as the line with the result says
-    return Latency(options.latency_speed_up, Runtime(runtime, options.threads or cores(), device), imgsz)
+    return Latency(speed_up, Runtime(runtime, options.threads or cores(), device), imgsz)
 
 
 def add_scoring(parser: argparse.ArgumentParser, criterion: str, batches: str = f"{Images.batches}") -> None:

@@ -56,7 +56,7 @@ NOT_IN_TRAINING = _keys(
 GAINS = _keys("warmup_epochs box cls dfl pose kobj rle angle dlog dgrad dis")
 LEAST_OF = {"workers": 0, "close_mosaic": 0, "save_period": -1, "opset": 7, "workspace": 0, "time": 0, "sr_bias": 0}
 LEAST_OF |= dict.fromkeys(GAINS, 0)
-MOST_OF = {"seed": 2**31 - 1}
+MOST_OF = {"seed": 2**31 - 1, "target_params": 1e12}
 MOST_OF_ALL = 1e6  # of any other number: beyond it, sums overflow, or nothing ever happens
 ACCEPTED = {
     "split": ("train", "val", "test"),
@@ -216,6 +216,16 @@ def _teacher(value: Any, said: str) -> Any:
     return _checkpoint(value, said)
 
 
+def _table(value: Any, said: str) -> Any:
+    """Returns the path of a table of latencies that is there."""
+    if value is None:
+        return None
+    place = places.first_there(_by(kinds.as_source, value, said), Path.is_file)
+    if place is None:
+        raise PruningError(f"{said}: no such file; latency_table.py writes one")
+    return str(place)
+
+
 def _by(kind: Callable[[str], Any], value: Any, said: str) -> Any:
     """Reads a value as an option would."""
     try:
@@ -230,6 +240,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "freeze": _frozen,
     "pretrained": _checkpoint,
     "distill_model": _teacher,
+    "latency_table": _table,
 }
 
 

@@ -132,6 +132,14 @@ class Compression:
         self.state.once(f"{name} training", job, file, inputs=[start], discard=discard)
         return file
 
+    def _faster(self, name: str, file: Path) -> float:
+        """Returns the milliseconds of the original over those of a network, once; 1 where they are no target."""
+        if not self.recipe.latency:
+            return 1.0
+        return self.state.once(
+            f"{name} timing", lambda: work.faster(self.weights, file, self.recipe), inputs=[self.weights, file]
+        )
+
     def _target(self, step: int) -> dict[str, Any] | None:
         """Returns what a step aims at, seen from the network before it; None if that is small enough already."""
         recipe, target = self.recipe, self.recipe.target
@@ -184,6 +192,7 @@ class Compression:
         """Fades what the target removes in one training, then cuts it; yields that state."""
         recipe = self.recipe
         settings = {"epochs": recipe.fading, "sparsity": "steered", "round_to": recipe.limits.round_to}
+        settings |= work.timings(self.weights, recipe)
         say(f"\nSteered training: {recipe.fading} epochs to {recipe.target.name} {recipe.target.value:g}")
         faded = self._train("steered", self.weights, {**settings, recipe.target.kind.argument: recipe.target.value})
         pruned, found = self._cut("steered", faded, {"zeros": True}, Limits(floor=0))
@@ -193,7 +202,7 @@ class Compression:
         after_cut = self._accuracy("steered cut", pruned)
         seconds = self.state.seconds("steered training", "steered cut", "steered cut accuracy")
         row = Step("steered", recipe.fading, found["params"], found["macs"], after_cut, None, seconds)
-        yield Candidate(pruned, row, tuple(found["limits"]))
+        yield Candidate(pruned, row, tuple(found["limits"]), faster=self._faster("steered", pruned))
 
     def run(self) -> Step | None:
         """Compresses and fine-tunes.
@@ -255,9 +264,7 @@ class Compression:
         with checkpoint.whole_file(result) as whole:
             shutil.copyfile(file, whole)
         if self.recipe.latency and self.recipe.latency.runtime:
-            self.faster = self.state.once(
-                "final timing", lambda: work.faster(self.weights, result, self.recipe), inputs=[self.weights, result]
-            )
+            self.faster = self._faster("final", result)
 
 
 CANDIDATES: dict[str, Callable[[Compression], Iterator[Candidate]]] = {  # by the names in `recipe.SCHEMES`

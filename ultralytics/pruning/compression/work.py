@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..checkpoints import checkpoint
 from ..cost import cost_of
@@ -54,7 +57,36 @@ def shapes(file: Path, imgsz: int) -> Shapes:
     return shapes_of(model, trace(model, imgsz=imgsz), imgsz)
 
 
+def timings(file: Path, recipe: Recipe) -> dict[str, Any]:
+    """Returns the training argument that names the timings of a checkpoint's layers, which are there by then."""
+    if not recipe.latency:
+        return {}
+    model, _ = checkpoint.load(file)
+    recipe.latency.model(model, trace(model, imgsz=recipe.latency.imgsz), recipe.limits.round_to)
+    return {"latency_table": str(recipe.latency.timings.resolve())}
+
+
 def faster(original: Path, smaller: Path, recipe: Recipe) -> float:
+    """Returns the milliseconds of a checkpoint over those of a smaller one: timed in turns, or by a table."""
+    assert recipe.latency is not None
+    return _timed(original, smaller, recipe) if recipe.latency.runtime else _predicted(original, smaller, recipe)
+
+
+def _predicted(original: Path, smaller: Path, recipe: Recipe) -> float:
+    """Returns by the table of latencies the milliseconds of a checkpoint over those of a smaller one."""
+    assert recipe.latency is not None
+    imgsz = recipe.latency.imgsz
+    latency = replace(recipe.latency, timed_as=shapes(original, imgsz))
+    ms = []
+    for file in (original, smaller):
+        model, _ = checkpoint.load(file)
+        channel_map = trace(model, imgsz=imgsz)
+        everything = np.ones(len(channel_map.channels), dtype=bool)
+        ms.append(latency.model(model, channel_map, recipe.limits.round_to)(everything))
+    return round(ms[0] / ms[1], 3)
+
+
+def _timed(original: Path, smaller: Path, recipe: Recipe) -> float:
     """Times two checkpoints in turns; returns the milliseconds of the first over those of the second."""
     assert recipe.latency is not None and recipe.latency.runtime is not None
     runtime, imgsz = recipe.latency.runtime, recipe.latency.imgsz

@@ -24,7 +24,7 @@ from ..selection.wording import all_said
 from ..surgery.cut import cut
 from .model import LatencyModel
 from .shapes import Shapes, shapes_of
-from .tables import LatencyTable, cache, time_layers
+from .tables import LatencyTable, cache, runtime_of, time_layers
 from .timing import Runtime, in_turns
 
 SEARCH_TOLERANCE = 0.02  # relative difference to the wanted factor at which the search ends
@@ -59,6 +59,29 @@ class Latency:
         if not self.speed_up > 1:
             raise PruningError(f"latency_speed_up={self.speed_up:g} removes nothing")
 
+    @classmethod
+    def by(cls, timings: Path, speed_up: float, imgsz: int) -> Latency:
+        """Returns the target by the timings in a file; with their runtime, if they are kept of this very machine.
+
+        Args:
+            timings: A table.
+            speed_up: Time before over after, above 1.
+            imgsz: Side of the image in pixels.
+
+        Raises:
+            PruningError: If the file is missing, or no such table.
+        """
+        runtime = runtime_of(timings)
+        return cls(speed_up, runtime, imgsz, table=None if runtime else timings, folder=timings.parent)
+
+    @property
+    def timings(self) -> Path:
+        """Where the timings of layers are, or will be."""
+        if self.table:
+            return self.table
+        assert self.runtime is not None
+        return cache(self.runtime, self.folder)
+
     def model(self, network: nn.Module, channel_map: ChannelMap, step: int) -> LatencyModel:
         """Returns the latency of any choice; times the layers that have no timings yet.
 
@@ -69,7 +92,7 @@ class Latency:
         if self.table:
             return LatencyModel(channel_map, shapes, LatencyTable.load(self.table), step, self.timed_as)
         assert self.runtime is not None
-        path = cache(self.runtime, self.folder)
+        path = self.timings
         table = LatencyTable(self.runtime.about())
         with contextlib.suppress(PruningError):  # missing, or damaged: timed again
             table = LatencyTable.load(path)
@@ -105,7 +128,7 @@ def plan_for_latency(
         ms = {"before": model(np.ones(len(channel_map.channels), dtype=bool)), "after": model.of(plan)}
         return _noted(plan, latency, {"predicted": True, **_timed(ms)})
 
-    trials = _search(latency, network, lambda factor: make(factor, model))
+    trials = timed_cuts(latency, network, lambda factor: make(factor, model))
     best = min(trials, key=lambda trial: trial.off(latency.speed_up))
     return _noted(
         best.plan, latency, _timed(best.ms), missed=best.off(latency.speed_up) > TIMED_TOLERANCE, count=len(trials)
@@ -133,15 +156,30 @@ class TimedCut:
         return abs(math.log(self.reached / wanted))
 
 
-def _search(latency: Latency, network: nn.Module, make: Callable[[float], PruningPlan]) -> list[TimedCut]:
-    """Times cuts until one is close enough, the model has no other one, or the trials are used up."""
+def timed_cuts(
+    latency: Latency,
+    network: nn.Module,
+    make: Callable[[float], PruningPlan],
+    *,
+    first: float | None = None,
+    most: int = TRIALS,
+) -> list[TimedCut]:
+    """Times cuts until one is close enough, the model has no other one, or the trials are used up.
+
+    Args:
+        latency: The target; has a runtime.
+        network: The original.
+        make: From a factor that the latency model is asked for to a plan.
+        first: The factor to begin with; by default that of the target.
+        most: How many trials there may be.
+    """
     runtime = latency.runtime
     assert runtime is not None
     original = runtime.network(network, latency.imgsz)
     trials: list[TimedCut] = []
     with runtime.threading():
-        while len(trials) < TRIALS:
-            asked = next_factor(latency.speed_up, trials)
+        while len(trials) < most:
+            asked = first if first and not trials else next_factor(latency.speed_up, trials)
             plan = make(asked)
             if any(plan.after == trial.plan.after for trial in trials):
                 break

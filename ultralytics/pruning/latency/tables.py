@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import PruningError
 from ..files.locks import waiting
@@ -177,6 +179,25 @@ def cache(runtime: Runtime, folder: Path) -> Path:
     """Returns where the timings of a machine are kept."""
     digest = hashlib.sha256(json.dumps(runtime.about(), sort_keys=True).encode()).hexdigest()[:12]
     return folder / f"{runtime.name}-{digest}.json"
+
+
+def runtime_of(path: Path) -> Runtime | None:
+    """Returns the runtime of the timings in a file if they are kept of this machine, under the name of `cache`.
+
+    A table that was written for others to read (`latency_table.py`) has another name, and so no runtime here.
+
+    Raises:
+        PruningError: If the file is missing, or no such table.
+    """
+    about = LatencyTable.load(path).about
+    threads = int(about["threads"]) if about["threads"].isdecimal() and len(about["threads"]) < 5 else 0
+    on_gpu = about["threads"] == "-"
+    for device in map(str, range(torch.cuda.device_count())) if on_gpu else ("cpu",):
+        with contextlib.suppress(PruningError, ImportError):  # it does not run here
+            runtime = Runtime(about["runtime"].partition(" ")[0], max(threads, 1), device)
+            if runtime.about() == about and cache(runtime, path.parent) == path:
+                return runtime
+    return None
 
 
 def time_layers(shapes: Iterable[Shape], runtime: Runtime, step: int, table: LatencyTable) -> bool:

@@ -80,6 +80,6 @@ def go_on_in_place(args: Any, overrides: dict[str, Any]) -> None:
     before, folder = getattr(args, "save_dir", None), run_folder_of(last)
     if not overrides.get("save_dir"):
         args.save_dir, args.project, args.name = str(folder), str(folder.parent), folder.name
-    for name in ("data", "distill_model"):
+    for name in ("data", "distill_model", "latency_table"):
         if isinstance(value := getattr(args, name, None), str):
             setattr(args, name, relocated(value, before, folder))

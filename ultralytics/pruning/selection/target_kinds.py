@@ -193,7 +193,7 @@ class SpeedUp:
 class LatencySpeedUp(SpeedUp):
     """Milliseconds before over after."""
 
-    name, option, argument = "latency_speed_up", "--latency-speed-up", ""
+    name, option, argument = "latency_speed_up", "--latency-speed-up", "target_latency_speed_up"
     timed = True
     least = 1e-9
 
@@ -216,7 +216,7 @@ class LatencySpeedUp(SpeedUp):
 class TargetParams:
     """A number of parameters to leave."""
 
-    name, option, argument = "target_params", "--target-params", ""
+    name, option, argument = "target_params", "--target-params", "target_params"
     nothing: float | None = None
     of_candidates, timed = False, False
 

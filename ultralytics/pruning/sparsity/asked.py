@@ -31,6 +31,8 @@ class Asked:
         schedule: A name in `SCHEDULES`.
         target: What the training aims at, in place of a strength.
         limits: The rules that a choice of channels follows where there is a target.
+        latency_table: Path of the timings of layers, for a target of milliseconds.
+        imgsz: Side of the images in pixels, for which such a target holds.
     """
 
     mode: str
@@ -39,6 +41,8 @@ class Asked:
     schedule: str = "linear"
     target: Target | None = None
     limits: Limits = field(default_factory=Limits)
+    latency_table: str = ""
+    imgsz: int = 640
 
     def strength(self, epoch: int, epochs: int) -> float:
         """Returns s(e) in epoch `epoch` of `epochs`, counted from 0."""

@@ -9,12 +9,13 @@ from ..command_line.settings import training_keys
 from ..compression.recipe import SCHEMES, Recipe
 
 DEFAULT_CRITERION = "group_hessian"  # the best of docs/criteria.md
-OURS = ("data", "epochs", "batch", "imgsz", "sparsity", "finetune", "distill_model", "round_to", "time", "classes_from")
+OURS = ("data", "epochs", "batch", "imgsz", "finetune", "distill_model", "round_to", "time", "classes_from")
+OF_A_SPARSITY_TRAINING = ("sparsity", "sr", "target_", "latency_table")  # how their names begin
 
 
 def decided(key: str) -> bool:
     """Whether a setting of a training is not the user's: a compression decides it, or has an option for it."""
-    return key in OURS or key.startswith(("sr", "target_"))
+    return key in OURS or key.startswith(OF_A_SPARSITY_TRAINING)
 
 
 def parser() -> Parser:

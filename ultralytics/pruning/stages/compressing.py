@@ -250,7 +250,7 @@ def check_feasible(recipe: Recipe, model: Any) -> None:
             network.
     """
     target, latency = recipe.target, recipe.latency
-    if target.kind.timed and not (latency and latency.table):  # nothing is timed yet
+    if target.kind.timed and recipe.scheme == "stepwise" and not (latency and latency.table):  # timed step by step
         return
     channel_map = trace(model, imgsz=recipe.training["imgsz"])
     cost = latency.model(model, channel_map, recipe.limits.round_to) if latency else None

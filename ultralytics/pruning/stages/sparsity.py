@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..channels import ChannelMap
+from ..command_line import options as shared
 from ..criteria import bn_scale
 from ..errors import PruningError
+from ..latency import Latency
 from ..selection.choose import choose
 from ..selection.limits import DEFAULT_ROUND_TO, Limits
 from ..selection.reach import check_reach
+from ..selection.target_kinds import LatencySpeedUp
 from ..selection.targets import Target
 from ..selection.zeros import LEAST_SHARE, share_at_zero
 from ..sparsity import DEFAULT_MODE, FADED, MODES, TARGET_ARGUMENTS, Scales, Settings
@@ -31,28 +34,49 @@ def default_strengths() -> str:
     return "; ".join([f"{', '.join(names)}: {said}" for said, names in some] + [f"all others: {last}"])
 
 
-def sparsity_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a sparsity training needs beside what was said: a strength, where there is no target.
+def latency_of(options: argparse.Namespace, imgsz: int) -> Latency | None:
+    """Returns the target in milliseconds, if it was given.
+
+    Raises:
+        PruningError: If options contradict each other, or the runtime does not run.
+    """
+    return shared.latency(options, imgsz, LatencySpeedUp.argument)
+
+
+def sparsity_settings(settings: dict[str, Any], latency: Latency | None = None) -> dict[str, Any]:
+    """Returns what a sparsity training needs beside what was said.
+
+    Args:
+        settings: The training arguments that were said.
+        latency: The target, if it is one of milliseconds.
+
+    Returns:
+        A strength, where there is no target, or where the timings are, for one of milliseconds.
 
     Raises:
         PruningError: If what was said contradicts itself, or nothing would fade.
     """
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"latency_table": str(latency.timings.resolve())} if latency else {}
     strength = MODES.get(settings.get("sparsity") or DEFAULT_MODE, MODES[DEFAULT_MODE]).default_strength
     if strength and not any(name in settings for name in ("sr", *TARGET_ARGUMENTS)):
-        more = {"sr": strength(settings["epochs"])}
+        more |= {"sr": strength(settings["epochs"])}
     if not Settings.of(argparse.Namespace(**{**DEFAULT_CFG_DICT, **settings, **more})):
         raise PruningError("sr is 0: nothing would fade; train-normal.py trains without a pull")
     return more
 
 
-def check_target(network: Any, settings: dict[str, Any]) -> None:
+def check_target(network: Any, settings: dict[str, Any], latency: Latency | None = None) -> None:
     """Refuses a target that pinned channels, floors and rounding keep out of reach, for images of the training's size.
 
+    Args:
+        network: What is trained on.
+        settings: The training arguments.
+        latency: The target, if it is one of milliseconds: the layers are timed that have no timings yet.
+
     Raises:
-        PruningError: If it is; it says what is the most that can be had.
+        PruningError: If it is; it says what is the most that can be had. If a table of latencies is not of the network.
     """
     from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -67,7 +91,8 @@ def check_target(network: Any, settings: dict[str, Any]) -> None:
     for parameter, was in zip(network.parameters(), frozen, strict=True):
         parameter.requires_grad_(was)
     option = f"--{asked.target.kind.argument.replace('_', '-')}"
-    check_reach(channel_map, eligible, asked.target, asked.limits, option)
+    cost = latency.model(network, channel_map, asked.limits.round_to) if latency else None
+    check_reach(channel_map, eligible, asked.target, asked.limits, option, cost)
 
 
 @dataclass(frozen=True)

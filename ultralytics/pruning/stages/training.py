@@ -30,14 +30,15 @@ from ..runs.folders import forget_replaced, interrupted_run, is_whole, kept_runs
 from ..runs.following import Origin, say_next
 from ..runs.interruption import saved_training
 from ..runs.stale import older_products
+from ..sparsity import TARGET_ARGUMENTS
 from .measurement import training_summary
-from .sparsity import check_target, prune_options, sparsity_settings
+from .sparsity import check_target, latency_of, prune_options, sparsity_settings
 from .weights import find_weights
 
 SAID_OF_SETTINGS = (ValueError, RuntimeError, TypeError, AssertionError, LookupError, ImportError)  # by the release
 ONE_LINE = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
 CHANGED_BY_RELEASE = ("batch", "optimizer", "workers", "device", "amp")  # in the arguments of a run
-OWN_OPTIONS = ("sparsity", "sr", "target_speed_up", "target_sparsity", "classes_from")
+OWN_OPTIONS = ("sparsity", "sr", *TARGET_ARGUMENTS, "latency_table", "classes_from")
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,8 @@ def check_resumed(options: argparse.Namespace, earlier: dict[str, Any]) -> None:
     Raises:
         PruningError: If an option or a setting says otherwise.
     """
+    if timing := sorted({"runtime", "threads"} & getattr(options, "said", frozenset())):
+        raise PruningError(f"--{timing[0]}: --resume goes on with the timings of that run; leave it out")
     names = ("epochs", "imgsz", *OWN_OPTIONS)  # the release may have made the batch smaller
     asked = {name: getattr(options, name, None) for name in names if name in getattr(options, "said", ())}
     asked |= {name: value for name, value in options.settings.items() if name not in CHANGED_BY_RELEASE}
@@ -186,6 +189,8 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     if kept is not None:
         own_labels.label(options, kept, weights, settings["imgsz"], needed=("train", "val"), original=True)
     settings["data"] = training_data(settings, options.data, task, kept)
+    if stage.sparsity:  # behind all other checks: it may time layers
+        check_target(network, settings, latency_of(options, settings["imgsz"]))
     if network is not None and settings.get("finetune") and not settings.get("single_cls"):
         adopt, by_name = settings.get("classes_from") == "data", settings.get("cls_remap") is not False
         check_classes(network, names_in(settings["data"], task), adopt=adopt, by_name=by_name)
@@ -205,7 +210,7 @@ def training_settings(stage: Stage, options: argparse.Namespace) -> dict[str, An
     settings |= {"device": options.device, **options.settings}
     check_settings(settings)
     if stage.sparsity:
-        settings |= sparsity_settings(settings)
+        settings |= sparsity_settings(settings, latency_of(options, settings["imgsz"]))
     checkpoint.check_others(settings)
     if QUANTIZE_ALIASES.get(str(settings.get("quantize")).lower()) == 8:
         packages.need(packages.QUANTIZED_TRAINING, "quantize=8")
@@ -227,7 +232,7 @@ def follow_network(
         settings: The training arguments.
 
     Raises:
-        PruningError: If the stage would rebuild a pruned network, or a target is out of reach.
+        PruningError: If the stage would rebuild a pruned network.
     """
     if stage.keeps_network:
         if checkpoint.counts_as_one(settings, content):
@@ -236,8 +241,6 @@ def follow_network(
             settings["finetune"] = True
     elif is_pruned(network) and not settings.get("finetune"):
         raise PruningError(f"'{weights}' {refusal(network)}; train it with finetune=True")
-    if stage.sparsity:
-        check_target(network, settings)
 
 
 def training_data(settings: dict[str, Any], data: str, task: str, kept: Any) -> str:

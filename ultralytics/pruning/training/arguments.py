@@ -40,7 +40,14 @@ TRAINING_ARGUMENTS = {
     "target_speed_up": Argument(
         0.0, lambda value: not value or 1 < value < math.inf, lambda: "a number above 1", "CFG_FLOAT_KEYS"
     ),
+    "target_latency_speed_up": Argument(
+        0.0, lambda value: not value or 1 < value < math.inf, lambda: "a number above 1", "CFG_FLOAT_KEYS"
+    ),
+    "target_params": Argument(
+        0, lambda value: not value or 1 <= value < math.inf, lambda: "a number of at least 1", "CFG_FLOAT_KEYS"
+    ),
     "target_sparsity": Argument(0.0, lambda value: 0 <= value < 1, lambda: "at least 0 and below 1", "CFG_FLOAT_KEYS"),
+    "latency_table": Argument(None, lambda value: isinstance(value, str), lambda: "the path of a table of latencies"),
     "round_to": Argument(
         DEFAULT_ROUND_TO, lambda value: value >= 1, lambda: "a whole number of at least 1", "CFG_INT_KEYS"
     ),

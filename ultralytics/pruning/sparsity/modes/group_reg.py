@@ -16,6 +16,7 @@ from ..asked import Asked
 from ..erasing import traceless
 from ..findings import Ending, of_a_target
 from ..scales import FADED, Scales
+from ..timed import milliseconds_of
 from .base import REACHED_BY, Traits
 from .decay import Decay
 
@@ -43,7 +44,8 @@ class GroupReg(Decay):
         super().__init__(model, channel_map, scales, asked)
         self._target = asked.target
         scores = np.where(traceless(channel_map, model, scales), group_norm(channel_map, model), np.nan)
-        kept, self.foreseen = choose(channel_map, scores, asked.target, asked.limits)
+        cost = milliseconds_of(model, channel_map, asked)
+        kept, self.foreseen = choose(channel_map, scores, asked.target, asked.limits, cost)
         self.removed = ~kept
         if kept.all():
             raise PruningError(f"the target {asked.asked} removes nothing")

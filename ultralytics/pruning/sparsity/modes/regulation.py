@@ -13,6 +13,7 @@ from ...plans.findings import Finding
 from ...selection.choose import choose
 from ..asked import Asked
 from ..scales import Scales
+from ..timed import milliseconds_of
 from .base import REACHED_BY
 
 
@@ -44,6 +45,7 @@ class Regulation:
         assert asked.target is not None
         self._model, self._map, self._scales = model, channel_map, scales
         self._target, self._limits = asked.target, asked.limits
+        self._milliseconds = milliseconds_of(model, channel_map, asked)
         self.held = np.zeros(len(channel_map.channels), dtype=bool)
         self.strength = 0.0
         self.pulled = torch.zeros_like(scales.free)
@@ -55,7 +57,7 @@ class Regulation:
     def _choose(self) -> tuple[np.ndarray, tuple[Finding, ...]]:
         """Chooses by |gamma| as it is."""
         scores = np.where(self._scales.whole, bn_scale(self._map, self._model), np.nan)
-        return choose(self._map, scores, self._target, self._limits)
+        return choose(self._map, scores, self._target, self._limits, self._milliseconds)
 
     def epoch_starts(self, epoch: int, epochs: int) -> None:
         """Sets the strength of this epoch, counted from 0."""

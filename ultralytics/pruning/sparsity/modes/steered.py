@@ -4,6 +4,9 @@ The importance of a group is gathered from gradients that the training computes 
 of the run, the wanted cost falls in steps to the target; at each epoch's start the selection of `prune.py` chooses anew
 what has to go. Gammas and betas of that choice fade by a factor at every step, reach zero one epoch later, and are held
 there. Everything else is trained without a penalty.
+
+Where milliseconds are the target, the last `CORRECTED` choices are timed in turns with the original, and the factor
+that the latency model is asked for is corrected by that: the choice that stands meets the target as timed.
 """
 
 from __future__ import annotations
@@ -19,17 +22,20 @@ from torch.optim import Optimizer
 from ...channels import ChannelMap
 from ...cost import cost_of
 from ...errors import PruningError
+from ...plans.findings import Finding
 from ...selection.choose import choose
 from ...selection.targets import Target
 from ..asked import Asked
 from ..erasing import erasable, traceless
 from ..findings import Ending, of_a_target
 from ..scales import Scales
+from ..timed import Correction, milliseconds_of
 from .base import Mode, Traits
 
 LAST = 0.6  # part of the run after which the choice stands
 FADE = 1e-3  # what is left of a scale after an epoch of fading
 MEMORY = 1.0  # epochs over which the importance is averaged
+CORRECTED = 3  # choices at the end that are timed, where milliseconds are the target
 LEAST_EPOCHS = 3  # one to look, one to fade, one at zero
 
 
@@ -52,7 +58,8 @@ class Steering(Mode):
         importance: Running mean of each group's squared effect on the loss, of shape (G,).
 
     Raises:
-        PruningError: If no group can fade completely, or the limits fit no layer.
+        PruningError: If no group can fade completely, the limits fit no layer, or a table of latencies is not of this
+            network.
     """
 
     def __init__(self, model: nn.Module, channel_map: ChannelMap, scales: Scales, asked: Asked) -> None:
@@ -75,7 +82,9 @@ class Steering(Mode):
 
         self.removed = np.zeros(len(self._eligible), dtype=bool)
         self.importance = torch.zeros(len(self._eligible), device=device, dtype=scales.gammas[0].dtype)
-        kept, self.foreseen = choose(channel_map, self.scores(), self._target, self._limits)
+        self._milliseconds = milliseconds_of(model, channel_map, asked)
+        self._correction = Correction.of(model, channel_map, asked)
+        kept, self.foreseen = self._choose()
         if kept.all():
             raise PruningError(f"the target {asked.asked} removes nothing")
 
@@ -113,16 +122,31 @@ class Steering(Mode):
         self._chose_in, before = epoch, self.removed
         last = min(max(round(LAST * epochs), 1), epochs - LEAST_EPOCHS + 1)
         if 1 <= epoch <= last:
-            self.removed = ~choose(self._map, self.scores(), self.wanted(epoch / last), self._limits)[0]
+            if self._correction and epoch > last - CORRECTED:
+                self._correction.correct(self._choose_by_model, last=epoch == last)
+            self.removed = ~self._choose(epoch / last)[0]
         self._hold(gone=self.removed & before, fading=self.removed & ~before)
 
     def scores(self) -> np.ndarray:
         """Returns what the selection ranks groups by, float64 of shape (G,); NaN where one cannot fade."""
         return np.where(self._eligible, self.importance.cpu().double().numpy(), np.nan)
 
-    def wanted(self, progress: float) -> Target:
+    def _choose(self, progress: float = 1.0, value: float | None = None) -> tuple[np.ndarray, tuple[Finding, ...]]:
+        """Chooses what stays at a progress in 0..1, by the target as it is corrected so far, or by another value."""
+        target = self.wanted(progress, value)
+        return choose(self._map, self.scores(), target, self._limits, self._milliseconds)
+
+    def _choose_by_model(self, factor: float) -> np.ndarray:
+        """Returns what stays in the end if the latency model is asked for a factor."""
+        return self._choose(value=factor)[0]
+
+    def wanted(self, progress: float, value: float | None = None) -> Target:
         """Returns the target at a progress in 0..1: the cost falls evenly from that of the network to the target's."""
-        return replace(self._target, value=self._target.kind.on_the_way(self._target.value, progress, self._parameters))
+        if value is None:
+            value = self._correction.factor if self._correction else self._target.value
+        if progress < 1:
+            value = self._target.kind.on_the_way(value, progress, self._parameters)
+        return replace(self._target, value=value)
 
     def _hold(self, *, gone: np.ndarray, fading: np.ndarray) -> None:
         """Sets what is held at zero from now on, and what fades."""
@@ -148,6 +172,7 @@ class Steering(Mode):
                 "removed": torch.from_numpy(self.removed),
                 "importance": self.importance.cpu(),
                 "chose_in": self._chose_in,
+                "correction": self._correction.state() if self._correction else None,
             }
         }
 
@@ -157,12 +182,14 @@ class Steering(Mode):
         self.removed = steering["removed"].numpy().copy()
         self.importance.copy_(steering["importance"])
         self._chose_in = steering["chose_in"]
+        if self._correction and steering.get("correction"):  # an earlier version noted none
+            self._correction.load(steering["correction"])
         gone = steering["gone"].numpy()
         self._hold(gone=gone, fading=self.removed & ~gone)
 
     def findings(self, ending: Ending) -> tuple[str, ...]:
-        """Returns a line for the user if too little has faded: what to try."""
-        return of_a_target(self._target, ending)
+        """Returns lines for the user: that too little has faded, and what to try; that it is slower than asked for."""
+        return of_a_target(self._target, ending) + (self._correction.findings() if self._correction else ())
 
 
 STEERED = Traits(
