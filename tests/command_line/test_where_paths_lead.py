@@ -58,6 +58,7 @@ READ = [
     ("prune.py", "--plan", "plan"),
     ("prune.py", "--latency-table", "latency_table"),
     ("compress.py", "--latency-table", "latency_table"),
+    ("train_sparsity.py", "--latency-table", "latency_table"),
 ]
 
 

@@ -21,7 +21,8 @@ from ultralytics.pruning.criteria.scoring import Scoring
 from ultralytics.pruning.latency import Latency, Runtime
 from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.selection.limits import Limits, filters
-from ultralytics.pruning.selection.targets import Target
+from ultralytics.pruning.selection.target_kinds import SpeedUp
+from ultralytics.pruning.selection.targets import KINDS, Target
 
 SETTINGS = ("nbs=8", "fliplr=0", "optimizer=AdamW", "lr0=0.001", "plots=False")
 
@@ -74,7 +75,6 @@ def test_the_cost_falls_evenly_to_the_target() -> None:
         ({"max_map_drop": -0.1}, "the allowed drop is -0.1"),
         ({"target": Target("speed_up", 1.0)}, "speed_up=1 removes nothing"),
         ({"target": Target("prune_ratio", 0.0)}, "prune_ratio=0 removes nothing"),
-        ({"target": Target("target_params", 1e6)}, "--target-params is a target of --scheme stepwise"),
         ({"steps": 1, "epochs_per_step": 2}, "at least 3 epochs"),
     ],
 )
@@ -82,6 +82,20 @@ def test_recipes_that_make_no_sense_are_refused(changes, message) -> None:
     """Each in one line."""
     with pytest.raises(PruningError, match=message):
         recipe(**changes)
+
+
+def test_a_target_that_no_training_knows_is_for_steps(monkeypatch) -> None:
+    """A kind of somebody's own, without a training argument."""
+
+    class Halvings(SpeedUp):
+        name, option, argument = "halvings", "--halvings", ""
+
+    monkeypatch.setitem(KINDS, "halvings", Halvings())
+    with pytest.raises(
+        PruningError, match="--halvings is a target of --scheme stepwise; the steered one takes --speed"
+    ):
+        recipe(target=Target("halvings", 2.0))
+    assert recipe(target=Target("halvings", 2.0), scheme="stepwise").scheme == "stepwise"
 
 
 def test_work_is_done_once(tmp_path) -> None:
@@ -342,10 +356,6 @@ def test_training_images_are_looked_for_before_anything_is_measured(command, dig
         (("--speed-up", "0.5"), "--speed-up"),
         (("--speed-up", "2", "--scheme", "steered", "--criterion", "l1"), "--criterion needs --scheme stepwise"),
         (("--speed-up", "2", "--scheme", "steered", "--ignore", "model.22"), "--ignore needs --scheme stepwise"),
-        (
-            ("--target-params", "1M", "--scheme", "steered"),
-            "--target-params is a target of --scheme stepwise",
-        ),
         (("--speed-up", "2", "--weights", "no.pt"), "'no.pt'|no.pt' is not there"),
         (("--speed-up", "1"), "speed_up=1 removes nothing"),
         (("--speed-up", "2", "epochs=3"), "epochs= cannot be set here"),
