@@ -101,6 +101,17 @@ def test_it_goes_on_from_any_epoch_as_if_nothing_had_been(table, tmp_path):
             assert torch.equal(own, found), (epoch, name)
 
 
+def test_one_odd_reading_does_not_decide(table, monkeypatch):
+    """A moment in which the machine was busy with the original alone, or with the cut one."""
+    for odd in (10.0, 0.1):
+        run = run_to(small_yolo(), table)
+        run.mode.importance.uniform_()
+        monkeypatch.setattr(search, "in_turns", lambda runs, odd=odd: {"before": odd, "after": 1.0})
+        run.mode._correction.correct(run.mode._choose_by_model, last=False)
+        assert run.mode._correction.timed == [(WANTED, odd)]
+        assert WANTED / 1.5 <= run.mode._correction.factor <= WANTED * 1.5 + 1e-9
+
+
 def test_a_state_of_before_milliseconds_is_read():
     net = small_yolo()
     run = run_of(net, sparsity="steered", target_speed_up=2.0)

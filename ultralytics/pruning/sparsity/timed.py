@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from ..selection.target_kinds import TIMED_TOLERANCE
 from .asked import Asked
 
 Found = TypeVar("Found")
+BELIEVED = 1.5  # between a timing and the model: more, on a busy machine, would let channels fade that then come back
 
 
 def agreed(find: Callable[[], Found]) -> Found:
@@ -120,9 +122,12 @@ class Correction:
         self.timed.append((asked, reached))
 
     def _next(self, trial: TimedCut) -> float:
-        """Returns what to ask for after a trial."""
+        """Returns what to ask for after a trial; of a reading that is far off the model, no more than `BELIEVED`."""
         wanted = self._latency.speed_up
-        return trial.asked if trial.off(wanted) <= SEARCH_TOLERANCE else next_factor(wanted, [trial])
+        if trial.off(wanted) <= SEARCH_TOLERANCE:
+            return trial.asked
+        reached = float(np.clip(trial.reached, trial.asked / BELIEVED, trial.asked * BELIEVED))
+        return next_factor(wanted, [replace(trial, reached=reached)])
 
     def state(self) -> dict[str, Any]:
         """Returns what `load` takes, as plain data."""
