@@ -53,5 +53,5 @@ if __name__ == "__main__":
     share = "share R of the prunable channels at zero, instead of --sr"
     add("--target-sparsity", type=kinds.as_part, metavar="R", help=share)
     own_labels.add_confidence(options)
-    shared.add_latency(options, "target_latency_speed_up")
+    shared.add_latency(options, "target_latency_speed_up", at_the_end=False)
     entry.run(options, lambda chosen: training.train_stage(STAGE, chosen))

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 import ultralytics
+from helpers import timings
 from helpers.hostile import no_trust, tiny
 from helpers.networks import SMALL
 from helpers.repository import REPOSITORY
@@ -19,6 +20,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import plots, save
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.files import places
+from ultralytics.pruning.latency import comparing
 
 assert Path(ultralytics.__file__).parent == REPOSITORY / "ultralytics", "the tests need the overlay, not the release"
 
@@ -69,6 +71,13 @@ def small_pictures(request, monkeypatch) -> None:
     """Spares each training the second that its `gamma.png` takes, but for tests that are marked with `pictures`."""
     if "pictures" not in request.keywords:
         monkeypatch.setattr(plots, "history_figure", lambda *what: Figure(figsize=(1, 1)))
+
+
+@pytest.fixture(autouse=True)
+def planted_timings(request, monkeypatch) -> None:
+    """Spares each cut the seconds in which it is timed before and after, but for tests that are marked with `timed`."""
+    if "timed" not in request.keywords:
+        monkeypatch.setattr(comparing, "time_networks", lambda *networks: timings.PLANTED)
 
 
 @pytest.fixture

@@ -318,6 +318,8 @@ def test_a_kill_loses_nothing(command, small_weights, folder) -> None:
     )
     assert content["train_args"]["distill_model"] == str(small_weights)
     assert "the target is reached: --speed-up 1.5" in again.stdout
+    assert again.stdout.index("Written: ") < again.stdout.index("ms before") < again.stdout.index("Next: ")
+    assert [bool(row["ms"]) for row in rows(folder)].count(True) == 2 and rows(folder)[0]["ms"]
     assert (folder / "compress.png").stat().st_size > 10_000
 
     other = run_python(*command("--speed-up", "1.7", *words[2:]))

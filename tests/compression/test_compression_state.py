@@ -1,5 +1,6 @@
 """What a compression has done is known by what it was computed from: behind a lost file, all is done anew."""
 
+import csv
 import json
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +12,7 @@ from ultralytics.pruning.compression import work
 from ultralytics.pruning.compression.recipe import Recipe
 from ultralytics.pruning.compression.run import Compression
 from ultralytics.pruning.compression.state import State
+from ultralytics.pruning.latency import Runtime
 from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.selection.targets import Target
 
@@ -94,6 +96,26 @@ def test_nothing_is_done_twice(works, weights, tmp_path):
     assert first == "trained from trained from cut 2 of trained from cut 1 of net"
     works.done.clear()
     assert compress(weights, tmp_path / "run") == first and works.done == []
+
+
+def test_the_result_is_timed_once_on_each_runtime(works, weights, tmp_path, monkeypatch):
+    """Its milliseconds stand in the table beside the original's, also when another process ends the compression."""
+    timed = []
+    monkeypatch.setattr(work, "milliseconds", lambda *where: timed.append(where[-1]) or (10.0, 8.0, 0.25))
+    monkeypatch.setattr(work, "speed", lambda *found: found)
+    asked = recipe(weights)
+    for runtime in (Runtime("torch"), Runtime("torch"), Runtime("torch", threads=2)):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        compression = Compression(asked, tmp_path / "run")
+        compression.run()
+        _, result, promised, imgsz, *rest = compression.speed(runtime)
+        assert result == tmp_path / "run" / "compressed.pt" and imgsz == asked.training["imgsz"]
+        assert promised == compression.original.macs / compression.steps[-1].macs > 1
+        assert [runtime, (10.0, 8.0, 0.25)] == rest
+    assert timed == [Runtime("torch"), Runtime("torch", threads=2)]
+    with (tmp_path / "run" / "compress.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["ms"] for row in rows] == ["10.0", *[""] * (len(rows) - 2), "8.0"] and rows[-1]["kept"] == "yes"
 
 
 def lose(file: Path) -> None:

@@ -315,7 +315,7 @@ def test_the_stage_cuts_for_another_machine(tmp_path) -> None:
         (("--latency-speed-up", "0.5"), "is not a number of at least 1"),
         (("--latency-speed-up", "2", "--speed-up", "2"), "not allowed with argument"),
         (("--latency-speed-up", "2", "--latency-table", "no.json"), "no.json' is not there"),
-        (("--threads", "2", "--speed-up", "2"), "--threads is read for --latency-speed-up only"),
+        (("--threads", "2", "--speed-up", "2", "--no-timing"), "--threads is read for a timing only"),
         (
             ("--latency-speed-up", "2", "--latency-table", "no.json", "--threads", "2"),
             "--latency-table was timed elsewhere: leave out --threads",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import packages
@@ -69,13 +70,23 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     add("--ratio", action="append", type=kinds.as_pattern_ratio, metavar="PATTERN=R", help=f"remove R of {pattern}")
 
 
-def add_latency(parser: argparse.ArgumentParser, target: str = "latency_speed_up") -> None:
-    """Adds where and by what milliseconds are timed, for the target of that name."""
-    add = parser.add_argument_group(f"timing of --{target.replace('_', '-')}").add_argument
-    add("--runtime", choices=RUNTIMES, help=f"what runs the network (default: {RUNTIMES[0]})")
+def add_latency(parser: argparse.ArgumentParser, target: str = "latency_speed_up", *, at_the_end: bool = True) -> None:
+    """Adds by what a network is timed, for the target of that name and at the end.
+
+    Args:
+        parser: The stage's options.
+        target: Name of the option that asks for milliseconds.
+        at_the_end: Whether the stage times its product.
+    """
+    option = f"--{target.replace('_', '-')}"
+    add = parser.add_argument_group("timing" if at_the_end else f"timing of {option}").add_argument
+    ends = f"; where that is missing, or no ONNX is wanted, the end is timed by {RUNTIMES[1]}" if at_the_end else ""
+    add("--runtime", choices=RUNTIMES, help=f"what runs the network (default: {RUNTIMES[0]}{ends})")
     add("--threads", type=kinds.as_threads, metavar="N", help="of the CPU (default: all cores)")
-    table = "timings of another machine, by latency_table.py"
+    table = f"timings of another machine, by latency_table.py, for {option}"
     add("--latency-table", type=kinds.as_source, metavar="FILE", help=table)
+    if at_the_end:
+        add("--no-timing", dest="timing", action="store_false", help="do not time the network before and after")
 
 
 def latency(options: argparse.Namespace, imgsz: int, target: str = "latency_speed_up") -> Latency | None:
@@ -89,23 +100,61 @@ def latency(options: argparse.Namespace, imgsz: int, target: str = "latency_spee
     Raises:
         PruningError: If options contradict each other, or the runtime does not run.
     """
-    said = [f"--{name.replace('_', '-')}" for name in chosen(options, LATENCY)]
-    option, speed_up = f"--{target.replace('_', '-')}", getattr(options, target)
+    check_timing(options, target)
+    speed_up = getattr(options, target)
     if speed_up is None:
-        if said:
-            raise PruningError(f"{said[0]} is read for {option} only")
         return None
     if options.latency_table:
-        if len(said) > 1:
-            raise PruningError(f"--latency-table was timed elsewhere: leave out {said[0]}")
         return Latency(speed_up, None, imgsz, table=places.located(options.latency_table))
+    return Latency(speed_up, runtime(options, options.runtime or RUNTIMES[0]), imgsz)
+
+
+def check_timing(options: argparse.Namespace, target: str = "latency_speed_up") -> None:
+    """Refuses options that say how to time where nothing is timed.
+
+    Raises:
+        PruningError: If there are any.
+    """
+    said, option = [f"--{name.replace('_', '-')}" for name in chosen(options, LATENCY)], f"--{target.replace('_', '-')}"
+    if getattr(options, target) is not None:
+        if options.latency_table and len(said) > 1:
+            raise PruningError(f"--latency-table was timed elsewhere: leave out {said[0]}")
+    elif options.latency_table or (said and not hasattr(options, "timing")):
+        raise PruningError(f"{'--latency-table' if options.latency_table else said[0]} is read for {option} only")
+    elif said and not options.timing:
+        raise PruningError(f"{said[0]} is read for a timing only, and --no-timing leaves that out")
+
+
+def timing(options: argparse.Namespace, *, onnx: bool = True) -> Callable[[], Runtime] | None:
+    """Returns what makes the runtime that times a network before and after its cut; None if nothing is to be timed.
+
+    Args:
+        options: Of the stage.
+        onnx: Whether the network is wanted as an ONNX.
+
+    Raises:
+        PruningError: If options contradict each other.
+    """
+    check_timing(options)
+    if not options.timing or options.latency_table:  # with a table the machine that counts is another one
+        return None
+    at_hand = RUNTIMES[0] if onnx and all(map(packages.is_there, packages.ONNX)) else RUNTIMES[1]
+    name = options.runtime or (RUNTIMES[0] if options.latency_speed_up else at_hand)
+    return functools.partial(runtime, options, name)
+
+
+def runtime(options: argparse.Namespace, name: str) -> Runtime:
+    """Returns what times networks, on the threads and the device of the options.
+
+    Raises:
+        PruningError: If it does not run here.
+    """
     device = options.device.split(",")[0]
-    runtime = options.runtime or RUNTIMES[0]
-    if runtime == "onnxruntime":
-        packages.need(packages.ONNX, f"{option} by onnxruntime")
-    if runtime == "onnxruntime" and device != "cpu" and not runs_on_gpus():
+    if name == "onnxruntime":
+        packages.need(packages.ONNX, "timing by onnxruntime")
+    if name == "onnxruntime" and device != "cpu" and not runs_on_gpus():
         device = "cpu"  # as the line with the result says
-    return Latency(speed_up, Runtime(runtime, options.threads or cores(), device), imgsz)
+    return Runtime(name, options.threads or cores(), device)
 
 
 def add_scoring(parser: argparse.ArgumentParser, criterion: str, batches: str = f"{Images.batches}") -> None:

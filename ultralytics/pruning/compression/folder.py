@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import PruningError
 from ..files.locks import alone_in
 from ..files.places import shown, write_folder
 from ..files.whole import DiskFullError, naming_the_disk
+from ..latency import Runtime
+from ..latency.comparing import tried
+from ..latency.wording import say_speed
 from ..one_shot.own_labels import agreement
 from ..report import say
 from ..runs.folders import kept_runs, put_back, recover, visible
@@ -18,13 +22,20 @@ from .state import Step, clear, has_result, make_room
 from .summary import steps_table
 
 
-def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
+def compress(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    runtime: Callable[[], Runtime] | None = None,
+) -> None:
     """Compresses a checkpoint in a folder, or goes on where an earlier process was stopped.
 
     Args:
         recipe: What is asked for.
         folder: Where it is kept.
         overwrite: Whether to begin anew.
+        runtime: Makes what times the network before and after; None: nothing is timed at the end.
 
     Raises:
         PruningError: If the folder holds another compression, another process works in it, or no smaller network
@@ -39,14 +50,14 @@ def compress(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> None:
             for place in kept_runs(folder):
                 clear(place)
                 place.rmdir()
-    say("\n" + steps_table(compression.steps))
-    if said := agreement(recipe.data):
-        say(said)
-    if len(compression.steps) == 1:
-        raise PruningError("nothing can be removed from this network by these limits: nothing was written")
-    if row is None:
-        raise PruningError(_too_costly(compression))
-    _say_result(compression, row)
+        say("\n" + steps_table(compression.steps))
+        if said := agreement(recipe.data):
+            say(said)
+        if len(compression.steps) == 1:
+            raise PruningError("nothing can be removed from this network by these limits: nothing was written")
+        if row is None:
+            raise PruningError(_too_costly(compression))
+        _say_result(compression, row, runtime)
 
 
 def _run(recipe: Recipe, folder: Path, earlier: Path) -> tuple[Compression, Step | None]:
@@ -82,8 +93,8 @@ def _too_costly(compression: Compression) -> str:
     )
 
 
-def _say_result(compression: Compression, row: Step) -> None:
-    """Prints what was reached, where it lies, and what to run next."""
+def _say_result(compression: Compression, row: Step, runtime: Callable[[], Runtime] | None) -> None:
+    """Prints what was reached, where it lies, how fast it is, and what to run next."""
     recipe, original = compression.recipe, compression.original
     timed = ""
     if recipe.latency:
@@ -93,5 +104,7 @@ def _say_result(compression: Compression, row: Step) -> None:
 
     result = compression.folder / "compressed.pt"
     say(f"Written: {shown(result)}, compress.csv and compress.png beside it")
+    if runtime:
+        say_speed(lambda: compression.speed(runtime()), tried=tried(recipe.latency))
     known = {"before": Path(recipe.weights), "data": recipe.data, "name": compression.folder.name, "compares": True}
     say_next(("val.py", "export.py"), Origin.of(result.resolve(), recipe.training, **known))

@@ -36,6 +36,7 @@ class Step:
         recovered: Accuracy after the training that followed; None where there was none.
         seconds: Time that it took.
         kept: Whether it is the network of `compressed.pt`.
+        ms: Milliseconds for one image, of the original and of the network that is kept; None where nothing was timed.
     """
 
     step: str
@@ -46,6 +47,7 @@ class Step:
     recovered: float | None
     seconds: float
     kept: bool = False
+    ms: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -194,11 +196,20 @@ def _check_cut(result: Any, where: str) -> None:
     listing(result["limits"], f"'limits' in {where}", text)
 
 
+def _check_milliseconds(result: Any, where: str) -> None:
+    """Checks the milliseconds before and after, and their spread."""
+    before, after, spread = listing(result, where, count=3)
+    number(before, f"{where}[0]", above=0)
+    number(after, f"{where}[1]", above=0)
+    number(spread, f"{where}[2]", least=0)
+
+
 RESULTS: dict[str, Callable[[Any, str], Any]] = {  # by the last word of the job's name
     "size": _check_size,
     "accuracy": number,
     "cut": _check_cut,
-    "timing": lambda value, where: number(value, where, above=0),
+    "timing": lambda value, where: number(value, where, above=0),  # of earlier versions
+    "milliseconds": _check_milliseconds,
 }
 
 

@@ -14,8 +14,9 @@ from ..checkpoints import checkpoint
 from ..cost import cost_of
 from ..errors import PruningError, first_line
 from ..files.places import shown
+from ..latency import Runtime, comparing
+from ..latency.comparing import Speed
 from ..latency.shapes import Shapes, shapes_of
-from ..latency.timing import in_turns
 from ..passes.accuracy import accuracy
 from ..passes.validating import validate
 from ..pipeline import Pruned, prune_network
@@ -89,10 +90,23 @@ def _predicted(original: Path, smaller: Path, recipe: Recipe) -> float:
 def _timed(original: Path, smaller: Path, recipe: Recipe) -> float:
     """Times two checkpoints in turns; returns the milliseconds of the first over those of the second."""
     assert recipe.latency is not None and recipe.latency.runtime is not None
-    runtime, imgsz = recipe.latency.runtime, recipe.latency.imgsz
-    with runtime.threading():
-        ms = in_turns({file: runtime.network(checkpoint.load(file)[0], imgsz) for file in (original, smaller)})
-    return round(ms[original] / ms[smaller], 3)
+    before, after, _ = milliseconds(original, smaller, recipe.latency.imgsz, recipe.latency.runtime)
+    return round(before / after, 3)
+
+
+def milliseconds(original: Path, smaller: Path, imgsz: int, runtime: Runtime) -> tuple[float, float, float]:
+    """Times two checkpoints in turns; returns the milliseconds of each, and their spread (see `comparing.Speed`)."""
+    before, after = (checkpoint.load(file)[0] for file in (original, smaller))
+    first, second, spread = comparing.time_networks(before, after, runtime, imgsz)
+    return round(first, 3), round(second, 3), round(spread, 4)
+
+
+def speed(
+    original: Path, smaller: Path, promised: float, imgsz: int, runtime: Runtime, known: tuple[float, float, float]
+) -> Speed:
+    """Returns whether a checkpoint is as fast as promised, layer by layer where it is not."""
+    before, after = (checkpoint.load(file)[0] for file in (original, smaller))
+    return comparing.compare(before, after, promised, runtime, imgsz, known=known)
 
 
 def train(name: str, start: Path, settings: dict[str, Any], recipe: Recipe, folder: Path) -> Path:

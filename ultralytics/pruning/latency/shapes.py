@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +57,18 @@ class Shape:
 Shapes = Mapping[str, tuple[Shape, ...]]  # the calls of each layer
 
 
-def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> Shapes:
+def sides(imgsz: int | Sequence[int]) -> tuple[int, int]:
+    """Returns height and width of an image in pixels."""
+    return (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
+
+
+def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int | Sequence[int]) -> Shapes:
     """Runs a network once and notes the shape of each call of each deployed layer that has filters.
 
     Args:
         model: The network; it is left as it is.
         channel_map: Its channels.
-        imgsz: Side of the image in pixels.
+        imgsz: Side of the image in pixels, or height and width.
 
     Returns:
         The calls by layer.
@@ -77,7 +82,7 @@ def shapes_of(model: nn.Module, channel_map: ChannelMap, imgsz: int) -> Shapes:
     hooks = {layer.name: functools.partial(note, layer) for layer in layers}
     parameter = next(model.parameters())
     _, channels, _, _ = image_shape(model, 1)
-    image = torch.zeros(1, channels, imgsz, imgsz, device=parameter.device, dtype=parameter.dtype)
+    image = torch.zeros(1, channels, *sides(imgsz), device=parameter.device, dtype=parameter.dtype)
     with quiet(model), hooked(model, hooks, before=True):
         model(image)
     return {name: tuple(shapes) for name, shapes in found.items()}

@@ -8,10 +8,10 @@ import copy
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,12 +22,13 @@ from ..checkpoints import checkpoint
 from ..errors import PruningError
 from ..passes.isolation import plain_arithmetic
 from ..tracing.trace import image_shape
-from .shapes import Shape
+from .shapes import Shape, sides
 
 Key = TypeVar("Key")
 RUNTIMES = ("onnxruntime", "torch")
 OPSET, IR = 17, 8  # of ONNX: what any runtime of the last years reads
 WARM_UP = 2
+LEAST_ROUNDS = 3  # of timings in turns that end with the clock
 PAUSE = 0.05  # seconds before each run of a network, in which the threads of the one before come to rest
 
 
@@ -117,13 +118,22 @@ class Runtime:
 
         return run_layer
 
-    def network(self, model: nn.Module, imgsz: int) -> Callable[[], Any]:
-        """Returns a function that runs a network as it would be deployed: exported, or with its batch norms fused."""
+    def network(self, model: nn.Module, imgsz: int | Sequence[int], onnx: Path | None = None) -> Callable[[], Any]:
+        """Returns a function that runs a network as it would be deployed: exported, or with its batch norms fused.
+
+        Args:
+            model: The network.
+            imgsz: Side of the image in pixels, or height and width.
+            onnx: The network as it was exported at that size, which spares an export; for ONNX Runtime.
+        """
         from ..deploy.exporting import export_by_release
         from ..release import quiet_release
 
         _, channels, _, _ = image_shape(model, 1)
-        image = np.random.default_rng(0).random((1, channels, imgsz, imgsz), dtype=np.float32)
+        image = np.random.default_rng(0).random((1, channels, *sides(imgsz)), dtype=np.float32)
+        if self.name == "onnxruntime" and onnx:
+            run = self._session(str(onnx))
+            return lambda: run(image)
         if self.name == "onnxruntime":
             with tempfile.TemporaryDirectory(prefix="latency-") as folder, quiet_release():
                 file = Path(folder) / "network.pt"
@@ -203,12 +213,41 @@ def milliseconds(run: Callable[[], Any], *, least: int = 5, seconds: float = 0.0
 
 def in_turns(runs: dict[Key, Callable[[], Any]], *, rounds: int = 30) -> dict[Key, float]:
     """Times networks in turns, so that a busy moment of the machine hits all alike; returns each one's best, in ms."""
-    best = dict.fromkeys(runs, np.inf)
+    return {name: min(found).ms for name, found in rounds_in_turns(runs, rounds).items()}
+
+
+class Run(NamedTuple):
+    """A run of a network.
+
+    Attributes:
+        ms: Milliseconds by the clock.
+        waited: Share of them in which the thread that called it did not run: others had the core, or a GPU worked.
+    """
+
+    ms: float
+    waited: float
+
+
+def rounds_in_turns(
+    runs: dict[Key, Callable[[], Any]], rounds: int, seconds: float = np.inf
+) -> dict[Key, tuple[Run, ...]]:
+    """Times networks in turns; returns the run of each round.
+
+    Args:
+        runs: What runs each network.
+        rounds: How many rounds, besides those in which the networks warm up.
+        seconds: After which no further round begins, once there are `LEAST_ROUNDS`.
+    """
+    found: dict[Key, list[Run]] = {name: [] for name in runs}
+    end = time.perf_counter() + seconds
     for number in range(WARM_UP + rounds):
+        if number >= WARM_UP + LEAST_ROUNDS and time.perf_counter() > end:
+            break
         for name, run in runs.items():
             time.sleep(PAUSE)
-            begin = time.perf_counter()
+            worked, begin = time.thread_time(), time.perf_counter()
             run()
+            took, worked = time.perf_counter() - begin, time.thread_time() - worked
             if number >= WARM_UP:
-                best[name] = min(best[name], (time.perf_counter() - begin) * 1e3)
-    return best
+                found[name].append(Run(took * 1e3, max(0.0, 1 - worked / took)))
+    return {name: tuple(each) for name, each in found.items()}

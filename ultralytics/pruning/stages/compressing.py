@@ -52,7 +52,7 @@ def compress_stage(options: argparse.Namespace) -> None:
     if options.at_once > 1:
         raise PruningError("--workers goes with --sweep: a single compression is one process")
     recipe, folder = prepared(options)
-    compress(recipe, folder, overwrite=options.overwrite)
+    compress(recipe, folder, overwrite=options.overwrite, runtime=shared.timing(options))
 
 
 def sweep_stage(options: argparse.Namespace) -> None:
@@ -67,9 +67,9 @@ def sweep_stage(options: argparse.Namespace) -> None:
     if options.at_once > 1:
         packages.need(("ray",), f"--workers {options.at_once}")
     on_gpus = options.at_once > 1 and options.device != "cpu"
-    combinations = combinations_of(
-        read_grid(options.sweep), options.words, folder, on_gpus=on_gpus, paths=leading(options)
-    )
+    alone = ["--no-timing"] if options.at_once > 1 and options.timing else []  # beside others nothing is timed well
+    words = [*options.words, *alone]
+    combinations = combinations_of(read_grid(options.sweep), words, folder, on_gpus=on_gpus, paths=leading(options))
     for combination in combinations:  # all of them, before the first one begins
         asked = parser().parse_intermixed_args(list(combination.words))
         assert not asked.sweep

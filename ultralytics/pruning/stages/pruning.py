@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from ..files.locks import alone_in
 from ..files.places import located, shown, write_folder
 from ..inputs.documents import found_in, read_json
 from ..inputs.model_yamls import is_model_yaml
+from ..latency import Runtime, comparing
+from ..latency.wording import say_speed
 from ..networks.keep_classes import keep_classes, keeps_some
 from ..networks.keeping import check_order
 from ..one_shot.own_labels import agreement
@@ -56,7 +59,7 @@ def prune_stage(options: argparse.Namespace) -> None:
 
 def _prune(options: argparse.Namespace, folder: Path) -> None:
     """Prunes, in a folder in which no other process works."""
-    weights = located(options.weights)
+    weights, runtime = located(options.weights), shared.timing(options, onnx=options.onnx)
     if not options.dry_run:
         check_pruned(folder, weights if weights.exists() and not is_model_yaml(options.weights) else None)
     model, train_args, source = load_source(options.weights)
@@ -82,6 +85,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     if options.dry_run:
         say(cost_table(result.plan))
         say_findings(result)
+        say_timing(options, model, result, runtime)
         say("\nNothing was written (--dry-run).")
         return
     files = write_and_compare(options, result, folder, data, train_args)
@@ -93,6 +97,8 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     for product in older_products(folder / "pruned.pt"):
         say(f"{shown(product.resolve())} was exported from another pruned.pt: export it again, or remove it")
     say("\nWritten: " + ", ".join(shown(file.resolve()) for file in files))
+    options.saved = lambda: f"{shown((folder / 'pruned.pt').resolve())} and its plan are written, but not timed"
+    say_timing(options, model, result, runtime, next((file for file in files if file.suffix == ".onnx"), None))
     known = {
         "data": options.data if data and keeps_some(left) else data,
         "imgsz": imgsz,
@@ -192,7 +198,7 @@ def read_plan(options: argparse.Namespace, source: dict[str, str]) -> PruningPla
     Raises:
         PruningError: If another option contradicts it, the file is no plan, or the checkpoint is another one.
     """
-    given = shared.chosen(options, (*shared.LIMITS, *shared.SCORING, *shared.ROUNDS, *shared.LATENCY, "imgsz"))
+    given = shared.chosen(options, (*shared.LIMITS, *shared.SCORING, *shared.ROUNDS, "latency_table", "imgsz"))
     given += ([] if options.fold else ["no_fold"]) + (["keep_classes"] if options.keep_classes else [])
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -231,6 +237,36 @@ def say_findings(result: Pruned) -> None:
         )
     if plan.pinned:
         say("Pinned channels: " + ", ".join(f"{count} ({reason})" for reason, count in plan.pinned.items()))
+
+
+def say_timing(
+    options: argparse.Namespace,
+    model: Any,
+    result: Pruned,
+    runtime: Callable[[], Runtime] | None,
+    onnx: Path | None = None,
+) -> None:
+    """Prints the milliseconds before and after, and what holds a cut back that is slower than promised.
+
+    Args:
+        options: Of the stage.
+        model: The original.
+        result: The cut network and its plan.
+        runtime: Makes what times both; None: nothing is timed.
+        onnx: The file of the cut network, if one was written.
+    """
+    if not runtime:
+        return
+    plan = result.plan
+    ms = plan.settings["latency"]["ms"] if options.latency_speed_up else None  # the search has timed this very cut
+    known = (ms["before"], ms["after"], 0.0) if ms else None
+
+    def measure() -> comparing.Speed:
+        promised = plan.before.macs / plan.after.macs
+        how: dict[str, Any] = {"known": known, "onnx": onnx}
+        return comparing.compare(model, result.model, promised, runtime(), plan.settings["imgsz"], **how)
+
+    say_speed(measure, tried=comparing.tried(options.latency_speed_up), brief=known is not None)
 
 
 def say_settings(plan: PruningPlan) -> None:
