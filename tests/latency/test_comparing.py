@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from ultralytics.pruning import PruningError, cut, load, trace
 from ultralytics.pruning.command_line import options
 from ultralytics.pruning.latency import Runtime, comparing, timing
 from ultralytics.pruning.latency.comparing import LayerTime, Remedy, Speed, compare, layer_times, tried
-from ultralytics.pruning.latency.shapes import shapes_of
+from ultralytics.pruning.latency.shapes import Shape, shapes_of
 from ultralytics.pruning.latency.wording import say_speed, slow_said
 from ultralytics.pruning.plans.plan import plan_from
 from ultralytics.pruning.runs.interruption import Terminated
@@ -31,7 +32,7 @@ def speed(before: float, after: float, promised: float = 2.0, *layers: LayerTime
 
 def layer(name: str, before: int, after: int, before_ms: float, after_ms: float) -> LayerTime:
     """A layer as wide at its outputs as at its inputs."""
-    return LayerTime(name, (before, before), (after, after), before_ms, after_ms)
+    return LayerTime(name, (before, before), (after, after), (after / before) ** 2, before_ms, after_ms)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +53,16 @@ def test_less_than_half_of_what_is_promised_is_slow(after, promised, spread, slo
 
 
 def test_the_missing_time_is_that_of_its_parts() -> None:
-    """Of 40 ms too many 22 are in a layer off the step, 4 in two on it, 14 outside: of the 4 nobody speaks."""
-    odd, even, whole = layer("odd", 64, 37, 40, 42), layer("even", 64, 32, 32, 16), layer("whole", 16, 16, 8, 8)
-    found = speed(100.0, 90.0, 2.0, whole, even, odd)
-    assert found.parts() == pytest.approx({Remedy.ROUND_TO: 22, Remedy.LATENCY: 4, Remedy.RUNTIME: 14})
+    """An odd layer and what grew outside waste time, one that was not cut takes its own, the rest is in no layer."""
+    odd, even, whole = layer("odd", 64, 48, 40, 42), layer("even", 64, 32, 32, 8), layer("whole", 16, 16, 8, 8)
+    odd = replace(odd, after=(48, 47))
+    found = speed(100.0, 90.0, 2.0, whole, even, odd)  # outside 20 before, 32 after
+    assert found.outside == pytest.approx((20, 32))
+    parts = {Remedy.ROUND_TO: 42 - 40 * 0.5625 + 12, Remedy.LATENCY: 40 * 0.0625 - 8 + 4, Remedy.RUNTIME: 10}
+    assert found.parts() == pytest.approx(parts)
     assert sum(found.parts().values()) == pytest.approx(found.missing) == pytest.approx(40)
     assert found.off == (odd,) and found.slowest == (odd, whole)
     assert found.remedies() == (Remedy.ROUND_TO, Remedy.RUNTIME)
-    assert found.outside_ms == pytest.approx(24)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_the_step_is_that_of_the_hardware(monkeypatch) -> None:
     assert speed(1, 1).step == 16 and speed(1, 1, runtime=Runtime("torch", device="0")).step == 8
     assert layer("a", 64, 40, 1, 1).is_off(16) and not layer("a", 64, 40, 1, 1).is_off(8)
     assert not layer("a", 3, 3, 1, 1).is_off(16)
-    assert not LayerTime("gone", (37, 37), (0, 0), 1, 0).is_off(16)
+    assert not LayerTime("gone", (37, 37), (0, 0), 0, 1, 0).is_off(16)
 
 
 def test_each_layer_is_found_in_both_networks() -> None:
@@ -95,6 +98,16 @@ def test_each_layer_is_found_in_both_networks() -> None:
     found = layer_times(calls, after, ms)
     assert [(each.before_ms, each.after_ms) for each in found] == [(1, 1), (2, 0), (3, 6)]
     assert found[1].before == (16, 32) and found[1].after == (0, 0)
+    assert [each.left for each in found] == [1, 0, 2]
+
+
+def test_what_is_left_of_a_layer_is_counted_by_its_groups() -> None:
+    """A depthwise layer of half the width has half of the multiply-adds, another one a quarter."""
+    how = {"kind": "Conv2d", "kernel": (3, 3), "stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
+    for groups, left in ((0, 1 / 2), (1, 1 / 4), (4, 1 / 4)):
+        whole, half = (Shape(**how, groups=groups, inputs=c, outputs=c, cells=(8, 8), activation=True) for c in (16, 8))
+        (found,) = layer_times({"a": (whole,)}, {"a": (half,)}, {whole: 1.0, half: 1.0})
+        assert found.left == left
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from .shapes import Shape, shapes_of
 from .tables import VECTOR
 from .timing import Runtime, milliseconds, rounds_in_turns
 
-ROUNDS, SECONDS = 20, 3.0  # of timings of both networks in turns, at most
+ROUNDS, SECONDS = 20, 2.0  # of timings of both networks in turns, at most
 LEAST_PART = 1 / 4  # of the missing time: what holds less of it is not worth a remedy
 BUSY = 0.1  # spread, above which the machine had other work
 SHOWN = 3  # layers
@@ -43,6 +43,7 @@ class LayerTime:
         name: Of the layer.
         before: (C_in, C_out).
         after: (C_in, C_out); (0, 0) if the layer was taken out.
+        left: Share of its multiply-adds that the cut left, in 0..1.
         before_ms: Milliseconds of all of its calls, timed alone, without what calling any layer takes.
         after_ms: The same after the cut.
     """
@@ -50,6 +51,7 @@ class LayerTime:
     name: str
     before: tuple[int, int]
     after: tuple[int, int]
+    left: float
     before_ms: float
     after_ms: float
 
@@ -60,6 +62,11 @@ class LayerTime:
     def missing(self, promised: float) -> float:
         """Returns by how many milliseconds it is slower than if its time had fallen by a factor."""
         return self.after_ms - self.before_ms / promised
+
+    @property
+    def wasted(self) -> float:
+        """By how many milliseconds it is slower than if its time had fallen as its own multiply-adds."""
+        return self.after_ms - self.before_ms * self.left
 
 
 @dataclass(frozen=True)
@@ -122,18 +129,27 @@ class Speed:
         return tuple(layer for layer in self.layers if layer.is_off(self.step))
 
     @property
-    def outside_ms(self) -> float:
-        """Milliseconds of the cut network outside of its layers: joins, views, and the calls themselves."""
-        return max(0.0, self.after_ms - sum(layer.after_ms for layer in self.layers))
+    def outside(self) -> tuple[float, float]:
+        """Milliseconds outside of the layers, before and after: joins, views, and the calls themselves."""
+        before = self.before_ms - sum(layer.before_ms for layer in self.layers)
+        return before, self.after_ms - sum(layer.after_ms for layer in self.layers)
 
     def parts(self) -> dict[Remedy, float]:
         """Returns where the missing milliseconds are, by what would help; together they are `missing`.
 
-        They are in layers off the hardware's step, in the other layers, and outside of the layers.
+        Widths off the hardware's step waste time in their layers, and outside of them where what is narrower takes
+        longer. The rest of the layers' time is missing since too little was cut where the time is. The rest of what is
+        outside follows no multiply-adds.
         """
-        off = sum(layer.missing(self.promised) for layer in self.off)
+        before, after = self.outside
+        grown = max(0.0, after - before) if self.off else 0.0
+        wasted = sum(layer.wasted for layer in self.off)
         inside = sum(layer.missing(self.promised) for layer in self.layers)
-        return {Remedy.ROUND_TO: off, Remedy.LATENCY: inside - off, Remedy.RUNTIME: self.missing - inside}
+        return {
+            Remedy.ROUND_TO: wasted + grown,
+            Remedy.LATENCY: inside - wasted,
+            Remedy.RUNTIME: after - before / self.promised - grown,
+        }
 
     def remedies(self, tried: frozenset[Remedy] = frozenset()) -> tuple[Remedy, ...]:
         """Returns what would help, the best first; nothing where the layers were not timed.
@@ -219,9 +235,12 @@ def layer_times(
     def widths(shapes: Sequence[Shape]) -> tuple[int, int]:
         return (shapes[0].inputs, shapes[0].outputs) if shapes else (0, 0)
 
+    def weights(shapes: Sequence[Shape]) -> float:  # of one cell each: the cut leaves the cells as they are
+        return sum(shape.inputs * shape.outputs / (shape.groups or shape.inputs) for shape in shapes)
+
     found = []
     for name, calls in before.items():
         left = after.get(name, ())
         times = (sum(ms[shape] for shape in shapes) for shapes in (calls, left))
-        found.append(LayerTime(name, widths(calls), widths(left), *times))
+        found.append(LayerTime(name, widths(calls), widths(left), weights(left) / weights(calls), *times))
     return tuple(found)

@@ -67,15 +67,15 @@ def _layers(speed: Speed) -> str:
 
 def _parts(speed: Speed) -> str:
     """Returns where most of the missing milliseconds are, all together."""
-    outside = f"{speed.outside_ms / speed.after_ms:.0%} of its time"
+    outside = f"{max(0.0, speed.outside[1]) / speed.after_ms:.0%} of its time"
     named = {
-        Remedy.ROUND_TO: f"{len(speed.off)} of {counted(len(speed.layers), 'layer')} with widths that are no multiples "
-        f"of {speed.step}",
-        Remedy.LATENCY: "layers of which little was cut, or whose time does not follow their widths",
-        Remedy.RUNTIME: f"what is not in the multiply-adds: joins, views and calls, {outside}",
+        Remedy.ROUND_TO: f"wasted by widths that are no multiples of {speed.step}, in {len(speed.off)} of "
+        f"{counted(len(speed.layers), 'layer')} and between them",
+        Remedy.LATENCY: "in layers of which too little was cut for the time that they take",
+        Remedy.RUNTIME: f"outside of the layers, where {outside} is not in the multiply-adds: joins, views, calls",
     }
     parts = speed.parts()
-    return "\n".join(f"{parts[remedy]:.2f} ms: {named[remedy]}" for remedy in speed.remedies())
+    return "\n".join(f"{parts[remedy]:.2f} ms {named[remedy]}" for remedy in speed.remedies())
 
 
 def _advice(remedy: Remedy, speed: Speed) -> str:

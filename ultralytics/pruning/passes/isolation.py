@@ -72,7 +72,8 @@ def plain_arithmetic() -> Iterator[None]:
     """Runs a block in the mode of a fresh process, in which networks are deployed and timed: not deterministic."""
     restore = _arithmetic()
     try:
-        torch.use_deterministic_algorithms(False)
+        if torch.are_deterministic_algorithms_enabled():  # to ask for what is so already imports a compiler: seconds
+            torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.deterministic = torch.backends.cudnn.benchmark = False
         torch.autograd.set_detect_anomaly(False)
         yield
