@@ -106,7 +106,7 @@ def latency(options: argparse.Namespace, imgsz: int, target: str = "latency_spee
         return None
     if options.latency_table:
         return Latency(speed_up, None, imgsz, table=places.located(options.latency_table))
-    return Latency(speed_up, runtime(options, options.runtime or RUNTIMES[0]), imgsz)
+    return Latency(speed_up, runtime(options, options.runtime or RUNTIMES[0], cores()), imgsz)
 
 
 def check_timing(options: argparse.Namespace, target: str = "latency_speed_up") -> None:
@@ -140,11 +140,16 @@ def timing(options: argparse.Namespace, *, onnx: bool = True) -> Callable[[], Ru
         return None
     at_hand = RUNTIMES[0] if onnx and all(map(packages.is_there, packages.ONNX)) else RUNTIMES[1]
     name = options.runtime or (RUNTIMES[0] if options.latency_speed_up else at_hand)
-    return functools.partial(runtime, options, name)
+    return functools.partial(runtime, options, name, cores())  # counted now: a training may leave others
 
 
-def runtime(options: argparse.Namespace, name: str) -> Runtime:
-    """Returns what times networks, on the threads and the device of the options.
+def runtime(options: argparse.Namespace, name: str, usual: int) -> Runtime:
+    """Returns what times networks.
+
+    Args:
+        options: Of the stage, with the device.
+        name: One of `RUNTIMES`.
+        usual: Threads, where the options do not say how many.
 
     Raises:
         PruningError: If it does not run here.
@@ -154,7 +159,7 @@ def runtime(options: argparse.Namespace, name: str) -> Runtime:
         packages.need(packages.ONNX, "timing by onnxruntime")
     if name == "onnxruntime" and device != "cpu" and not runs_on_gpus():
         device = "cpu"  # as the line with the result says
-    return Runtime(name, options.threads or cores(), device)
+    return Runtime(name, options.threads or usual, device)
 
 
 def add_scoring(parser: argparse.ArgumentParser, criterion: str, batches: str = f"{Images.batches}") -> None:
