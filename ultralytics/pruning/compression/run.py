@@ -286,12 +286,11 @@ class Compression:
     def _milliseconds(self, runtime: Runtime) -> tuple[float, float, float]:
         """Returns the milliseconds of the original and of `compressed.pt`, timed once on each runtime."""
         weights, result = self.weights, self.folder / "compressed.pt"
-
-        def job() -> tuple[float, float, float]:
-            return work.milliseconds(weights, result, self.recipe.training["imgsz"], runtime)
-
+        imgsz = self.recipe.training["imgsz"]
         name = f"{runtime.name}, {runtime.threads} threads, {runtime.device}: milliseconds"
-        before, after, spread = self.state.once(name, job, inputs=[weights, result])
+        before, after, spread = self.state.once(
+            name, lambda: work.milliseconds(weights, result, imgsz, runtime), inputs=[weights, result]
+        )
         return before, after, spread
 
 

@@ -1,4 +1,4 @@
-"""Tables of a plan: what is left of each layer, and what that saves."""
+"""What a plan tells a person: what is left of each layer, what that saves, and how it was chosen."""
 
 from __future__ import annotations
 
@@ -46,3 +46,33 @@ def cost_table(plan: PruningPlan, megabytes: tuple[float, float] | None = None) 
         rows.append(("file in MB", f"{megabytes[0]:.2f}", f"{megabytes[1]:.2f}", megabytes[1] / megabytes[0]))
     rows_in_words = [(*row[:3], f"{row[3]:.1%}") for row in rows]
     return table(("", "before", "after", "left"), rows_in_words) + deployed_note(before, after)
+
+
+def settings_said(plan: PruningPlan) -> list[str]:
+    """Returns lines: how the channels were scored, on what statistics were estimated, and what was timed."""
+    settings, lines = plan.settings, []
+    if classes := settings.get("classes"):
+        lines.append(f"Classes kept, of {classes['of']}: {', '.join(classes['names'])}")
+    if not settings.get("zeros") and "criterion" in settings:
+        scored = [f"Scored by {settings['criterion']}"]
+        scored += [f"normalised by {how}"] if (how := settings.get("normalize", "none")) != "none" else []
+        scored += [f"per {per}"] if (per := settings.get("per")) else []
+        scored += [f"in {rounds} rounds"] if (rounds := settings.get("rounds", 1)) > 1 else []
+        lines.append(", ".join(scored))
+    if images := settings.get("refit"):
+        lines.append(f"Layers fitted to the original's on {images} images")
+    if batches := settings.get("recalibrate"):
+        lines.append(f"Batch-norm statistics estimated anew, on at most {batches} batches of training images")
+    if measured := settings.get("latency"):
+        lines.append(f"Latency at {pixels(settings['imgsz'])} px: {latency_said(measured)}")
+    return lines
+
+
+def latency_said(measured: dict[str, Any]) -> str:
+    """Returns the milliseconds that a plan notes, and where they were timed, in words."""
+    about = f"{measured['runtime']}, {measured['threads']} threads, {measured['machine']}"
+    ms = measured.get("ms")
+    if not ms:
+        return f"not timed ({about})"
+    by_table = " by the table, not timed here" if measured.get("predicted") else ""
+    return f"{ms['before']} ms before, {ms['after']} ms after: {measured['speed_up']}x{by_table} ({about})"

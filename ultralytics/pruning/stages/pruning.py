@@ -31,9 +31,9 @@ from ..one_shot.own_labels import agreement
 from ..passes.validating import validate
 from ..pipeline import Pruned, prune_network, repeat_plan
 from ..plans.plan import PruningPlan
-from ..plans.tables import cost_table, layer_table
+from ..plans.tables import cost_table, layer_table, settings_said
 from ..release import check_side
-from ..report import pixels, say, table
+from ..report import say, table
 from ..runs.belongings import check_pruned
 from ..runs.following import Origin, run_name_of, say_next
 from ..runs.stale import older_products
@@ -225,7 +225,8 @@ def say_findings(result: Pruned) -> None:
     seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in plan.seconds.items())
     say(f"\nTime: {seconds}, together {sum(plan.seconds.values()):.2f} s")
     say(f"Checked against the original with silenced channels: largest difference {result.difference:.1e} (relative)")
-    say_settings(plan)
+    for line in settings_said(plan):
+        say(line)
     if plan.blocks:
         say(f"Taken out whole, as no inner channel is left: {', '.join(plan.blocks)}")
     for limit in plan.limits:
@@ -267,35 +268,6 @@ def say_timing(
         return comparing.compare(model, result.model, promised, runtime(), plan.settings["imgsz"], **how)
 
     say_speed(measure, tried=comparing.tried(options.latency_speed_up), brief=known is not None)
-
-
-def say_settings(plan: PruningPlan) -> None:
-    """Prints how the channels were scored, on what statistics were estimated, and what was timed."""
-    settings = plan.settings
-    if classes := settings.get("classes"):
-        say(f"Classes kept, of {classes['of']}: {', '.join(classes['names'])}")
-    if not settings.get("zeros") and "criterion" in settings:
-        scored = [f"Scored by {settings['criterion']}"]
-        scored += [f"normalised by {how}"] if (how := settings.get("normalize", "none")) != "none" else []
-        scored += [f"per {per}"] if (per := settings.get("per")) else []
-        scored += [f"in {rounds} rounds"] if (rounds := settings.get("rounds", 1)) > 1 else []
-        say(", ".join(scored))
-    if images := settings.get("refit"):
-        say(f"Layers fitted to the original's on {images} images")
-    if batches := settings.get("recalibrate"):
-        say(f"Batch-norm statistics estimated anew, on at most {batches} batches of training images")
-    if measured := settings.get("latency"):
-        say(f"Latency at {pixels(settings['imgsz'])} px: {latency_said(measured)}")
-
-
-def latency_said(measured: dict[str, Any]) -> str:
-    """Returns the milliseconds that a plan notes, and where they were timed, in words."""
-    about = f"{measured['runtime']}, {measured['threads']} threads, {measured['machine']}"
-    ms = measured.get("ms")
-    if not ms:
-        return f"not timed ({about})"
-    by_table = " by the table, not timed here" if measured.get("predicted") else ""
-    return f"{ms['before']} ms before, {ms['after']} ms after: {measured['speed_up']}x{by_table} ({about})"
 
 
 def accuracy_table(before: Path, after: Path, data: str, plan: PruningPlan, options: argparse.Namespace) -> str:
