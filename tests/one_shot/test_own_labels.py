@@ -14,11 +14,11 @@ from helpers.scripts import refused, run
 from helpers.seeing import HEADS, write_seeing
 from ultralytics import YOLO
 from ultralytics.pruning import PruningError
+from ultralytics.pruning.accuracy import accuracies
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.data import sets, unlabelled
 from ultralytics.pruning.one_shot import own_labels as labelling
 from ultralytics.pruning.one_shot.own_labels import OwnLabels, label_images, own_labels
-from ultralytics.pruning.passes.accuracy import accuracies
 from ultralytics.pruning.passes.labelling import canvas, clipped, keypoints
 from ultralytics.pruning.passes.validating import validate
 from ultralytics.pruning.release import quiet_release

@@ -12,7 +12,7 @@ from PIL import Image
 from helpers.networks import SMALL
 from helpers.processes.python import run_python
 from helpers.repository import copied_repository
-from ultralytics.pruning.passes.accuracy import accuracies, accuracy, titles_of, what_counts
+from ultralytics.pruning.accuracy import accuracies, accuracy, titles_of, what_counts
 
 DRAWN = ("--imgsz", "64", "--batch", "4", "--device", "cpu", "workers=0", "nbs=4")
 QUICK = (*DRAWN, "plots=False")

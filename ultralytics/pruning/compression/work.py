@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..accuracy import accuracy
 from ..checkpoints import checkpoint
 from ..cost import cost_of
 from ..errors import PruningError, first_line
@@ -17,7 +18,6 @@ from ..files.places import shown
 from ..latency import Runtime, comparing
 from ..latency.comparing import Speed
 from ..latency.shapes import Shapes, shapes_of
-from ..passes.accuracy import accuracy
 from ..passes.validating import validate
 from ..pipeline import Pruned, prune_network
 from ..release import quiet_release

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..accuracy import OTHERS
 from ..data.yamls import MOST_CLASSES
 from ..errors import PruningError, first_line
 from ..inputs.checks import flag, listing, text, whole_number
 from ..inputs.documents import brief, check_plain
 from ..inputs.model_rows import check_keypoints
-from ..passes.accuracy import OTHERS
 
 TASKS = ("detect", "segment", "pose", "obb", *OTHERS)
 NEEDED = ("task", "names", "imgsz", "batch", "stride")

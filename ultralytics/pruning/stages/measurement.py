@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..accuracy import accuracy, titles_of, what_counts
 from ..checkpoints import checkpoint
 from ..command_line.settling import NEVER_FAIL
 from ..cost import cost_of
 from ..files.places import shown
 from ..gammas import prunable_values
-from ..passes.accuracy import accuracy, titles_of, what_counts
 from ..plans.tables import deployed_note
 from ..report import pixels, table
 from ..tracing.trace import trace

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import packages, report
+from ..accuracy import accuracies
 from ..checkpoints import checkpoint
 from ..command_line import entry, kinds
 from ..command_line.settings import VALIDATION
@@ -23,7 +24,6 @@ from ..errors import PruningError, counted, first_line
 from ..files import places
 from ..networks.keeping import check_order, known_names
 from ..one_shot.own_labels import agreement
-from ..passes.accuracy import accuracies
 from ..passes.validating import validate
 from ..runs.folders import room_for
 from ..runs.stale import older_products
