@@ -22,7 +22,7 @@ from helpers.repository import REPOSITORY, SCRIPTS
 from helpers.scripts import run
 from ultralytics import YOLO
 from ultralytics.nn import tasks
-from ultralytics.pruning import PruningError, load, prune_network, save, trust
+from ultralytics.pruning import PruningError, Scoring, load, prune_network, save, trust
 
 pytestmark = pytest.mark.usefixtures("untrusted")
 
@@ -150,7 +150,7 @@ def test_checkpoints_of_others_need_no_trust(tau):
 
 
 def test_a_pruned_and_a_taught_network_need_no_trust(good, quick, tmp_path):
-    pruned = prune_network(load(good)[0], prune_ratio=0.3).model
+    pruned = prune_network(load(good)[0], prune_ratio=0.3, scoring=Scoring()).model
     save(pruned, tmp_path / "pruned.pt", train_args={"task": "detect"})
     assert load(tmp_path / "pruned.pt")[0].pruning_plans
     seen = {}

@@ -16,7 +16,7 @@ import torch
 from helpers.emulated_cuda import emulated_cuda
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import load, prune_network, save, trace
+from ultralytics.pruning import Scoring, load, prune_network, save, trace
 from ultralytics.pruning.passes.images import Images, gradients, recalibrate
 from ultralytics.pruning.selection.zeros import share_at_zero
 
@@ -118,7 +118,7 @@ def test_gradients_and_statistics_are_those_of_the_cpu(cuda, start, digits):
 
 
 def test_a_pruned_network_is_trained_on(start, settings, tmp_path):
-    result = prune_network(load(start)[0], prune_ratio=0.5)
+    result = prune_network(load(start)[0], prune_ratio=0.5, scoring=Scoring())
     save(result.model, tmp_path / "pruned.pt")
     with emulated_cuda():
         own = {**settings, "finetune": True, "epochs": 1, "device": "0"}

@@ -85,7 +85,7 @@ def test_an_onnx_that_computes_something_else_is_not_written(images, digits, tmp
     more = {"data": str(digits)} if images else {}
     file = checkpoint(tmp_path, "yolov8n", trained=True, **more)
     folder = tmp_path / "out"
-    words = ("--weights", file, "--save-dir", folder, "--imgsz", 64, "--prune-ratio")
+    words = ("--weights", file, "--save-dir", folder, "--imgsz", 64, "--criterion", "l1", "--prune-ratio")
     assert prune(monkeypatch, capsys, *words, 0.3)[0] == 0
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert before.keys() == {"pruned.pt", "pruned.json", "pruned.onnx"}

@@ -182,7 +182,9 @@ def test_data_yamls_of_stages_that_do_not_train(script, name, tiny, tmp_path, re
     refused(script, *words, "--data", file, "--imgsz", 64, named=f"--data {file}")
 
 
-@pytest.mark.parametrize("word", ["ul://me/data", "https://example.org/data.yaml", "gs://a/b.zip", ".", "README.md"])
+@pytest.mark.parametrize(
+    "word", ["ul://me/data", "https://example.org/data.yaml", "gs://a/b.zip", "tests", "README.md"]
+)
 @pytest.mark.parametrize("script", [*DATA_WORDS, "val.py"])
 def test_data_that_is_elsewhere_or_none(script, word, tiny, tmp_path, refused):
     words = (tiny,) if script == "val.py" else words_for(script, tiny, tmp_path / "out")

@@ -4,8 +4,7 @@ import numpy as np
 from torch import nn
 
 from ultralytics.pruning import trace
-from ultralytics.pruning.compression import work
-from ultralytics.pruning.latency import LatencyTable, Runtime, search, tables
+from ultralytics.pruning.latency import LatencyTable, Runtime, comparing, search, tables
 from ultralytics.pruning.latency.shapes import Shape, shapes_of
 from ultralytics.pruning.latency.tables import Timing, grid, name_of
 
@@ -57,7 +56,11 @@ def plant(monkeypatch, formula, measured=lambda factor: factor) -> None:
         original = next(iter(runs.values()))
         return {name: original / measured(original / own) for name, own in runs.items()}
 
+    def time_networks(before: nn.Module, after: nn.Module, runtime: Runtime, imgsz: int, onnx=None) -> tuple:
+        runs = {place: of_network(runtime, model, imgsz) for place, model in enumerate((before, after))}
+        return (*in_turns(runs).values(), 0.0)
+
     monkeypatch.setattr(tables, "_timed", of_layer)
     monkeypatch.setattr(Runtime, "network", of_network)
-    for user in (search, work):
-        monkeypatch.setattr(user, "in_turns", in_turns)
+    monkeypatch.setattr(search, "in_turns", in_turns)
+    monkeypatch.setattr(comparing, "time_networks", time_networks)

@@ -16,7 +16,7 @@ from ultralytics import YOLO
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.pruning import PruningError, load, plans_of, prune_network, save, trace
+from ultralytics.pruning import PruningError, Scoring, load, plans_of, prune_network, save, trace
 from ultralytics.pruning.networks.rebuild import differing_layer, is_pruned
 from ultralytics.pruning.selection.zeros import share_at_zero
 from ultralytics.pruning.sparsity import SparsityRun
@@ -74,7 +74,7 @@ def pruned(small, tmp_path_factory) -> Path:
     model = DetectionModel(small, nc=10, verbose=False)
     model.names = {i: str(i) for i in range(10)}
     model.task = "detect"
-    result = prune_network(model, prune_ratio=0.5)
+    result = prune_network(model, prune_ratio=0.5, scoring=Scoring())
     save(result.model, folder / "pruned.pt")
     return folder / "pruned.pt"
 
@@ -141,7 +141,7 @@ def test_finetune_needs_a_pt_of_the_same_classes(pruned, small, quick, tmp_path)
 
 def test_a_network_cut_in_memory_is_not_replaced_by_its_yaml(small, quick, tmp_path):
     model = YOLO(small)
-    model.model = prune_network(model.model, prune_ratio=0.3).model
+    model.model = prune_network(model.model, prune_ratio=0.3, scoring=Scoring()).model
     with pytest.raises(PruningError, match=r"saved with ultralytics\.pruning\.save"):
         model.train(project=str(tmp_path), name="run", **quick)
 

@@ -128,7 +128,7 @@ def passes(small_weights, digits, tmp_path, onnx) -> dict:
         "project": str(tmp_path),
         "name": "val",
     }
-    options = SimpleNamespace(device="cpu", settings={})
+    options, plan = SimpleNamespace(device="cpu", settings={}), SimpleNamespace(settings={"imgsz": 64})
     row = Measurement("", "detect", 10, 0, None, 0.0, 64, 8, "cpu")
     picture = next((digits.parent / "images" / "val").glob("*.png"))
 
@@ -152,7 +152,7 @@ def passes(small_weights, digits, tmp_path, onnx) -> dict:
         "recalibrate": lambda: recalibrate(load(small_weights)[0], images),
         "accuracy": lambda: work.measured_accuracy(small_weights, recipe, tmp_path),
         "val.py": lambda: run_one(small_weights, row, validation),
-        "prune.py --val": lambda: accuracy_table(small_weights, small_weights, str(digits), 64, options),
+        "prune.py --val": lambda: accuracy_table(small_weights, small_weights, str(digits), plan, options),
         "export": export,
         "agreement": lambda: check_agreement(onnx, small_weights, [picture], {"imgsz": 64}),
         "timing": timing,

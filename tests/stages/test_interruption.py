@@ -10,7 +10,7 @@ import torch
 from helpers.processes.python import run_python
 from helpers.repository import REPOSITORY
 from ultralytics import YOLO
-from ultralytics.pruning import PruningError, load, prune_network, save, trace
+from ultralytics.pruning import PruningError, Scoring, load, prune_network, save, trace
 from ultralytics.pruning.checkpoints.checkpoint import is_finished
 from ultralytics.pruning.selection.zeros import share_at_zero
 
@@ -59,7 +59,7 @@ SETTINGS = {
 def start(small_weights, tmp_path_factory) -> Path:
     """A pruned network, so that every run here also has to keep its widths."""
     file = tmp_path_factory.mktemp("start") / "pruned.pt"
-    save(prune_network(load(small_weights)[0], prune_ratio=0.6).model, file)
+    save(prune_network(load(small_weights)[0], prune_ratio=0.6, scoring=Scoring()).model, file)
     return file
 
 

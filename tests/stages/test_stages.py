@@ -101,7 +101,7 @@ def test_widths_shrink_and_stay(stages):
     network, content = load(stages.root / "weights/pruned.pt")
     raw = torch.load(stages.root / "weights/pruned.pt", weights_only=False)
     assert all(p.dtype == torch.float32 for p in raw["model"].parameters())
-    assert content["train_args"]["sr"] == 0.05
+    assert "sr" not in content["train_args"] and content["train_args"]["imgsz"] == 64
     assert len(plans_of(network)) == 1
 
 
@@ -222,7 +222,7 @@ def test_steered_from_end_to_end(stages):
     assert "will cut just the channels that are at exactly zero" in done.stdout
     assert done.stdout.splitlines()[-1] == f"Next: python repository/prune.py --weights repository/{last}"
     done = stages.run("prune.py", "--weights", last, "--save-dir", stages.root / "cut", "--no-onnx", "--imgsz", "64")
-    assert "have scales of exactly zero: cutting just these (--zeros)" in done.stdout
+    assert "have scales of exactly zero: just these go (--zeros)" in done.stdout
     assert "Limit:" not in done.stdout and "Not folded" not in done.stdout
     plan = PruningPlan.from_json((stages.root / "cut/pruned.json").read_text())
     assert plan.before.macs / plan.after.macs == pytest.approx(2, rel=0.02) and plan.settings["zeros"] is True

@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.zoo_models import named
 from helpers.networks import Net, block, conv, set_weights
-from ultralytics.pruning import PruningError, cut, load, make_plan, pipeline, prune_network, trace
+from ultralytics.pruning import PruningError, Scoring, cut, load, make_plan, pipeline, prune_network, trace
 from ultralytics.pruning.plans.plan import LayerPlan, PruningPlan
 from ultralytics.pruning.surgery.verification import LARGEST_DIFFERENCE, check, largest_difference, silenced
 
@@ -73,7 +73,7 @@ def test_untrained_networks_of_every_family_pass(seed: int, name: str) -> None:
 
 
 def test_a_trained_network_passes(tau) -> None:
-    assert prune_network(load(tau)[0], prune_ratio=0.5).difference < ROUNDING
+    assert prune_network(load(tau)[0], prune_ratio=0.5, scoring=Scoring()).difference < ROUNDING
 
 
 # One wrong channel
