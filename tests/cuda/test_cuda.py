@@ -8,6 +8,7 @@ are in `test_cuda_training.py`.
 import copy
 from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,10 +19,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers.emulated_cuda import emulated_cuda
 from helpers.networks import Net, block, chain, conv, csp_net, image, letters, set_weights, yolo
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
-from ultralytics.pruning import CRITERIA, Limits, cost_of, load, prune_network, save, trace
+from ultralytics.pruning import CRITERIA, Limits, Scoring, cost_of, load, prune_network, save, trace
 from ultralytics.pruning.criteria import ON_IMAGES
 from ultralytics.pruning.gammas import prunable_values
 from ultralytics.pruning.latency import Latency, Runtime
+from ultralytics.pruning.passes.gates import gate_gradients
+from ultralytics.pruning.passes.photographs import PHOTOGRAPHS
+from ultralytics.pruning.passes.reading import Images
 from ultralytics.pruning.pipeline import repeat_plan
 from ultralytics.pruning.selection.ratios import ratio_cuts
 from ultralytics.pruning.selection.zeros import share_at_zero, zero_groups
@@ -74,6 +78,32 @@ def test_trace_criteria_cut_and_check_give_what_they_give_on_the_cpu(cuda, name)
     assert same_weights(found.model, expected.model)
     if name == "rtdetr":  # the smallest
         assert same_weights(repeat_plan(gpu, expected.plan).model, expected.model)
+
+
+def test_a_cut_in_rounds_with_a_fit_gives_what_it_gives_on_the_cpu(cuda, small_weights):
+    """Wherever the network and its images are; `prune.py --device 0` has the first on the CPU."""
+
+    def cut(network: nn.Module, where: str) -> nn.Module:
+        images = Images(PHOTOGRAPHS, batches=1, batch=4, imgsz=64, device=where)
+        scoring = Scoring("group_fisher", per="multiply-add", outputs=partial(gate_gradients, images=images))
+        how = {"limits": Limits(round_to=1), "imgsz": 64}
+        return prune_network(network, speed_up=1.5, scoring=scoring, rounds=2, refit=images, **how).model
+
+    cpu = load(small_weights)[0]
+    expected = cut(cpu, "cpu")
+    for network, where in ((cpu, "0"), (on_gpu(cpu, cuda), "0"), (on_gpu(cpu, cuda), "cpu")):
+        found = cut(network, where)
+        home = next(network.parameters()).device
+        assert all(tensor.device == home for tensor in found.state_dict().values())
+        for name, tensor in expected.state_dict().items():
+            assert torch.allclose(found.state_dict()[name].cpu(), tensor, atol=1e-5), name
+
+
+def test_by_default_a_network_is_scored_where_it_is(cuda, small_weights):
+    network = on_gpu(load(small_weights)[0], cuda)
+    network.args = {"data": "gone.yaml", "imgsz": 64}
+    result = prune_network(network, speed_up=1.2, limits=Limits(round_to=1), imgsz=64)
+    assert result.default.images.device == "0" and next(result.model.parameters()).is_cuda
 
 
 def letters_of(channel_map):

@@ -151,8 +151,10 @@ def default_of(
     known = getattr(model, "args", None)
     train_args = known if isinstance(known, dict) else vars(known) if known else {}
     side = imgsz if isinstance(imgsz, int) else max(imgsz)
-    images = images or images_of_training(model, train_args, side)
-    return default_for(model, channel_map, train_args, images, side, target=target, in_time=in_time)
+    home = next(model.parameters()).device
+    where = str(home.index or 0) if home.type == "cuda" else "cpu"
+    images = images or images_of_training(model, train_args, side, where)
+    return default_for(model, channel_map, train_args, images, side, where, target=target, in_time=in_time)
 
 
 def of_its_classes(model: Any, images: Images | None) -> Images | None:

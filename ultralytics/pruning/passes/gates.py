@@ -48,7 +48,7 @@ class Gates:
         def gate(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
             factor = self._factors[layer.name]
             if factor.numel() != len(layer.outputs):
-                factor = torch.ones(len(layer.outputs), device=output.device, requires_grad=True)
+                factor = torch.ones(len(layer.outputs), device=output.device).requires_grad_()
                 self._factors[layer.name] = factor
             dim = output.ndim - (1 if layer.kind == "Linear" else 3)
             return output * factor.to(output.dtype).view(-1, *[1] * (output.ndim - dim - 1))

@@ -80,7 +80,7 @@ class Refitting:
             self._examples = _examples(probe, _fitted(channel_map), self._images)
 
     def __call__(self, model: nn.Module, plan: PruningPlan) -> None:
-        """Fits a state of the network in place.
+        """Fits a state of the network in place, where the images are; then it goes back to where it was.
 
         Args:
             model: The original with the removed channels silenced, and maybe fitted before.
@@ -90,6 +90,8 @@ class Refitting:
             PruningError: If a single image does not fit into memory.
         """
         shrinking = Shrinking("the fit of layers", halves(len(self._images)))
+        home = next(model.parameters()).device
+        model.to(self._images[0].device)
         before = copy.deepcopy(model.state_dict())
 
         def fit(images: int) -> None:
@@ -99,6 +101,7 @@ class Refitting:
         try:
             shrinking(fit)
         finally:
+            model.to(home)
             free_gpu_memory()
 
     def _fit(self, model: nn.Module, plan: PruningPlan, images: int) -> None:
