@@ -153,9 +153,9 @@ def compressed(ground: Ground, name: str, folder: Path) -> dict[str, float]:
     kept = run.run()
     if kept is None:
         raise SystemExit(f"{name}: no state was kept")
-    after_cut = next(step.after_cut for step in run.steps if step.step == FADING)
+    cut = next(step.cut for step in run.steps if step.step == FADING)
     left = kept.parameters / run.original.parameters
-    return {"dense": run.original.accuracy, "cut": after_cut or 0.0, "map": kept.accuracy, "left": left}
+    return {"dense": run.original.accuracy, "cut": cut or 0.0, "map": kept.accuracy, "left": left}
 
 
 def trained_on(ground: Ground, folder: Path) -> dict[str, float]:
