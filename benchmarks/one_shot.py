@@ -183,13 +183,9 @@ def rows_of(cells: dict[str, dict[str, float]], ground: str) -> list[str]:
         found = [cells.get(f"{ground}: {name} at {speed_up:g}x") for speed_up in SPEED_UPS]
         if all(found):
             numbers = [f"{cell[key]:.3f}" for cell in found for key in ("map", "recall") if cell]
-            rows.append(
-                [
-                    name if name == BY_ITSELF else f"`{name}`",
-                    *numbers,
-                    f"{found[-1]['seconds']:.0f}" if found[-1] else "",
-                ]
-            )
+            seconds = (found[-1] or {}).get("seconds")
+            shown = name if name == BY_ITSELF else f"`{name}`"
+            rows.append([shown, *numbers, "" if seconds is None else f"{seconds:.0f}"])
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
@@ -208,7 +204,8 @@ def page(cells: dict[str, dict[str, float]]) -> str:
         "a confidence of 0.25. Widths are not rounded but where it says so; `by itself` is what `prune.py` does where",
         "nobody says how. Fibrils: a network that nobody here trained, its own detections as labels. Cards and chess:",
         "photographs (EdjeElectronics' object-detection tutorial, Apache-2.0; Roboflow's public chess set, public",
-        "domain), networks of `train-normal.py`, a person's labels.",
+        "domain), networks of `train-normal.py`, a person's labels. Rows of one table may come from different",
+        "machines, whose rounding moves a cut by about 0.01.",
     ]
     for ground in dict.fromkeys(key.split(": ")[0] for key in cells):
         dense = cells[f"{ground}: dense"]
