@@ -42,7 +42,7 @@ if __name__ == "__main__":
     options.add_latency(parser)
     folder = "folder for pruned.pt, pruned.json and pruned.onnx"
     add("--save-dir", type=kinds.as_product, default=places.ROOT / "weights", help=folder)
-    data = "data set, for --val (default: coco.yaml), for criteria that need images, for --recalibrate; "
+    data = "data set, for --val, for criteria that need images, for --recalibrate (default: that of the training); "
     add("--data", type=kinds.as_data_set, help=data + own_labels.FOLDERS)
     own_labels.add_confidence(parser)
     add("--val", action="store_true", help="measure the accuracy before and after on --data")

@@ -106,7 +106,8 @@ def prune(tmp_path, small_weights, capsys, monkeypatch):
 
 
 def test_prune_py_takes_the_images_of_the_training(prune, digits, tmp_path) -> None:
-    settings, said = prune({"data": str(digits)}, "--speed-up", 1.3)
+    settings, said = prune({"data": str(digits)}, "--speed-up", 1.3, "--val")
+    assert "mAP50-95" in said
     assert (settings["criterion"], settings["per"], settings["rounds"]) == ("group_fisher", "multiply-add", 4)
     assert settings["refit"] > 0 and str(digits) in said.splitlines()[0] and "WARNING" not in said
     moved = shutil.copytree(digits.parent, tmp_path / "moved to here") / digits.name

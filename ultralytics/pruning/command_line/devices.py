@@ -31,7 +31,9 @@ def choose_device(wanted: str) -> str:
         return "0"
     use_all_cores()
     if not wanted:
-        LOGGER.info(f"No CUDA device found: running on the CPU with {cores()} threads (--device decides otherwise)")
+        LOGGER.info(
+            f"No CUDA device found: running on the CPU with {counted(cores(), 'thread')} (--device decides otherwise)"
+        )
     return "cpu"
 
 

@@ -75,7 +75,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
     left = of_classes(model, options, plan)
     label(options, model, weights if source["sha256"] else None, imgsz, needed=read_splits(options))
-    data = checked_data(options, left)
+    data = checked_data(options, left, train_args.get("data"))
     result = pruned(options, model, source, plan, data, imgsz, train_args)
 
     if not options.dry_run:
@@ -123,13 +123,14 @@ def read_splits(options: argparse.Namespace) -> list[str]:
     return (["train"] if scored else []) + (["val"] if options.val else [])
 
 
-def checked_data(options: argparse.Namespace, model: Any) -> str | None:
-    """Returns the path of the data set's yaml, if one is named or needed.
+def checked_data(options: argparse.Namespace, model: Any, trained_on: Any) -> str | None:
+    """Returns the path of the data set's yaml, if one is named, or needed: that of the training where it is here.
 
     Raises:
         PruningError: If it is not there, or not of this network.
     """
-    wanted = options.data or ("coco.yaml" if options.val else None)
+    here = isinstance(trained_on, (str, Path)) and Path(trained_on).exists()
+    wanted = options.data or ((str(trained_on) if here else "coco.yaml") if options.val else None)
     if not wanted:
         return None
     classes = None if options.settings.get("single_cls") else len(model.names)
