@@ -25,10 +25,10 @@ from ultralytics.pruning.selection.targets import Target
 SPEED_UP = 2.5
 STEPS, EPOCHS_PER_STEP, EPOCHS = 3, 4, 8
 VARIANTS = {
-    "steered, taught": {"scheme": "steered"},
-    "stepwise, taught": {"scheme": "stepwise"},
-    "steered, alone": {"scheme": "steered", "teacher": False},
-    "stepwise, alone": {"scheme": "stepwise", "teacher": False},
+    "steered, taught": {"scheme": "steered", "teacher": True},
+    "stepwise, taught": {"scheme": "stepwise", "teacher": True},
+    "steered, alone": {"scheme": "steered"},
+    "stepwise, alone": {"scheme": "stepwise"},
 }
 
 

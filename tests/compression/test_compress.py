@@ -23,6 +23,7 @@ from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.selection.limits import Limits, filters
 from ultralytics.pruning.selection.target_kinds import SpeedUp
 from ultralytics.pruning.selection.targets import KINDS, Target
+from ultralytics.pruning.stages import compress_options
 
 SETTINGS = ("nbs=8", "fliplr=0", "optimizer=AdamW", "lr0=0.001", "plots=False")
 
@@ -137,6 +138,7 @@ def test_a_state_of_an_earlier_version_goes_on(tmp_path) -> None:
     }
     asked = recipe(
         target=Target("latency_speed_up", 2.0),
+        teacher=True,
         scheme="stepwise",
         images=Images("d.yaml", batches=3),
         scoring=Scoring("lamp", "mean", "multiply-add"),
@@ -282,6 +284,13 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path) -> None:
         pass
 
 
+def test_nobody_teaches_unless_asked() -> None:
+    """It cost accuracy on photographs and on the digits (docs/results/recipes.md)."""
+    assert not compress_options.parser().parse_args(["--speed-up", "2"]).teacher and not recipe().teacher
+    assert compress_options.parser().parse_args(["--speed-up", "2", "--distill"]).teacher
+    assert not compress_options.parser().parse_args(["--speed-up", "2", "--no-distill"]).teacher
+
+
 def test_the_csv_has_a_row_for_each_step(tmp_path) -> None:
     """Empty cells for what is unknown."""
     State(tmp_path, recipe()).write_csv(
@@ -293,6 +302,7 @@ def test_the_csv_has_a_row_for_each_step(tmp_path) -> None:
 def test_a_kill_loses_nothing(command, small_weights, folder) -> None:
     """Killed within the second step, the same command goes on: the first step is not done again."""
     words = ("--speed-up", "1.5", "--scheme", "stepwise", "--steps", "2", "--epochs-per-step", "2", "--round-to", "1")
+    words += ("--distill",)
     step = "ultralytics.engine.trainer:BaseTrainer.optimizer_step"  # two an epoch, so the seventh is in step 2, epoch 2
     ended = run_with_fault(*command(*words), signal=signal.SIGKILL, at=step, call=7)
     assert ended.returncode == -signal.SIGKILL, ended.stderr

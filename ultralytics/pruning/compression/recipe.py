@@ -66,7 +66,7 @@ class Recipe:
     recalibrate: int = Images.batches
     limits: Limits = field(default_factory=Limits)
     latency: Latency | None = None
-    teacher: bool = True
+    teacher: bool = False
     training: dict[str, Any] = field(default_factory=dict)
     data_digest: str = ""
     table_sha256: str = ""

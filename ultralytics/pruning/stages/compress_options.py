@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from ..command_line import kinds, own_labels
 from ..command_line import options as shared
 from ..command_line.entry import Parser
@@ -33,7 +35,10 @@ def parser() -> Parser:
     add_targets(found)
     add_schedule(found)
 
-    add("--no-distill", dest="teacher", action="store_false", help="train without the original as a teacher")
+    taught = (
+        "let the original teach in all trainings, which costs accuracy where it was measured (default: it does not)"
+    )
+    add("--distill", dest="teacher", action=argparse.BooleanOptionalAction, default=Recipe.teacher, help=taught)
     add("--name", type=kinds.as_run_name, default="compress", help="run folder under runs/")
     add("--overwrite", action="store_true", help="replace the run of that name; leave it out to go on")
     several = "all combinations, e.g. ratio=0.2,0.4 criterion=slim,lamp: a compression for each"
