@@ -30,8 +30,8 @@ import yaml
 from ultralytics.pruning import Limits, Scoring, load, prune_network, save
 from ultralytics.pruning.checkpoints.checkpoint import whole_file
 from ultralytics.pruning.files import places
-from ultralytics.pruning.passes.gates import gate_gradients
-from ultralytics.pruning.passes.images import Images, gradients
+from ultralytics.pruning.passes.gates import passes_over
+from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.passes.validating import validate
 from ultralytics.pruning.release import quiet_release
 from ultralytics.pruning.report import say
@@ -146,8 +146,7 @@ def asked(way: str, images: Images) -> tuple[dict[str, Any], Limits]:
     parser.add_argument("--refit", action="store_true")
     parser.add_argument("--round-to", type=int, default=1)
     words = parser.parse_args(way.split())
-    passes = functools.partial(gradients, images=images), functools.partial(gate_gradients, images=images)
-    scoring = Scoring(words.criterion, None, words.per, *passes)
+    scoring = Scoring(words.criterion, None, words.per, **passes_over(images))
     how = {"scoring": scoring, "rounds": words.rounds, "refit": images if words.refit else None}
     return how, Limits(round_to=words.round_to)
 

@@ -4,20 +4,23 @@ import json
 import runpy
 import shutil
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
+import yaml
 
 from helpers.networks import block
 from helpers.repository import REPOSITORY
 from ultralytics import YOLO
-from ultralytics.pruning import Scoring, load, prune_network, save, trace
+from ultralytics.pruning import PruningError, Scoring, load, prune_network, save, trace
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.gammas import all_gammas
 from ultralytics.pruning.one_shot.defaults import Reason, default_for, images_of_training
 from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.passes.photographs import Photographs, can_see_photographs
 from ultralytics.pruning.sparsity import MODES
+from ultralytics.pruning.stages.pruning import checked_data
 
 SIDE = 64
 
@@ -115,6 +118,16 @@ def test_prune_py_takes_the_images_of_the_training(prune, digits, tmp_path) -> N
     assert (settings["criterion"], settings["rounds"], settings["refit"]) == ("group_fisher", 2, 0)
     settings, said = prune({"data": str(digits)}, "--speed-up", 1.3, "--criterion", "l1")
     assert settings["criterion"] == "l1" and "rounds" not in settings
+
+
+def test_val_names_the_data_of_the_training_where_that_does_not_fit(network, digits, tmp_path) -> None:
+    network.names = dict(enumerate("abcdefghij"))
+    content = {**yaml.safe_load(digits.read_text()), "path": str(digits.parent), "names": [*"jihgfedcba"]}
+    other = tmp_path / "other order.yaml"
+    other.write_text(yaml.safe_dump(content))
+    options = Namespace(data=None, val=True, settings={})
+    with pytest.raises(PruningError, match=f"--data {other} lists the network's classes in another order"):
+        checked_data(options, network, str(other))
 
 
 def test_photographs_stand_in_for_missing_images(prune) -> None:

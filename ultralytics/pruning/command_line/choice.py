@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 from ..criteria import CRITERIA, ON_IMAGES
 from ..criteria.scoring import Scoring
 from ..errors import PruningError
-from ..one_shot.defaults import Default, Reason, default_for, enough, images_of_training
-from ..passes.gates import gate_gradients
-from ..passes.images import Images, gradients
+from ..one_shot.defaults import Default, Reason, data_of_training, default_for, enough
+from ..passes.gates import passes_over
+from ..passes.images import Images
 from ..pipeline import channel_map_of
 from ..report import say
 from ..selection.limits import DEFAULT_ROUND_TO
@@ -113,7 +112,8 @@ def choice(
         where = imgsz, options.device.split(",")[0]
         default = default_for(model, channel_map, train_args, images, *where, target=named, in_time=in_time)
         images = images or default.images
-        refit = default.refit and options.refit is not False
+    refit = default.refit if options.refit is None else options.refit
+    if not options.criterion:
         check_images_are_read(options, None if default.zeros else default.criterion, refit)
         say_default(default, train_args)
     if default.zeros:
@@ -121,8 +121,6 @@ def choice(
         return {"limits": shared.limits(options, floor=0.0), "zeros": True}
     if not target and not in_time:
         target = {"prune_ratio": DEFAULT_RATIO} if default.ordered else {"speed_up": DEFAULT_SPEED_UP}
-
-    refit = default.refit if options.refit is None else options.refit
     if refit and not images:
         raise PruningError("--refit needs images: name them with --data")
     return {
@@ -138,13 +136,10 @@ def images_at_hand(
     options: argparse.Namespace, model: Any, train_args: Mapping[str, Any], data: str | None, imgsz: int
 ) -> Images | None:
     """Returns the training images of the data set that is named, else of the network's training if they are here."""
-    if data:
-        images: Images | None = shared.training_images(options, data, imgsz, Images.batches)
-    else:
-        found = images_of_training(model, train_args, imgsz)
-        images = shared.training_images(options, found.data, imgsz, Images.batches) if found else None
-    if not images:
+    data = data or data_of_training(model, train_args)
+    if not data:
         return None
+    images = shared.training_images(options, data, imgsz, Images.batches)
     if options.batches:
         return replace(images, batches=options.batches)
     return images if options.criterion and CRITERIA[options.criterion].needs == "images" else enough(images)
@@ -157,11 +152,7 @@ def scoring(options: argparse.Namespace, default: Default, images: Images | None
         PruningError: If the criterion needs images and there are none.
     """
     per = options.per or (default.per if options.normalize is None else None)
-    how: dict[str, Any] = {"normalize": options.normalize, "per": per}
-    if images:
-        how["gradients"] = functools.partial(gradients, images=images)
-        how["outputs"] = functools.partial(gate_gradients, images=images)
-    return Scoring(default.criterion, **how)
+    return Scoring(default.criterion, options.normalize, per, **passes_over(images))
 
 
 def say_default(default: Default, train_args: Mapping[str, Any]) -> None:

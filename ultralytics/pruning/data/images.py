@@ -1,12 +1,21 @@
-"""The image files of a folder, or of a list."""
+"""The image files of a folder, or of a list, and links to them."""
 
 from __future__ import annotations
 
 import glob
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..inputs.documents import read_text
+
+
+def link(image: Path, place: Path) -> None:
+    """Puts a link to an image, or a copy on a file system without links, where nothing is yet."""
+    try:
+        place.symlink_to(image)
+    except (OSError, NotImplementedError):
+        shutil.copyfile(image, place)
 
 
 def images_in(place: Path) -> Iterator[Path]:

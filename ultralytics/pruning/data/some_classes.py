@@ -17,14 +17,14 @@ from typing import Any
 
 from ..errors import PruningError, counted, first_line
 from ..files.places import shown
-from ..files.whole import naming_the_disk, temporary_folder
+from ..files.whole import naming_the_disk, put_unless_there, temporary_folder
 from ..inputs.documents import read_yaml
 from ..networks.classes import NEW
 from ..networks.keep_classes import keeps_some
-from ..networks.keeping import known_names, order_of
+from ..networks.keeping import check_order, known_names, order_of
 from ..report import say
 from . import sets
-from .images import images_in
+from .images import images_in, link
 from .samples import LABELLED_BY_TEXT
 
 WHOLE, LABELLED = "data.yaml", "labelled.yaml"  # the second trains on the images with labels alone
@@ -79,6 +79,26 @@ def resolve_for(model: Any, data: str, *, classes: int | None, to_train: bool = 
     made = with_classes_of(found, known_names(model), labelled=labelled or to_train)
     made = made if labelled else measured_on(found, known_names(model))
     return sets.resolve_data(made, classes=classes, to_train=to_train, task=model.task)
+
+
+def data_for(model: Any, data: str, *, classes: int | None, splits: Sequence[str] = SPLITS[:2], **how: bool) -> str:
+    """Returns what `resolve_for` does, where a network can be run on it unchanged.
+
+    Args:
+        model: The network, with its task.
+        data: The data set, as the user names it.
+        classes: As in `resolve_for`; None: all count as one, whatever their order.
+        splits: That are read.
+        **how: As in `resolve_for`.
+
+    Raises:
+        PruningError: For what `resolve_for` raises, or if the data set is not of this network.
+    """
+    found = resolve_for(model, data, classes=classes, **how)
+    sets.check_usable(found, splits, model.task, model.yaml)
+    if classes:
+        check_order(model, sets.names_in(found, model.task), data)
+    return found
 
 
 def measured_on(data: str, names: Sequence[str]) -> str:
@@ -160,11 +180,7 @@ def _make(source: Source, folder: Path, names: Sequence[str]) -> None:
             (work / "labelled.txt").write_text("".join(labelled), encoding="utf-8")
             _write_yaml(work / LABELLED, {**entries, "train": "labelled.txt"})
         _write_yaml(work / WHOLE, entries)
-        try:
-            os.rename(work, folder)
-        except OSError:  # another process was faster
-            if not (folder / WHOLE).is_file():
-                raise
+        put_unless_there(work, folder, WHOLE)
 
 
 def _write_split(images: list[Path], work: Path, split: str, rows: Sequence[int]) -> Iterator[tuple[str, bool]]:
@@ -184,7 +200,7 @@ def _write_split(images: list[Path], work: Path, split: str, rows: Sequence[int]
         except ValueError:
             continue
         name = f"{number:07d}-{image.stem}"  # two folders may have images of one name
-        os.symlink(image.absolute(), places["images"] / f"{name}{image.suffix}")
+        link(image.absolute(), places["images"] / f"{name}{image.suffix}")
         if text:
             (places["labels"] / f"{name}.txt").write_text(text, encoding="utf-8")
         yield f"images/{split}/{name}{image.suffix}", bool(text)

@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import PruningError
 from ..inputs.documents import read_yaml
 from ..release import quiet_release
-from .images import images_in
+from .images import images_in, link
 from .samples import check_image, labels_of
 
 VAL_EVERY = 4  # one image in so many is for validation
@@ -174,11 +174,8 @@ def _put(picture: Path, place: Path, folder: Path) -> None:
     """Puts an image into its place in a data set (see `lay_out`)."""
     if picture.is_relative_to(folder):
         os.replace(picture, place)
-        return
-    try:
-        place.symlink_to(picture)
-    except (OSError, NotImplementedError):  # of a file system without links
-        shutil.copyfile(picture, place)
+    else:
+        link(picture, place)
 
 
 def _would_be_repaired(picture: Path) -> bool:

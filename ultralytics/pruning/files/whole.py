@@ -56,6 +56,24 @@ def temporary_folder(folder: Path, stem: str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def put_unless_there(made: Path, place: Path, mark: str) -> None:
+    """Renames a folder that is whole to its place, where another process may have put the same meanwhile.
+
+    Args:
+        made: The folder.
+        place: Its place, on the same disk.
+        mark: A file in it, by which the place counts as taken by the same.
+
+    Raises:
+        OSError: If something else is there, or the disk refuses.
+    """
+    try:
+        os.rename(made, place)
+    except OSError:
+        if not (place / mark).is_file():
+            raise
+
+
 def _here() -> str:
     """Returns a name for this machine: process numbers mean nothing on another one that shares the disk."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]

@@ -5,7 +5,6 @@ The ways were measured against each other on trained networks: docs/results/one-
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -16,12 +15,10 @@ from torch import nn
 
 from ..channels import ChannelMap
 from ..criteria.scoring import Scoring
-from ..data.sets import check_usable, names_in
-from ..data.some_classes import resolve_for
+from ..data.some_classes import data_for, resolve_for
 from ..errors import PruningError
 from ..networks.keep_classes import keeps_some
-from ..networks.keeping import check_order
-from ..passes.gates import gate_gradients
+from ..passes.gates import passes_over
 from ..passes.images import Images, trainer_class
 from ..passes.photographs import PHOTOGRAPHS, can_see_photographs
 from ..selection.zeros import LEAST_SHARE, share_at_zero
@@ -75,8 +72,7 @@ class Default:
 
     def scoring(self) -> Scoring:
         """Returns how channels are scored."""
-        outputs = functools.partial(gate_gradients, images=self.images) if self.images else None
-        return Scoring(self.criterion, per=self.per, outputs=outputs)
+        return Scoring(self.criterion, per=self.per, **passes_over(self.images))
 
     def __str__(self) -> str:
         scored = f"scored by {self.criterion}" + (f" per {self.per} in {self.rounds} rounds" if self.rounds > 1 else "")
@@ -182,19 +178,26 @@ def images_of_training(model: Any, train_args: Mapping[str, Any], imgsz: int, de
         imgsz: Side in pixels.
         device: Where the passes run.
     """
-    data, task = train_args.get("data"), getattr(model, "task", None)
-    if not isinstance(data, (str, Path)) or task is None:
+    data = data_of_training(model, train_args)
+    settings = (("single_cls", True),) if train_args.get("single_cls") else ()
+    return enough(Images(data, imgsz=imgsz, device=device, settings=settings)) if data else None
+
+
+def data_of_training(model: Any, train_args: Mapping[str, Any]) -> str | None:
+    """Returns the path of the data set that a network was trained on, None if it is not here or not one of its own.
+
+    Args:
+        model: A network of the release.
+        train_args: What it was trained with.
+    """
+    data = train_args.get("data")
+    if not isinstance(data, (str, Path)) or getattr(model, "task", None) is None:
         return None
+    classes = None if train_args.get("single_cls") else len(model.names)
     try:
         if not Path(data).exists():
             return None
         trainer_class(model)
-        classes = None if train_args.get("single_cls") else len(model.names)
-        found = resolve_for(model, str(data), classes=classes, labelled=True)
-        check_usable(found, ("train",), task, model.yaml)
-        if not train_args.get("single_cls"):
-            check_order(model, names_in(found, task), str(data))
+        return data_for(model, str(data), classes=classes, splits=("train",), labelled=True)
     except (OSError, ValueError, PruningError):
         return None
-    settings = (("single_cls", True),) if train_args.get("single_cls") else ()
-    return enough(Images(found, imgsz=imgsz, device=device, settings=settings))

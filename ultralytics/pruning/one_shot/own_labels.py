@@ -6,7 +6,6 @@ never mixed with a person's.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from ..data import sets, unlabelled
 from ..data.samples import LABELLED_BY_TEXT
 from ..errors import PruningError, counted
 from ..files.places import write_folder
-from ..files.whole import naming_the_disk, sha256, temporary_folder
+from ..files.whole import naming_the_disk, put_unless_there, sha256, temporary_folder
 from ..inputs.documents import read_yaml
 from ..networks.keeping import known_names
 from ..passes.labelling import labels_by
@@ -137,11 +136,7 @@ def label_images(
             )
         _write(temporary, model, found, {"network": weights.name, **how}, len(pictures) - len(found), is_video)
         shutil.rmtree(copies)
-        try:
-            os.replace(temporary, place)
-        except OSError:
-            if not file.is_file():  # else another process has just made the same
-                raise
+        put_unless_there(temporary, place, unlabelled.YAML)
     return file
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..channels import ChannelMap, Layer
 from ..tracing.trace import quiet
-from .images import progress
+from .images import gradients, progress
 from .likelihood import drawn
 from .memory import Shrinking, free_gpu_memory
 from .photographs import Photographs
@@ -70,6 +70,16 @@ class Gates:
         """Takes the gates away."""
         for hook in self._hooks:
             hook.remove()
+
+
+def passes_over(images: Images | None) -> dict[str, Any]:
+    """Returns what criteria may ask of images, as `Scoring` takes it; nothing where there are none."""
+    if images is None:
+        return {}
+    return {
+        "gradients": functools.partial(gradients, images=images),
+        "outputs": functools.partial(gate_gradients, images=images),
+    }
 
 
 def gate_gradients(model: nn.Module, channel_map: ChannelMap, images: Images) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,15 @@ from ..compression.folder import compress
 from ..compression.recipe import Recipe, images_of
 from ..criteria import CRITERIA, ON_IMAGES
 from ..criteria.scoring import Scoring
-from ..data.sets import check_usable, data_set_digest, names_in
-from ..data.some_classes import resolve_for
+from ..data.sets import data_set_digest
+from ..data.some_classes import data_for
 from ..errors import PruningError
 from ..files import places
 from ..files.places import located, run_folder, shown
 from ..latency import Latency
-from ..networks.keeping import check_order
 from ..networks.rebuild import is_pruned
-from ..passes.gates import gate_gradients
-from ..passes.images import Images, gradients
+from ..passes.gates import passes_over
+from ..passes.images import Images
 from ..release import check_side
 from ..report import say
 from ..runs.folders import visible
@@ -188,11 +186,7 @@ def data_of(options: argparse.Namespace, model: Any) -> str:
         PruningError: If it is not there, or not of this network.
     """
     classes = None if options.settings.get("single_cls") else len(model.names)
-    data = resolve_for(model, options.data, classes=classes, to_train=True)
-    if classes:
-        check_order(model, names_in(data, model.task), options.data)
-    check_usable(data, ("train", "val"), model.task, model.yaml)
-    return data
+    return data_for(model, options.data, classes=classes, to_train=True)
 
 
 def check_read(options: argparse.Namespace, scheme: str) -> None:
@@ -238,8 +232,7 @@ def scoring_of(options: argparse.Namespace, images: Images) -> Scoring:
     Raises:
         PruningError: If the options for it contradict each other.
     """
-    passes = functools.partial(gradients, images=images), functools.partial(gate_gradients, images=images)
-    return Scoring(options.criterion or DEFAULT_CRITERION, options.normalize, options.per, *passes)
+    return Scoring(options.criterion or DEFAULT_CRITERION, options.normalize, options.per, **passes_over(images))
 
 
 def check_feasible(recipe: Recipe, model: Any) -> None:

@@ -16,8 +16,7 @@ from ..command_line.choice import check_words, choice
 from ..command_line.own_labels import label
 from ..command_line.settings import IMAGES, VALIDATION
 from ..criteria import CRITERIA
-from ..data.sets import check_usable, names_in
-from ..data.some_classes import images_with_labels, resolve_for
+from ..data.some_classes import data_for, images_with_labels
 from ..errors import PruningError
 from ..files.locks import alone_in
 from ..files.places import located, shown, write_folder
@@ -26,7 +25,6 @@ from ..inputs.model_yamls import is_model_yaml
 from ..latency import Runtime, comparing
 from ..latency.wording import say_speed
 from ..networks.keep_classes import keep_classes, keeps_some
-from ..networks.keeping import check_order
 from ..one_shot.own_labels import agreement
 from ..passes.validating import validate
 from ..pipeline import Pruned, prune_network, repeat_plan
@@ -76,7 +74,7 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
     left = of_classes(model, options, plan)
     label(options, model, weights if source["sha256"] else None, imgsz, needed=read_splits(options))
     data = checked_data(options, left, train_args.get("data"))
-    result = pruned(options, model, source, plan, data, imgsz, train_args)
+    result = pruned(options, model, left, source, plan, data, imgsz, train_args)
 
     if not options.dry_run:
         write_folder(folder)
@@ -134,16 +132,13 @@ def checked_data(options: argparse.Namespace, model: Any, trained_on: Any) -> st
     if not wanted:
         return None
     classes = None if options.settings.get("single_cls") else len(model.names)
-    data = resolve_for(model, wanted, classes=classes)
-    check_usable(data, ("train", "val"), model.task, model.yaml)
-    if classes:
-        check_order(model, names_in(data, model.task), str(options.data))
-    return data
+    return data_for(model, wanted, classes=classes)
 
 
 def pruned(
     options: argparse.Namespace,
     model: Any,
+    left: Any,
     source: dict[str, str],
     plan: PruningPlan | None,
     data: str | None,
@@ -167,7 +162,6 @@ def pruned(
         "statistics": statistics,
         "latency": shared.latency(options, imgsz),
     }
-    left = of_classes(model, options, None)
     how |= choice(options, left, train_args, data, imgsz)
     return prune_network(model, source=source, keep_classes=options.keep_classes, **how)
 
