@@ -85,11 +85,11 @@ class TaughtInPart(Compression):
 
     taught: tuple[str, ...] = ()
 
-    def _train(self, name: str, start: Path, settings: dict[str, Any], result: str = "last.pt") -> Path:
+    def train(self, name: str, start: Path, settings: dict[str, Any], result: str = "last.pt") -> Path:
         whole = self.recipe
         self.recipe = replace(whole, teacher=name in self.taught)
         try:
-            return super()._train(name, start, settings, result)
+            return super().train(name, start, settings, result)
         finally:
             self.recipe = whole
 

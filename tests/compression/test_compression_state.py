@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from ultralytics.pruning.compression import run as stage
-from ultralytics.pruning.compression import work
+from ultralytics.pruning.compression import jobs, work
 from ultralytics.pruning.compression.recipe import Recipe
 from ultralytics.pruning.compression.run import Compression
 from ultralytics.pruning.compression.state import State
@@ -31,7 +30,7 @@ class Works:
         for name in ("measured_accuracy", "size", "train", "cut_checkpoint"):
             monkeypatch.setattr(work, name, getattr(self, name))
         monkeypatch.setattr(work, "widths", lambda file: {})
-        monkeypatch.setattr(stage, "draw_steps", lambda *_: None)
+        monkeypatch.setattr(jobs, "draw_steps", lambda *_: None)
 
     def measured_accuracy(self, file, recipe, folder) -> float:
         self.done.append(f"accuracy {file.stem if file.parent.name != 'weights' else file.parent.parent.name}")

@@ -69,6 +69,8 @@ def person(folder, monkeypatch, capfd):
     def shortened(stage):
         def of(options: argparse.Namespace) -> None:
             most = LONGEST | ({"epochs_per_step": 1} if getattr(options, "criterion", None) else {})
+            if isinstance(getattr(options, "speed_up", None), list):
+                most["steps"] = len(options.speed_up)  # three epochs to each target
             most |= {"epochs": 3} if "train_sparsity.py" in options.command else {}
             if "latency" in options.command:
                 most["imgsz"] = options.imgsz = TIMED

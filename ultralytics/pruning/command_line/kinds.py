@@ -82,6 +82,18 @@ def as_count(text: str) -> int:
     return round(value)
 
 
+def several(read: Callable[[str], float]) -> Callable[[str], float | list[float]]:
+    """Returns the type of one number, or of several with commas between them."""
+
+    def read_all(text: str) -> float | list[float]:
+        found = [read(word.strip()) for word in text.split(",")]
+        if len(set(found)) < len(found):
+            raise ArgumentTypeError(f"{quoted(text)} names a number twice")
+        return found if len(found) > 1 else found[0]
+
+    return read_all
+
+
 def as_pattern_ratio(text: str) -> tuple[str, float]:
     """Reads PATTERN=R."""
     pattern, equals, value = text.rpartition("=")

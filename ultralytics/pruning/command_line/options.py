@@ -44,12 +44,19 @@ def limits(options: argparse.Namespace, **defaults: Any) -> Limits:
     return Limits(**{**defaults, **said, **lists})
 
 
-def add_sizes(target: argparse._ActionsContainer) -> None:
-    """Adds the targets that say how fast or how small, to the group of those of which one is needed."""
+def add_sizes(target: argparse._ActionsContainer, *, several: bool = False) -> None:
+    """Adds the targets that say how fast or how small, to the group of those of which one is needed.
+
+    Args:
+        target: The group.
+        several: Whether each takes several numbers, with commas between them.
+    """
     add = target.add_argument
-    add("--speed-up", type=kinds.as_factor, metavar="X", help="X times fewer multiply-adds, e.g. 2")
-    add("--latency-speed-up", type=kinds.as_factor, metavar="X", help="X times fewer milliseconds, as timed")
-    add("--target-params", type=kinds.as_count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
+    factor, count = (kinds.several(read) if several else read for read in (kinds.as_factor, kinds.as_count))
+    more = "; several, e.g. 1.5,2,3: a network for each, in one run" if several else ""
+    add("--speed-up", type=factor, metavar="X", help=f"X times fewer multiply-adds, e.g. 2{more}")
+    add("--latency-speed-up", type=factor, metavar="X", help="X times fewer milliseconds, as timed")
+    add("--target-params", type=count, metavar="N", help="parameters to leave, e.g. 1.2M, 900k")
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

@@ -33,7 +33,8 @@ class Recipe:
         weights: The trained checkpoint.
         sha256: Its SHA-256.
         images: Training images that scores and statistics come from, of the data set that everything else uses too.
-        target: How much smaller or faster.
+        target: How much smaller or faster; of a ladder the hardest one.
+        milder: Numbers of the targets before it, if it is a ladder, the mildest first.
         scheme: A key of `SCHEMES`.
         steps: Number of cuts of the stepwise scheme.
         epochs_per_step: Epochs of recovery after each cut; the steered scheme takes all of them in one training.
@@ -57,6 +58,7 @@ class Recipe:
     sha256: str
     images: Images
     target: Target
+    milder: tuple[float, ...] = ()
     scheme: str = "steered"
     steps: int = 4
     epochs_per_step: int = 10
@@ -80,6 +82,8 @@ class Recipe:
             raise PruningError(f"the allowed drop is {self.max_map_drop}; it must be at least 0 and below 1")
         if self.scheme == "steered":
             self._check_steered()
+        elif self.milder:
+            raise PruningError(f"{self.target.kind.option} with several numbers needs --scheme steered")
 
     def _check_steered(self) -> None:
         """Raises a PruningError for what a steered training cannot do."""
@@ -88,10 +92,11 @@ class Recipe:
             raise PruningError(
                 f"{self.target.kind.option} is a target of --scheme stepwise; the steered one takes {others}"
             )
-        if self.fading < LEAST_EPOCHS:
+        if min(self.fadings) < LEAST_EPOCHS:
+            each = " to each target" if self.milder else ""
             raise PruningError(
                 f"--steps {self.steps} x --epochs-per-step {self.epochs_per_step}: fading takes at least "
-                f"{LEAST_EPOCHS} epochs"
+                f"{LEAST_EPOCHS} epochs{each}"
             )
 
     @property
@@ -103,6 +108,17 @@ class Recipe:
     def fading(self) -> int:
         """Epochs before the last cut of the steered scheme."""
         return self.steps * self.epochs_per_step
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """All targets, the mildest first."""
+        return (*(replace(self.target, value=value) for value in self.milder), self.target)
+
+    @property
+    def fadings(self) -> tuple[int, ...]:
+        """Epochs of the fading to each target, as even as they come."""
+        count = len(self.targets)
+        return tuple(self.fading // count + (number < self.fading % count) for number in range(count))
 
     @property
     def statistics(self) -> Images | None:
@@ -130,6 +146,7 @@ class Recipe:
             "sha256": self.sha256,
             "data": self.data,
             "target": asdict(self.target),
+            **({"milder": self.milder} if self.milder else {}),
             "scheme": self.scheme,
             "steps": self.steps,
             "epochs_per_step": self.epochs_per_step,

@@ -22,6 +22,8 @@ from ..runs.belongings import COMPRESSION, check_own
 from ..runs.folders import has_state, put_aside, replaced_by, visible
 from .recipe import Recipe
 
+LADDER = "ladder.csv"  # the networks of a ladder, written when it has ended
+
 
 @dataclass(frozen=True)
 class Step:
@@ -204,12 +206,21 @@ def _check_milliseconds(result: Any, where: str) -> None:
     number(spread, f"{where}[2]", least=0)
 
 
+def _check_turns(result: Any, where: str) -> None:
+    """Checks the milliseconds of the original and of a ladder's networks, and their spread."""
+    *ms, spread = listing(result, where)
+    for place, value in enumerate(ms):
+        number(value, f"{where}[{place}]", above=0)
+    number(spread, f"{where}[{len(ms)}]", least=0)
+
+
 RESULTS: dict[str, Callable[[Any, str], Any]] = {  # by the last word of the job's name
     "size": _check_size,
     "accuracy": number,
     "cut": _check_cut,
     "timing": lambda value, where: number(value, where, above=0),  # of earlier versions
     "milliseconds": _check_milliseconds,
+    "turns": _check_turns,
 }
 
 
@@ -248,8 +259,8 @@ def clear(folder: Path) -> None:
 
 
 def has_result(folder: Path) -> bool:
-    """Whether a compression has ended with a network."""
-    return (folder / "compressed.pt").is_file()
+    """Whether a compression has ended with a network, or with those of a ladder."""
+    return (folder / "compressed.pt").is_file() or (folder / LADDER).is_file()
 
 
 def make_room(folder: Path, *, overwrite: bool) -> Path:

@@ -1,4 +1,4 @@
-"""The table and the picture of a compression."""
+"""The tables and the pictures of a compression."""
 
 from __future__ import annotations
 
@@ -78,3 +78,47 @@ def _plot_steps(axes: Axes, steps: Sequence[Step]) -> None:
         axes.plot(*zip(*cuts, strict=True), marker="x", ls="", color="#c44e52", label="right after the cut")
     for step, cost in zip(steps, costs, strict=True):
         axes.annotate(step.step, (cost, step.accuracy), textcoords="offset points", xytext=(6, 6), fontsize=8)
+
+
+def rung_rows(steps: Sequence[Step], targets: Sequence[str]) -> list[dict[str, str]]:
+    """Returns the networks of a ladder, the original first, as rows in words; milliseconds where they are known.
+
+    Args:
+        steps: Their rows of `compress.csv`.
+        targets: The number of each one's target.
+    """
+    first = steps[0]
+
+    def row(step: Step, target: str) -> dict[str, str]:
+        timed = step.ms is not None and first.ms is not None
+        return {
+            "target": target,
+            "parameters": str(step.parameters),
+            "macs": str(step.macs),
+            "left": f"{step.macs / first.macs:.1%}",
+            "accuracy": f"{step.accuracy:.4f}",
+            "change": f"{step.accuracy - first.accuracy:+.4f}",
+            "ms": f"{step.ms:.2f}" if timed else "",
+            "faster": f"{first.ms / step.ms:.2f}x" if timed and first.ms and step.ms else "",
+        }
+
+    return [row(step, target) for step, target in zip(steps, targets, strict=True)]
+
+
+def draw_rungs(steps: Sequence[Step], rows: Sequence[dict[str, str]], recipe: Recipe, path: Path) -> None:
+    """Draws the accuracy of a ladder's networks over their milliseconds, or over multiply-adds where none are known."""
+    imgsz, ms = recipe.training["imgsz"], [step.ms for step in steps if step.ms is not None]
+    timed = len(ms) == len(steps)
+    places = ms if timed else [step.macs / 1e9 for step in steps]
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(places, [step.accuracy for step in steps], marker="o", lw=1.5)
+    for place, step, row in zip(places, steps, rows, strict=True):
+        name = f"{recipe.target.kind.option} {row['target']}" if row["target"] else "original"
+        axes.annotate(name, (place, step.accuracy), textcoords="offset points", xytext=(6, 6), fontsize=8)
+    what = "agreement with the original" if own_labels(recipe.data) else "accuracy"
+    over = "milliseconds for one image" if timed else "multiply-adds in 10^9"
+    axes.set(xlabel=f"{over} at {imgsz} pixels", ylabel=f"{what} on the val split")
+    axes.spines[["top", "right"]].set_visible(False)
+    with whole_file(path) as file:
+        figure.savefig(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,12 @@ def milliseconds(original: Path, smaller: Path, imgsz: int, runtime: Runtime) ->
     before, after = (checkpoint.load(file)[0] for file in (original, smaller))
     first, second, spread = comparing.time_networks(before, after, runtime, imgsz)
     return round(first, 3), round(second, 3), round(spread, 4)
+
+
+def in_turns(files: Sequence[Path], imgsz: int, runtime: Runtime) -> list[float]:
+    """Times checkpoints in turns; returns the milliseconds of each, and their spread behind them."""
+    ms, spread = comparing.time_in_turns([checkpoint.load(file)[0] for file in files], runtime, imgsz)
+    return [*(round(each, 3) for each in ms), round(spread, 4)]
 
 
 def speed(

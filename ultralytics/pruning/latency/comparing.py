@@ -14,7 +14,7 @@ from .shapes import Shape, shapes_of
 from .tables import VECTOR
 from .timing import Runtime, milliseconds, rounds_in_turns
 
-ROUNDS, SECONDS = 20, 2.0  # of timings of both networks in turns, at most
+ROUNDS, SECONDS = 20, 2.0  # of timings of two networks in turns, at most
 LEAST_PART = 1 / 4  # of the missing time: what holds less of it is not worth a remedy
 BUSY = 0.1  # spread, above which the machine had other work
 SHOWN = 3  # layers
@@ -192,13 +192,32 @@ def time_networks(
     before: nn.Module, after: nn.Module, runtime: Runtime, imgsz: int | Sequence[int], onnx: Path | None = None
 ) -> tuple[float, float, float]:
     """Times two networks in turns; returns the milliseconds of each, and the spread (see `Speed`)."""
-    runs = [runtime.network(before, imgsz), runtime.network(after, imgsz, onnx)]
+    (first, second), spread = time_in_turns([before, after], runtime, imgsz, onnx)
+    return first, second, spread
+
+
+def time_in_turns(
+    networks: Sequence[nn.Module], runtime: Runtime, imgsz: int | Sequence[int], onnx: Path | None = None
+) -> tuple[list[float], float]:
+    """Times any number of networks in turns.
+
+    Args:
+        networks: They are left as they are.
+        runtime: What runs them.
+        imgsz: Side of the image in pixels, or height and width.
+        onnx: The ONNX of the last one at that size, where there is one.
+
+    Returns:
+        The milliseconds of each, and the spread of them (see `Speed`).
+    """
+    *others, last = networks
+    runs = [*(runtime.network(network, imgsz) for network in others), runtime.network(last, imgsz, onnx)]
     with runtime.threading():
-        found = rounds_in_turns(dict(enumerate(runs)), ROUNDS, SECONDS)
-    best = [min(found[number]) for number in (0, 1)]
+        found = rounds_in_turns(dict(enumerate(runs)), ROUNDS, SECONDS * len(runs) / 2)
+    best = [min(found[number]) for number in range(len(runs))]
     halves = (abs(min(each[::2]).ms - min(each[1::2]).ms) / min(each).ms for each in found.values())
     waited = (run.waited for run in best if runtime.device == "cpu")
-    return best[0].ms, best[1].ms, max(*halves, *waited)
+    return [run.ms for run in best], max(*halves, *waited, 0.0)
 
 
 def time_both(

@@ -33,10 +33,11 @@ TRAINING = (
 MEASURING = (r"val\.csv", *(rf"[^/]+/{picture}" for picture in PICTURES))
 COMPRESSION = (
     r"state\.json",
-    r"compress\.(csv|png)",
-    r"(compressed|steered|step-\d+)[._-].*",
+    r"(compress\.(csv|png)|ladder\.csv)",
+    r"(compressed|step-\d+)[._-].*",
+    r"steered([._].*|-[\d.]+\.pt)",
     *(rf"val/{picture}" for picture in PICTURES),
-    *(rf"(steered|step-\d+|fine-tuned)/{file}" for file in TRAINING),
+    *(rf"(steered|step-\d+|fine-tuned)(-[\d.]+)?/{file}" for file in TRAINING),
 )
 
 

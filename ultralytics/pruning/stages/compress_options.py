@@ -56,7 +56,7 @@ def parser() -> Parser:
 def add_targets(parser: Parser) -> None:
     """Adds the targets, of which one is needed."""
     target = parser.add_mutually_exclusive_group()
-    shared.add_sizes(target)
+    shared.add_sizes(target, several=True)
     share = "share of the prunable channels to remove"
     target.add_argument("--prune-ratio", type=kinds.as_ratio, metavar="R", help=share)
 

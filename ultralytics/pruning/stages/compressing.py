@@ -71,6 +71,8 @@ def sweep_stage(options: argparse.Namespace) -> None:
     for combination in combinations:  # all of them, before the first one begins
         asked = parser().parse_intermixed_args(list(combination.words))
         assert not asked.sweep
+        if any(isinstance(getattr(asked, name), list) for name in KINDS):
+            raise PruningError("--sweep makes a compression for each combination: give the target one number")
         asked.settings, asked.device, asked.overwrite = options.settings, options.device, False
         recipe_of(asked)
     sweep(combinations, folder, options.at_once)
@@ -119,8 +121,11 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     if checkpoint.counts_as_one(options.settings, content):
         options.settings["single_cls"] = True
     check_side(options.imgsz, model)
+    milder = milder_of(options)
     latency = latency_of(options)
     target = Target.one_of(**{name: getattr(options, name) for name in KINDS})
+    for value in milder:
+        target.kind.check(value)
     scheme = scheme_of(options, target)
 
     own_labels.label(options, model, weights, options.imgsz, needed=("train", "val"))
@@ -137,6 +142,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         sha256=checkpoint.sha256(weights),
         images=images,
         target=target,
+        milder=milder,
         scheme=scheme,
         steps=options.steps,
         epochs_per_step=options.epochs_per_step,
@@ -154,6 +160,26 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 
     check_feasible(recipe, model)
     return recipe
+
+
+def milder_of(options: argparse.Namespace) -> tuple[float, ...]:
+    """Returns the numbers of a target that has several but the hardest, the mildest first; that is left in the options.
+
+    Raises:
+        PruningError: If a table from elsewhere is to time what only a ladder cuts.
+    """
+    several = [name for name in KINDS if isinstance(getattr(options, name), list)]
+    if not several:
+        return ()
+    (name,) = several  # argparse takes one target
+    counts_what_is_left = KINDS[name].nothing is None
+    *milder, hardest = sorted(getattr(options, name), reverse=counts_what_is_left)
+    setattr(options, name, hardest)
+    if options.latency_table:
+        raise PruningError("--latency-table has no layers of the networks between several targets: give one number")
+    if KINDS[name].nothing in milder:
+        raise PruningError(f"{KINDS[name].option} {KINDS[name].nothing:g} removes nothing")
+    return tuple(milder)
 
 
 def latency_of(options: argparse.Namespace) -> Latency | None:

@@ -1,0 +1,171 @@
+"""How a compression gets smaller: its schemes, each of which yields one smaller network after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..report import say
+from ..selection.limits import Limits
+from ..selection.target_kinds import Footprint
+from ..selection.targets import Target
+from . import work
+from .jobs import Jobs
+from .state import Step
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A smaller network.
+
+    Attributes:
+        file: Its checkpoint.
+        step: Its row of `compress.csv`.
+        limits: What kept the cut from its target, in words.
+        missed: Whether the cut fell short of what it was to do.
+        faster: Milliseconds of the original over those of this network, as timed or by the table; 1 where milliseconds
+            are no target.
+    """
+
+    file: Path
+    step: Step
+    limits: tuple[str, ...]
+    missed: bool = False
+    faster: float = 1.0
+
+    @property
+    def is_recovered(self) -> bool:
+        """Whether it was trained after its cut; the steered scheme still has all of its fine-tuning before it."""
+        return self.step.recovered is not None
+
+
+def footprint_of(step: Step, faster: float = 1.0) -> Footprint:
+    """Returns the size of the network in a row of the table."""
+    return Footprint(step.parameters, step.macs, faster)
+
+
+def met(run: Jobs, target: Target, candidate: Candidate) -> bool:
+    """Whether a state has come to a target."""
+    sizes = footprint_of(run.original), footprint_of(candidate.step, candidate.faster)
+    return target.kind.met(target.value, *sizes, missed=candidate.missed)
+
+
+def _target(run: Jobs, step: int) -> dict[str, Any] | None:
+    """Returns what a step aims at, seen from the network before it; None if that is small enough already."""
+    recipe, target = run.recipe, run.recipe.target
+    sizes = footprint_of(run.original), footprint_of(run.steps[-1], run.faster)
+    value = target.kind.next_value(target.value, (step - 1) / recipe.steps, step / recipe.steps, *sizes)
+    if value is None:
+        return None
+    if not target.kind.timed:
+        return {target.name: value}
+    assert recipe.latency is not None
+    return {"latency": replace(recipe.latency, speed_up=value, timed_as=run.shapes)}
+
+
+def stepwise(run: Jobs) -> Iterator[Candidate]:
+    """Cuts a little and recovers, step by step; yields each state."""
+    recipe, file, widths = run.recipe, run.weights, work.widths(run.weights)
+    for step in range(1, recipe.steps + 1):
+        say(f"\nStep {step} of {recipe.steps}")
+        target = _target(run, step)
+        if target is None:
+            say("the network is that small already")
+            continue
+        pruned, found = run.cut(f"step-{step}", file, target, recipe.limits_at(step, widths))
+        if "stuck" in found:
+            run.stuck = found["stuck"]
+            return
+        run.faster *= found["faster"]
+        candidate = _recovered(run, step, pruned, found)
+        file = candidate.file
+        yield candidate
+
+
+def _recovered(run: Jobs, step: int, pruned: Path, found: dict[str, Any]) -> Candidate:
+    """Trains what a step has cut.
+
+    Args:
+        step: Number of the step.
+        pruned: The checkpoint that was cut.
+        found: What `Jobs.cut` returned of it.
+    """
+    name, epochs = f"step-{step}", run.recipe.epochs_per_step
+    after_cut = run.accuracy(f"{name} cut", pruned)
+    file = run.train(name, pruned, {"epochs": epochs, "finetune": True})
+    recovered = run.accuracy(f"{name} recovered", file)
+
+    parts = (f"{name} cut", f"{name} cut accuracy", f"{name} training", f"{name} recovered accuracy")
+    seconds = run.state.seconds(*parts)
+    row = Step(str(step), step * epochs, found["params"], found["macs"], after_cut, recovered, seconds)
+    return Candidate(file, row, tuple(found["limits"]), found.get("missed", False), run.faster)
+
+
+def steered(run: Jobs) -> Iterator[Candidate]:
+    """Fades what the target removes in one training, then cuts it; yields that state."""
+    if candidate := fade(run, run.recipe.target, run.recipe.fading):
+        yield candidate
+
+
+def fade(
+    run: Jobs, target: Target, epochs: int, *, name: str = "steered", before: Candidate | None = None
+) -> Candidate | None:
+    """Fades what a target removes in one training, and cuts it.
+
+    Args:
+        run: The compression.
+        target: Seen from the original.
+        epochs: Of the training.
+        name: Of the training and of the cut.
+        before: The network to begin with, where it is not the original.
+
+    Returns:
+        The cut network, not yet fine-tuned; None if `before` is that small already, or nothing more can be removed.
+    """
+    recipe, start, value, known = run.recipe, run.weights, target.value, 0
+    if before:
+        sizes = footprint_of(run.original), footprint_of(before.step, before.faster)
+        seen = target.kind.next_value(target.value, 0.0, 1.0, *sizes)
+        if seen is None:
+            return None
+        start, value, known = before.file, seen, before.step.epochs
+    settings = {"epochs": epochs, "sparsity": "steered", "round_to": recipe.limits.round_to}
+    settings |= {**work.timings(start, recipe), target.kind.argument: value, **({"finetune": True} if before else {})}
+    say(f"\nSteered training: {epochs} epochs to {target.name} {target.value:g}")
+    faded = run.train(name, start, settings)
+    pruned, found = run.cut(name, faded, {"zeros": True}, Limits(floor=0))
+    if "stuck" in found:
+        run.stuck = found["stuck"]
+        return None
+    after_cut = run.accuracy(f"{name} cut", pruned)
+    seconds = run.state.seconds(f"{name} training", f"{name} cut", f"{name} cut accuracy")
+    row = Step(name, known + epochs, found["params"], found["macs"], after_cut, None, seconds)
+    return Candidate(pruned, row, tuple(found["limits"]), faster=run.faster_by(name, pruned))
+
+
+def fine_tuned(run: Jobs, kept: Candidate, name: str = "fine-tuned") -> tuple[Step, Path]:
+    """Fine-tunes a state; returns the better one of before and after, as its row and its checkpoint.
+
+    Args:
+        run: The compression.
+        kept: The state.
+        name: Of the training.
+    """
+    before, epochs = kept.step, run.recipe.epochs
+    best = run.train(name, kept.file, {"epochs": epochs, "finetune": True}, "best.pt")
+    accuracy = run.accuracy(name, best)
+    seconds = run.state.seconds(f"{name} training", f"{name} accuracy")
+    row = Step(name, before.epochs + epochs, before.parameters, before.macs, None, accuracy, seconds)
+    run.note(row)
+    if accuracy >= before.accuracy:
+        return row, best
+    say(f"The fine-tuning ended at {accuracy:.4f}, below the {before.accuracy:.4f} before it: that state is kept")
+    return before, kept.file
+
+
+CANDIDATES: dict[str, Callable[[Jobs], Iterator[Candidate]]] = {  # by the names in `recipe.SCHEMES`
+    "steered": steered,
+    "stepwise": stepwise,
+}
