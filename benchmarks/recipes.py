@@ -36,6 +36,8 @@ from ultralytics.pruning.compression.run import Compression
 from ultralytics.pruning.data.sets import resolve_data
 from ultralytics.pruning.files import places
 from ultralytics.pruning.files.whole import whole_file
+from ultralytics.pruning.passes.images import Images
+from ultralytics.pruning.pipeline import prune_network
 from ultralytics.pruning.report import say
 from ultralytics.pruning.selection.limits import DEFAULT_ROUND_TO, Limits
 from ultralytics.pruning.selection.targets import Target
@@ -44,6 +46,7 @@ RUNS = places.RUNS / "recipes-benchmark"
 FOUND = RUNS / "found.json"
 PAGE = places.ROOT / "docs" / "results" / "recipes.md"
 YARDSTICK = "the network itself, trained on"
+ONE_SHOT = "cut at once by what its outputs need, then fine-tuned"  # what prune.py and finetune.py do
 FADING, TUNING = "steered", "fine-tuned"  # the trainings of a compression, by their folders
 STEPS = 4  # of which the epochs of the fading are made up
 
@@ -170,6 +173,20 @@ def trained_on(ground: Ground, folder: Path) -> dict[str, float]:
     return {"dense": dense, "map": after, "left": 1.0}
 
 
+def cut_at_once(ground: Ground, folder: Path) -> dict[str, float]:
+    """Cuts as prune.py does where nobody says how, and fine-tunes for all epochs; returns the accuracy."""
+    recipe, file = ground.recipe(Variant()), folder / "one-shot.pt"
+    model, _ = checkpoint.load(ground.weights)
+    images = replace(recipe.images, batches=Images.batches)
+    cut = prune_network(model, speed_up=ground.speed_up, limits=recipe.limits, images=images, imgsz=ground.imgsz)
+    checkpoint.save(cut.model, file)
+    work.train("tuned", file, {"epochs": ground.epochs, "finetune": True}, recipe, folder)
+    files = (ground.weights, file, folder / "tuned" / "weights" / "best.pt")
+    dense, after_cut, after = (work.measured_accuracy(each, recipe, folder) for each in files)
+    left = cut.plan.after.params / cut.plan.before.params
+    return {"dense": dense, "cut": after_cut, "map": after, "left": left}
+
+
 def measured(ground: Ground, name: str) -> dict[str, float]:
     """Returns what a cell gave, from the file if it is in there."""
     known = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.is_file() else {}
@@ -181,7 +198,8 @@ def measured(ground: Ground, name: str) -> dict[str, float]:
     say(f"{key} ...")
     start = time.perf_counter()
     with release.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
-        found = trained_on(ground, folder) if name == YARDSTICK else compressed(ground, name, folder)
+        others = {YARDSTICK: trained_on, ONE_SHOT: cut_at_once}
+        found = others[name](ground, folder) if name in others else compressed(ground, name, folder)
     found = {"seconds": time.perf_counter() - start, **found}
     known = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.is_file() else {}  # another process may have written
     with whole_file(FOUND) as file:
@@ -215,7 +233,7 @@ def page(found: dict[str, dict[str, float]]) -> str:
 def main() -> None:
     """Measures the cells that are asked for, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [YARDSTICK, *VARIANTS]
+    names = [YARDSTICK, ONE_SHOT, *VARIANTS]
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--imgsz", type=int, default=320)
