@@ -4,7 +4,7 @@ import edited_release
 
 with edited_release.required():
     from ultralytics.pruning.command_line import entry, kinds, settings
-    from ultralytics.pruning.deploy import exporting
+    from ultralytics.pruning.quantization import int8
 
 if __name__ == "__main__":
     options = entry.Parser(
@@ -19,4 +19,9 @@ if __name__ == "__main__":
     data = "data set to compare on, a yaml or 'digits'; that of the training if left out"
     add("--data", type=kinds.as_data_set, help=data)
     add("--images", type=kinds.as_positive, default=16, help="how many of its val images to compare on")
-    entry.run(options, exporting.export)
+    add("--int8", action="store_true", help="an ONNX in integers instead, if that is faster and as accurate")
+    drop = "accuracy that --int8 may cost, in 0..1"
+    add("--max-map-drop", type=kinds.as_share, metavar="D", default=int8.DEFAULT_DROP, help=drop)
+    add("--threads", type=kinds.as_threads, metavar="N", help="of the CPU, by which --int8 is timed (default: all)")
+    add("--force", action="store_true", help="write what --int8 made, even if it is slower or less accurate")
+    entry.run(options, int8.export_stage)

@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ..release import check_side
 from ..runs.belongings import is_export
 from ..runs.moved import relocated
 from .agreement import check_agreement
+from .metadata import KEY, annotate, summary_of
 from .softmax import bins_last
 
 # What all formats take, or the release refuses by itself.
@@ -29,8 +30,40 @@ EXPORTS_ANY = ("format", "imgsz", "device", "data", "batch", "quantize", "split"
 NMS_SETTINGS = ("nms", "conf", "iou", "max_det", "agnostic_nms")
 
 
-def export(options: argparse.Namespace) -> None:
+class Finish(Protocol):
+    """Makes something else of an exported ONNX that agrees with its checkpoint."""
+
+    def prepare(self, model: Any, content: dict[str, Any], settings: dict[str, Any], data: str | None) -> None:
+        """Gets ready, before anything is exported.
+
+        Args:
+            model: The network.
+            content: Of its checkpoint.
+            settings: Of the export.
+            data: The data set that the user named, or that of the training; None is not known.
+
+        Raises:
+            PruningError: If it cannot be made.
+        """
+
+    def __call__(self, onnx: Path, name: str) -> Path:
+        """Returns the product, beside the ONNX.
+
+        Args:
+            onnx: The exported file.
+            name: Of the checkpoint, without its ending.
+
+        Raises:
+            PruningError: If it is not worth having.
+        """
+
+
+def export(options: argparse.Namespace, finish: Finish | None = None) -> None:
     """Exports `options.weights`, compares, and puts the product beside it.
+
+    Args:
+        options: Of `export.py`.
+        finish: What makes the product of the ONNX, if that is not the product itself.
 
     Raises:
         PruningError: If an option is wrong, the export fails, or an ONNX file finds something other than the
@@ -55,6 +88,8 @@ def export(options: argparse.Namespace) -> None:
         settings["data"] = sets.resolve_data(data, task=model.task)
     trained_on = _trained_on(content, path)
     images = comparison_images(data, trained_on, options.images, model.task) if compares else []
+    if finish:
+        finish.prepare(model, content, settings, data or trained_on)
     places.write_folder(path.parent)
 
     with (
@@ -68,8 +103,10 @@ def export(options: argparse.Namespace) -> None:
             product = export_by_release(copy, settings)
             if compares:
                 check_agreement(product, copy, images, settings)
+                annotate(product, {KEY: summary_of(checkpoint.plans_of(model))})
             else:
                 report.say("No comparison was run: only an ONNX file in full precision is compared.")
+        product = finish(product, path.stem) if finish else product
         for file in keep(folder, copy, product, path.parent):
             report.say(f"Wrote {places.shown(file)}")
 

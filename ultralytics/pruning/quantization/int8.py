@@ -1,0 +1,221 @@
+"""`export.py --int8`: an ONNX in integers that is faster than the one in float, and as accurate; or none."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ..accuracy import accuracy, titles_of, what_counts
+from ..checkpoints import checkpoint
+from ..command_line.devices import cores
+from ..data.some_classes import data_for
+from ..deploy import exporting
+from ..deploy.metadata import annotate
+from ..errors import PruningError, counted
+from ..latency.timing import Runtime, in_turns
+from ..passes.reading import Images, frozen_copy, reader_of
+from ..passes.validating import validate
+from ..release import quiet_release
+from ..report import say, table
+from .faster import Product, fastest_within
+from .integers import Integers
+
+CALIBRATION, COMPARED = 64, 16  # training images: for the ranges of activations, and others to compare outputs on
+OPTIONS = ("max_map_drop", "force", "threads")
+DEFAULT_DROP = 0.01
+
+
+@dataclass(frozen=True)
+class Ground:
+    """By what a network in integers is judged.
+
+    Attributes:
+        model: The network, as it was loaded.
+        data: The yaml of its data set, or the folder of classified images.
+        imgsz: Side of the images in pixels.
+        threads: Of the CPU.
+        single_cls: Whether all classes count as one.
+    """
+
+    model: Any
+    data: str
+    imgsz: int
+    threads: int
+    single_cls: bool
+
+    def images(self) -> list[np.ndarray]:
+        """Returns training images, each float32 of shape (1, C, H, W) in 0..1; accuracy is measured on others."""
+        asked = Images(self.data, CALIBRATION + COMPARED, 1, self.imgsz, "cpu")
+        reader = reader_of(frozen_copy(self.model), asked)
+        return [reader.batch(samples)["img"].float().numpy() for samples in reader]
+
+    def accuracy(self, file: Path) -> float:
+        """Returns the accuracy of an exported file on the val split, in 0..1."""
+        run = {"project": str(file.parent), "name": "val", "exist_ok": True, "plots": False, "verbose": False}
+        asked = {"data": self.data, "imgsz": self.imgsz, "batch": 1, "device": "cpu", "workers": 0, "rect": False}
+        with quiet_release():
+            metrics, task, _ = validate(file, {**asked, **run, "single_cls": self.single_cls})
+        return accuracy(metrics.results_dict, task) or 0.0
+
+    def ms(self, files: Sequence[Path]) -> list[float]:
+        """Times files in turns; returns the milliseconds of each."""
+        runtime = Runtime("onnxruntime", self.threads)
+        runs = {number: runtime.network(self.model, self.imgsz, file) for number, file in enumerate(files)}
+        with runtime.threading():
+            found = in_turns(runs)
+        return [found[number] for number in range(len(files))]
+
+
+class Int8:
+    """Makes the fastest network in integers that loses at most some accuracy.
+
+    Args:
+        options: Of `export.py`.
+
+    Raises:
+        PruningError: If options contradict each other.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        settings = {"format": options.format, "imgsz": options.imgsz, **options.settings}
+        if str(settings["format"]).lower() != "onnx":
+            raise PruningError(f"--int8 makes an ONNX; for format {settings['format']} say quantize=8")
+        if idle := [key for key in ("quantize", "dynamic", "batch", "nms") if settings.get(key)]:
+            raise PruningError(f"--int8 goes without {idle[0]}=: it makes an ONNX of one image, for the CPU")
+        if not isinstance(settings["imgsz"], int):
+            raise PruningError("--int8 measures on square images: give --imgsz one side")
+        self._options = options
+        self._ground: Ground | None = None
+
+    def prepare(self, model: Any, content: dict[str, Any], settings: dict[str, Any], data: str | None) -> None:
+        """Looks for the data set.
+
+        Args:
+            model: The network.
+            content: Of its checkpoint.
+            settings: Of the export.
+            data: The data set that the user named, or that of the training; None is not known.
+
+        Raises:
+            PruningError: If there is none, or it is not of this network.
+        """
+        if not data:
+            raise PruningError("--int8 needs images, for ranges and for accuracy: name the data set with --data")
+        single = checkpoint.counts_as_one({}, content)
+        found = data_for(model, data, classes=None if single else len(model.names), splits=("train", "val"))
+        self._ground = Ground(model, found, settings["imgsz"], self._options.threads or cores(), single)
+
+    def __call__(self, onnx: Path, name: str) -> Path:
+        """Returns the network in integers, beside the ONNX.
+
+        Args:
+            onnx: The network in float.
+            name: Of the checkpoint, without its ending.
+
+        Raises:
+            PruningError: If it is slower or loses more, unless that is wanted.
+        """
+        assert self._ground is not None
+        product, drop = onnx.with_name(f"{name}-int8.onnx"), self._options.max_map_drop
+        with tempfile.TemporaryDirectory(prefix="integers-") as folder:
+            start = Path(shutil.copy(onnx, folder))  # the release measures in the folder of a file
+            before = self._ground.accuracy(start)
+            found = self._found(start, before - drop)
+            say(f"\n{comparison(start, before, found, self._ground.model)}\n")
+            if why := shortcomings(found, before, drop):
+                if not self._options.force:
+                    raise PruningError(f"{why}: nothing was written; --force writes it, --max-map-drop allows more")
+                say(f"{why}; written by --force")
+            choice = {**asdict(found.choice), "floats": sorted(found.choice.floats)}
+            measured = {"faster": round(found.faster, 3), "accuracy": found.accuracy, "float_accuracy": before}
+            annotate(found.file, {"integers": json.dumps({**choice, **measured})})
+            shutil.copy(found.file, product)
+        return product
+
+    def _found(self, onnx: Path, least: float) -> Product:
+        """Returns what the search found.
+
+        Args:
+            onnx: The network in float.
+            least: The accuracy, in 0..1.
+        """
+        ground = self._ground
+        assert ground is not None
+        images = ground.images()
+        calibration, compared = images[:-COMPARED] or images, images[-COMPARED:]
+        expected = outputs_of(onnx, compared)
+        found = fastest_within(
+            Integers(onnx, calibration, onnx.parent),
+            least,
+            differs=lambda file: difference(expected, outputs_of(file, compared)),
+            timed=lambda files: ground.ms([onnx, *files]),
+            measured=ground.accuracy,
+            note=lambda text: say(f"{text} ..."),
+        )
+        floats = counted(found.choice.begin + len(found.choice.floats), "convolution")
+        say(f"\n{floats} in float; ranges of activations by {found.choice.method}, of {len(calibration)} images")
+        return found
+
+
+def export_stage(options: argparse.Namespace) -> None:
+    """Exports `options.weights`, in integers if that is wanted.
+
+    Raises:
+        PruningError: For what `exporting.export` and `Int8` raise.
+    """
+    said = [name for name in OPTIONS if name in getattr(options, "said", ())]
+    if said and not options.int8:
+        raise PruningError(f"--{said[0].replace('_', '-')} is read for --int8 only")
+    exporting.export(options, Int8(options) if options.int8 else None)
+
+
+def comparison(onnx: Path, before: float, found: Product, model: nn.Module) -> str:
+    """Returns float and integers side by side, as a table."""
+    task = getattr(model, "task", None)
+    name = titles_of(task)[what_counts(task)]
+    rows = []
+    for what, file, ms, score in (
+        ("float32", onnx, found.before_ms, before),
+        ("int8", found.file, found.after_ms, found.accuracy),
+    ):
+        size = f"{file.stat().st_size / 1e6:.2f}"
+        rows.append((what, size, f"{ms:.2f}", f"{found.before_ms / ms:.2f}x", f"{score:.4f}", f"{score - before:+.4f}"))
+    return table(("arithmetic", "file MB", "ms", "faster", name, "change"), rows)
+
+
+def shortcomings(found: Product, before: float, drop: float) -> str:
+    """Returns why a network in integers is not worth having, in words; nothing if it is."""
+    lost = before - found.accuracy
+    if found.faster <= 1:
+        return f"int8 is slower on this machine: {found.after_ms:.2f} ms, float32 {found.before_ms:.2f} ms"
+    return f"int8 loses {lost:.4f} of the accuracy, {drop:g} is allowed" if lost > drop else ""
+
+
+def outputs_of(onnx: Path, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns all outputs of an ONNX for some images, one after the other, each in float64."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return [output.astype(np.float64) for image in images for output in session.run(None, {name: image})]
+
+
+def difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """Returns how far outputs are from what is expected: in each channel, relative to its deviation, on average."""
+    each = []
+    for ours, theirs in zip(expected, found, strict=True):
+        others = tuple(axis for axis in range(ours.ndim) if axis != 1)
+        scale = np.sqrt(((ours - ours.mean(others, keepdims=True)) ** 2).mean(others))
+        each.append(np.sqrt(((ours - theirs) ** 2).mean(others)) / np.maximum(scale, 1e-6))
+    return float(np.mean([values.mean() for values in each]))
