@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 
-from ultralytics.pruning.deploy.agreement import (
-    Agreement,
-    compare,
-    match,
-    raw_difference,
-    same_outputs,
-    share_that_differs,
-)
+from ultralytics.pruning.deploy import matching
+from ultralytics.pruning.deploy.matching import ANGLE_TOLERANCE, MASK_TOLERANCE, Agreement, Found, match, same_outputs
+from ultralytics.pruning.deploy.outputs import raw_difference, share_that_differs
 
 BOXES = np.array(  # x0, y0, x1, y1, score, class
     [[10, 10, 30, 40, 0.9, 1], [60, 20, 90, 50, 0.7, 2], [61, 20, 90, 51, 0.6, 1], [100, 5, 140, 25, 0.4, 0]], float
@@ -18,6 +13,11 @@ BOXES = np.array(  # x0, y0, x1, y1, score, class
 
 
 CONFIDENCE = 0.25
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray, *how, **known) -> Agreement:
+    """Compares boxes alone."""
+    return matching.compare(Found(ours), Found(theirs), *how, **known)
 
 
 def changed(row: int, column: int, by: float) -> np.ndarray:
@@ -114,3 +114,27 @@ def test_maps_of_classes_differ_by_a_share_of_their_pixels():
     theirs[0, 1, 2] = 7
     assert share_that_differs(ours, theirs) == 1 / 20
     assert share_that_differs(ours, theirs[:, :3]) == float("inf")
+
+
+def test_keypoints_masks_and_angles_belong_to_their_detection():
+    """In whatever order; each has a tolerance of its own."""
+    random = np.random.default_rng(0)
+    points, angles = random.uniform(0, 100, (4, 17, 2)), random.uniform(-1.5, 1.5, 4)
+    masks = random.random((4, 20, 20)) < 0.5
+    ours = Found(BOXES, points, masks, angles)
+    theirs = Found(BOXES[::-1], points[::-1], masks[::-1], angles[::-1])
+    assert matching.compare(ours, theirs, CONFIDENCE) == Agreement(1, 4)
+
+    moved, turned, fuller = points.copy(), angles.copy(), masks.copy()
+    moved[2, 3, 1] += 0.6
+    turned[1] += 2 * ANGLE_TOLERANCE
+    fuller[0] = True
+    for other in (Found(BOXES, moved), Found(BOXES, masks=fuller), Found(BOXES, angles=turned)):
+        assert not matching.compare(ours, other, CONFIDENCE).holds
+    found = matching.compare(ours, Found(BOXES, masks=fuller), CONFIDENCE)
+    assert found.mask == pytest.approx(1 - masks[0].mean()) and found.mask > MASK_TOLERANCE
+
+
+def test_half_a_turn_leaves_a_box_as_it_is():
+    ours, theirs = (Found(BOXES, angles=np.full(4, angle)) for angle in (1.57, 1.57 - np.pi))
+    assert matching.compare(ours, theirs, CONFIDENCE).angle == pytest.approx(0, abs=1e-9)

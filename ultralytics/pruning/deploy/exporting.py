@@ -21,12 +21,14 @@ from ..passes.isolation import isolated
 from ..release import check_side
 from ..runs.belongings import is_export
 from ..runs.moved import relocated
-from .agreement import check_agreement
+from .agreement import RUNTIMES, check_agreement
+from .equal_accuracy import check_accuracy
 from .metadata import KEY, annotate, summary_of
 from .softmax import bins_last
 
 # What all formats take, or the release refuses by itself.
 EXPORTS_ANY = ("format", "imgsz", "device", "data", "batch", "quantize", "split", "fraction", "verbose")
+RUN_BY = {"onnx": ("onnxruntime",), "torchscript": ()}  # modules that run a format, where that is not its own name
 NMS_SETTINGS = ("nms", "conf", "iou", "max_det", "agnostic_nms")
 
 
@@ -58,6 +60,14 @@ class Finish(Protocol):
         """
 
 
+COMPARED = f"{', '.join(RUNTIMES)}, where their packages are installed,"
+
+
+def runs_here(name: str) -> bool:
+    """Whether what is exported to a format can be run on this machine, to compare it."""
+    return name in RUNTIMES and all(map(packages.is_there, RUN_BY.get(name, (name,))))
+
+
 def export(options: argparse.Namespace, finish: Finish | None = None) -> None:
     """Exports `options.weights`, compares, and puts the product beside it.
 
@@ -79,9 +89,10 @@ def export(options: argparse.Namespace, finish: Finish | None = None) -> None:
     arguments = check_export_settings(settings)
     data = settings.pop("data", options.data)
     precision = QUANTIZE_ALIASES.get(str(settings.get("quantize") or 32).lower())
-    compares = settings["format"] == "onnx" and precision == 32
-    if not compares and "images" in getattr(options, "said", ()):
-        raise PruningError("--images does nothing here: only an ONNX file in full precision is compared")
+    compares = runs_here(settings["format"]) and precision == 32
+    said = getattr(options, "said", ())
+    if not compares and "images" in said:
+        raise PruningError(f"--images does nothing here: {COMPARED} are compared, in full precision")
     packages.need(needed(settings, precision), f"format {settings['format']}")
 
     if data and not compares and "data" in arguments:  # integer arithmetic needs the ranges of the activations
@@ -103,9 +114,12 @@ def export(options: argparse.Namespace, finish: Finish | None = None) -> None:
             product = export_by_release(copy, settings)
             if compares:
                 check_agreement(product, copy, images, settings)
-                annotate(product, {KEY: summary_of(checkpoint.plans_of(model))})
+                if data and "data" in said:
+                    check_accuracy(product, copy, sets.resolve_data(data, task=model.task), settings)
             else:
-                report.say("No comparison was run: only an ONNX file in full precision is compared.")
+                report.say(f"No comparison was run: {COMPARED} are compared, in full precision.")
+            if settings["format"] == "onnx":
+                annotate(product, {KEY: summary_of(checkpoint.plans_of(model))})
         product = finish(product, path.stem) if finish else product
         for file in keep(folder, copy, product, path.parent):
             report.say(f"Wrote {places.shown(file)}")

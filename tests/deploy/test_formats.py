@@ -1,0 +1,87 @@
+"""Exports to the formats that run here are compared with their checkpoint; a wrong one is not kept."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ultralytics import YOLO
+from ultralytics.nn.tasks import OBBModel, PoseModel, SegmentationModel
+from ultralytics.pruning import PruningError, Scoring, prune_network, save
+from ultralytics.pruning.deploy import equal_accuracy, exporting
+from ultralytics.pruning.deploy.agreement import RUNTIMES, check_agreement
+
+NEEDED = {"openvino": "openvino", "ncnn": "ncnn", "onnx": "onnxruntime", "torchscript": "torch"}
+KINDS = {
+    "yolov8n-seg.yaml": (SegmentationModel, "segment"),
+    "yolo11n-pose.yaml": (PoseModel, "pose"),
+    "yolov8n-obb.yaml": (OBBModel, "obb"),
+}
+
+
+def choices(weights: Path, **changes) -> argparse.Namespace:
+    """Returns the options of export.py."""
+    defaults = {"format": "onnx", "imgsz": 64, "data": None, "images": 2, "device": "cpu", "settings": {}}
+    return argparse.Namespace(weights=str(weights), **{**defaults, **changes})
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_each_format_is_compared(name, small_weights, digits, tmp_path, capsys):
+    pytest.importorskip(NEEDED[name], reason=f"{NEEDED[name]} is not installed: see requirements-{name}.txt")
+    if name == "ncnn":
+        pytest.importorskip("pnnx", reason="pnnx is not installed: see requirements-ncnn.txt")
+    weights = Path(shutil.copy(small_weights, tmp_path))
+    exporting.export(choices(weights, format=name, data=str(digits), said=("data",)))
+    said = capsys.readouterr().out
+    assert f"{RUNTIMES[name]} and PyTorch" in said and "of the checkpoint 0.0000, of the product 0.0000" in said
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["onnx", "torchscript"])
+def test_the_product_of_another_network_is_not_kept(name, small_weights, digits, tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    other = YOLO(small_weights)
+    for parameter in other.model.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.1)
+    save(other.model, tmp_path / "other.pt")
+    wrong = Path(YOLO(tmp_path / "other.pt").export(format=name, imgsz=64, device="cpu"))
+    (tmp_path / "nets").mkdir()
+    weights = Path(shutil.copy(small_weights, tmp_path / "nets"))
+    monkeypatch.setattr(
+        exporting, "export_by_release", lambda copy, settings: Path(shutil.copy(wrong, copy.with_suffix(wrong.suffix)))
+    )
+    with pytest.raises(PruningError, match="something other"):
+        exporting.export(choices(weights, format=name, data=str(digits)))
+    assert [file.name for file in weights.parent.iterdir()] == [weights.name]
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_pruned_networks_of_other_tasks_agree(model, tmp_path, digits):
+    """Masks, keypoints and angles, of networks whose scores are made to find something."""
+    torch.manual_seed(0)
+    network = KINDS[model][0](model, nc=3, verbose=False)
+    network.task, network.names = (
+        model.partition("-")[2].removesuffix(".yaml").replace("seg", "segment"),
+        dict(enumerate("abc")),
+    )
+    for layers in network.model[-1].cv3:  # every class is about as likely as not
+        torch.nn.init.constant_(layers[-1].bias, 0.0)
+    network = prune_network(network, speed_up=1.5, scoring=Scoring("l1")).model
+    save(network, tmp_path / "net.pt")
+    product = Path(YOLO(tmp_path / "net.pt").export(format="torchscript", imgsz=64, device="cpu"))
+    images = sorted((digits.parent / "images" / "val").glob("*"))[:2]
+    check_agreement(product, tmp_path / "net.pt", images, {"imgsz": 64, "format": "torchscript"})
+
+
+def test_a_product_that_is_less_accurate_is_refused(small_weights, digits, monkeypatch):
+    found = iter([0.5, 0.4975])
+    monkeypatch.setattr(equal_accuracy, "accuracy", lambda *_: next(found))
+    with pytest.raises(PruningError, match=r"0\.4975 for 0\.5"):
+        equal_accuracy.check_accuracy(small_weights, small_weights, str(digits), {"imgsz": 64})
+
+
+def test_formats_that_do_not_run_here_are_not_compared(small_weights, digits):
+    with pytest.raises(PruningError, match="--images does nothing"):
+        exporting.export(choices(small_weights, format="paddle", said=("images",)))

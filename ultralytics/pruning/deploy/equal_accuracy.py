@@ -1,0 +1,42 @@
+"""Whether an exported network is as accurate as its checkpoint, on the labels of a data set."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..accuracy import accuracy, titles_of, what_counts
+from ..errors import PruningError
+from ..passes.validating import validate
+from ..report import say
+
+TOLERANCE = 0.002
+
+
+def check_accuracy(product: Path, weights: Path, data: str, settings: dict[str, Any]) -> None:
+    """Measures both on the val split, image by image.
+
+    Args:
+        product: The exported file or folder; what is written meanwhile goes beside it, and is gone afterwards.
+        weights: The checkpoint.
+        data: The data set.
+        settings: The settings of the export.
+
+    Raises:
+        PruningError: If they differ by more than `TOLERANCE`.
+    """
+    if not isinstance(settings["imgsz"], int) or settings.get("nms") is not None:
+        return  # the release validates squares, and with its own NMS
+    found, task = [], None
+    with tempfile.TemporaryDirectory(prefix="accuracy-") as folder:
+        run = {"project": folder, "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
+        asked = {"data": data, "imgsz": settings["imgsz"], "batch": 1, "device": "cpu", "rect": False}
+        for file in (weights, product):
+            metrics, task, _ = validate(file, {**asked, **run})
+            found.append(accuracy(metrics.results_dict, task) or 0.0)
+    ours, theirs = found
+    name = titles_of(task)[what_counts(task)]
+    say(f"{name} of the checkpoint {ours:.4f}, of the product {theirs:.4f} (up to {TOLERANCE:g} apart is allowed)")
+    if not abs(ours - theirs) <= TOLERANCE:
+        raise PruningError(f"the exported network is less accurate, {theirs:.4f} for {ours:.4f}; it was not kept")
