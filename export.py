@@ -8,7 +8,7 @@ with edited_release.required():
 
 if __name__ == "__main__":
     options = entry.Parser(
-        "Exports a checkpoint to a format of Ultralytics; what runs here is compared with the checkpoint on real images.",
+        "Exports a checkpoint to a format of Ultralytics; what runs here is compared with it on real images.",
         "python export.py --weights runs/finetune/weights/best.pt --data digits --imgsz 160",
         keys=settings.EXPORT,
     )

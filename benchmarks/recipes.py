@@ -20,6 +20,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from ultralytics.pruning.checkpoints import checkpoint
 from ultralytics.pruning.compression import work
 from ultralytics.pruning.compression.recipe import Recipe, images_of
 from ultralytics.pruning.compression.run import Compression
+from ultralytics.pruning.cost import cost_of
 from ultralytics.pruning.data.sets import resolve_data
 from ultralytics.pruning.files import places
 from ultralytics.pruning.files.whole import whole_file
@@ -42,12 +44,12 @@ from ultralytics.pruning.pipeline import prune_network
 from ultralytics.pruning.report import say
 from ultralytics.pruning.selection.limits import DEFAULT_ROUND_TO, Limits
 from ultralytics.pruning.selection.targets import Target
+from ultralytics.pruning.tracing.trace import trace
 
 RUNS = places.RUNS / "recipes-benchmark"
 FOUND = RUNS / "found.json"
 PAGE = places.ROOT / "docs" / "results" / "recipes.md"
 YARDSTICK = "the network itself, trained on"
-ONE_SHOT = "cut at once by what its outputs need, then fine-tuned"  # what prune.py and finetune.py do
 FADING, TUNING = "steered", "fine-tuned"  # the trainings of a compression, by their folders
 STEPS = 4  # of which the epochs of the fading are made up
 
@@ -60,11 +62,13 @@ class Variant:
         taught: The trainings in which the original teaches.
         fading: Part of the epochs that the fading takes.
         settings: Training arguments beside the common ones.
+        cuts: In how many cuts, by what the outputs need, as prune.py does it; 0: one that is faded to.
     """
 
     taught: tuple[str, ...] = ()
     fading: float = 0.5
     settings: dict[str, Any] = field(default_factory=dict)
+    cuts: int = 0
 
 
 VARIANTS: dict[str, Variant] = {
@@ -81,6 +85,14 @@ VARIANTS: dict[str, Variant] = {
     "no teacher, AdamW lr0=0.002": Variant(settings={"optimizer": "AdamW", "lr0": 0.002}),
     "no teacher, SGD lr0=0.01": Variant(settings={"optimizer": "SGD", "lr0": 0.01}),
     "no teacher, cosine": Variant(settings={"cos_lr": True}),
+    "at once": Variant(cuts=1),
+    "at once, AdamW lr0=0.001": Variant(cuts=1, settings={"optimizer": "AdamW", "lr0": 0.001}),
+    "at once, AdamW lr0=0.002": Variant(cuts=1, settings={"optimizer": "AdamW", "lr0": 0.002}),
+    "at once, SGD lr0=0.01": Variant(cuts=1, settings={"optimizer": "SGD", "lr0": 0.01}),
+    "at once, MuSGD lr0=0.01": Variant(cuts=1, settings={"optimizer": "MuSGD", "lr0": 0.01}),
+    "at once, cosine": Variant(cuts=1, settings={"cos_lr": True}),
+    "at once, taught, dis=1": Variant((TUNING,), cuts=1, settings={"dis": 1.0}),
+    "in two cuts": Variant(cuts=2),
 }
 
 
@@ -174,18 +186,39 @@ def trained_on(ground: Ground, folder: Path) -> dict[str, float]:
     return {"dense": dense, "map": after, "left": 1.0}
 
 
-def cut_at_once(ground: Ground, folder: Path) -> dict[str, float]:
-    """Cuts as prune.py does where nobody says how, and fine-tunes for all epochs; returns the accuracy."""
-    recipe, file = ground.recipe(Variant()), folder / "one-shot.pt"
-    model, _ = checkpoint.load(ground.weights)
+def cut_at_once(ground: Ground, name: str, folder: Path) -> dict[str, float]:
+    """Cuts as prune.py does where nobody says how, and fine-tunes; returns the accuracy on the way and at the end.
+
+    Of several cuts, the ones before the last are followed by a quarter of the epochs together.
+    """
+    variant = VARIANTS[name]
+    recipe, start, before = replace(ground.recipe(variant), teacher=bool(variant.taught)), ground.weights, 0
     images = replace(recipe.images, batches=Images.batches)
-    cut = prune_network(model, speed_up=ground.speed_up, limits=recipe.limits, images=images, imgsz=ground.imgsz)
-    checkpoint.save(cut.model, file)
-    work.train("tuned", file, {"epochs": ground.epochs, "finetune": True}, recipe, folder)
-    files = (ground.weights, file, folder / "tuned" / "weights" / "best.pt")
+    for number in range(1, variant.cuts + 1):
+        model, _ = checkpoint.load(start)
+        before = before or cost_of(trace(model, imgsz=ground.imgsz)).macs
+        now = cost_of(trace(model, imgsz=ground.imgsz)).macs
+        wanted = ground.speed_up ** (number / variant.cuts)
+        cut = prune_network(
+            model, speed_up=wanted * now / before, limits=recipe.limits, images=images, imgsz=ground.imgsz
+        )
+        file = folder / f"cut-{number}.pt"
+        checkpoint.save(cut.model, file)
+        last = number == variant.cuts
+        early = ground.epochs // 4 if variant.cuts > 1 else 0
+        epochs = ground.epochs - early if last else early // (variant.cuts - 1)
+        work.train(f"tuned-{number}", file, {"epochs": epochs, "finetune": True}, recipe, folder)
+        start = folder / f"tuned-{number}" / "weights" / "last.pt"
+    files = (ground.weights, file, start.with_name("best.pt"))
     dense, after_cut, after = (work.measured_accuracy(each, recipe, folder) for each in files)
-    left = cut.plan.after.params / cut.plan.before.params
-    return {"dense": dense, "cut": after_cut, "map": after, "left": left}
+    macs = cost_of(trace(checkpoint.load(files[-1])[0], imgsz=ground.imgsz)).macs
+    return {"dense": dense, "cut": after_cut, "map": after, "left": share_left(files), "macs": macs / before}
+
+
+def share_left(files: Sequence[Path]) -> float:
+    """Returns the parameters of the last checkpoint over those of the first."""
+    first, last = (cost_of(trace(checkpoint.load(file)[0])).deployed for file in (files[0], files[-1]))
+    return last / first
 
 
 def measured(ground: Ground, name: str) -> dict[str, float]:
@@ -202,8 +235,10 @@ def measured(ground: Ground, name: str) -> dict[str, float]:
     say(f"{key} ...")
     start = time.perf_counter()
     with release.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
-        others = {YARDSTICK: trained_on, ONE_SHOT: cut_at_once}
-        found = others[name](ground, folder) if name in others else compressed(ground, name, folder)
+        if name == YARDSTICK:
+            found = trained_on(ground, folder)
+        else:
+            found = (cut_at_once if VARIANTS[name].cuts else compressed)(ground, name, folder)
     found = {"seconds": time.perf_counter() - start, **found}
     keep(key, found)
     say(f"{key}: {found}")
@@ -247,7 +282,7 @@ def page(found: dict[str, dict[str, float]]) -> str:
 def main() -> None:
     """Measures the cells that are asked for, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [YARDSTICK, ONE_SHOT, *VARIANTS]
+    names = [YARDSTICK, *VARIANTS]
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--imgsz", type=int, default=320)

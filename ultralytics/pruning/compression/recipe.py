@@ -19,6 +19,7 @@ FREE = ("training device", "runtime threads", "runtime device")  # may differ wh
 # A file may lie elsewhere when a run goes on, e.g. since it was moved with it, if its content is the same.
 PATHS = {"weights": "sha256", "data": "data_digest", "table": "table_sha256"}
 SCHEMES = {
+    "one-shot": "one cut by what the outputs need, as prune.py does it, then all epochs",
     "steered": "one sparsity training that chooses and fades, then one cut",
     "stepwise": "cuts a little and trains, several times",
 }
@@ -37,10 +38,11 @@ class Recipe:
         milder: Numbers of the targets before it, if it is a ladder, the mildest first.
         scheme: A key of `SCHEMES`.
         steps: Number of cuts of the stepwise scheme.
-        epochs_per_step: Epochs of recovery after each cut; the steered scheme takes all of them in one training.
+        epochs_per_step: Epochs of recovery after each cut; the steered scheme takes all of them in one training, the
+            one-shot scheme none.
         epochs: Epochs of the fine-tuning at the end.
         max_map_drop: How much lower than the original's the accuracy may be, in 0..1; None is no limit.
-        scoring: By which the stepwise scheme scores.
+        scoring: By which the schemes that cut without fading score; None: as the network asks for.
         recalibrate: Training batches for the statistics of the batch norms after a cut; 0: none.
         limits: The rules for single layers.
         latency: How milliseconds are known, for a `latency_speed_up`: by a runtime or by a table; its factor is that of
@@ -64,7 +66,7 @@ class Recipe:
     epochs_per_step: int = 10
     epochs: int = 100
     max_map_drop: float | None = None
-    scoring: Scoring = field(default_factory=Scoring)
+    scoring: Scoring | None = field(default_factory=Scoring)
     recalibrate: int = Images.batches
     limits: Limits = field(default_factory=Limits)
     latency: Latency | None = None
@@ -152,9 +154,7 @@ class Recipe:
             "epochs_per_step": self.epochs_per_step,
             "epochs": self.epochs,
             "max_map_drop": self.max_map_drop,
-            "criterion": self.scoring.criterion,
-            "normalize": self.scoring.normalize,
-            "per": self.scoring.per,
+            **{name: getattr(self.scoring, name, None) for name in ("criterion", "normalize", "per")},
             "batches": self.images.batches,
             "recalibrate": self.recalibrate,
             "limits": self.limits.settings(),

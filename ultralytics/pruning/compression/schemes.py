@@ -37,7 +37,7 @@ class Candidate:
 
     @property
     def is_recovered(self) -> bool:
-        """Whether it was trained after its cut; the steered scheme still has all of its fine-tuning before it."""
+        """Whether it was trained after its cut; all but the stepwise scheme have their fine-tuning before them."""
         return self.step.recovered is not None
 
 
@@ -57,12 +57,29 @@ def _target(run: Jobs, step: int) -> dict[str, Any] | None:
     recipe, target = run.recipe, run.recipe.target
     sizes = footprint_of(run.original), footprint_of(run.steps[-1], run.faster)
     value = target.kind.next_value(target.value, (step - 1) / recipe.steps, step / recipe.steps, *sizes)
-    if value is None:
-        return None
+    return None if value is None else _asked(run, value)
+
+
+def _asked(run: Jobs, value: float) -> dict[str, Any]:
+    """Returns a target as `prune_network` takes it."""
+    recipe, target = run.recipe, run.recipe.target
     if not target.kind.timed:
         return {target.name: value}
     assert recipe.latency is not None
     return {"latency": replace(recipe.latency, speed_up=value, timed_as=run.shapes)}
+
+
+def one_shot(run: Jobs) -> Iterator[Candidate]:
+    """Cuts at once; yields that state."""
+    pruned, found = run.cut("one-shot", run.weights, _asked(run, run.recipe.target.value), run.recipe.limits)
+    if "stuck" in found:
+        run.stuck = found["stuck"]
+        return
+    run.faster = found["faster"]
+    after_cut = run.accuracy("one-shot cut", pruned)
+    seconds = run.state.seconds("one-shot cut", "one-shot cut accuracy")
+    row = Step("one-shot", 0, found["params"], found["macs"], after_cut, None, seconds)
+    yield Candidate(pruned, row, tuple(found["limits"]), found.get("missed", False), run.faster)
 
 
 def stepwise(run: Jobs) -> Iterator[Candidate]:
@@ -166,6 +183,7 @@ def fine_tuned(run: Jobs, kept: Candidate, name: str = "fine-tuned") -> tuple[St
 
 
 CANDIDATES: dict[str, Callable[[Jobs], Iterator[Candidate]]] = {  # by the names in `recipe.SCHEMES`
+    "one-shot": one_shot,
     "steered": steered,
     "stepwise": stepwise,
 }

@@ -192,6 +192,7 @@ def cut_checkpoint(start: Path, target: dict[str, Any], file: Path, recipe: Reci
         result = prune_network(
             model,
             scoring=recipe.scoring,
+            images=None if recipe.scoring else recipe.images,
             limits=limits,
             imgsz=recipe.training["imgsz"],
             statistics=recipe.statistics,

@@ -34,7 +34,7 @@ MEASURING = (r"val\.csv", *(rf"[^/]+/{picture}" for picture in PICTURES))
 COMPRESSION = (
     r"state\.json",
     r"(compress\.(csv|png)|ladder\.csv)",
-    r"(compressed|step-\d+)[._-].*",
+    r"(compressed|one-shot|step-\d+)[._-].*",
     r"steered([._].*|-[\d.]+\.pt)",
     *(rf"val/{picture}" for picture in PICTURES),
     *(rf"(steered|step-\d+|fine-tuned)(-[\d.]+)?/{file}" for file in TRAINING),

@@ -47,7 +47,7 @@ def parser() -> Parser:
     at_once = "compressions of a sweep at once, through Ray; a GPU each"
     add("--workers", dest="at_once", metavar="N", type=kinds.as_threads, default=1, help=at_once)
 
-    shared.add_scoring(found, f"{DEFAULT_CRITERION}, for --scheme stepwise")
+    shared.add_scoring(found, f"as prune.py; {DEFAULT_CRITERION} for --scheme stepwise")
     shared.add_limits(found)
     shared.add_latency(found)
     return found
@@ -65,12 +65,16 @@ def add_schedule(parser: Parser) -> None:
     """Adds the scheme, what ends it, and how long its trainings are."""
     add = parser.add_argument
     schemes = "; ".join(f"{name}: {about}" for name, about in SCHEMES.items())
-    add("--scheme", choices=list(SCHEMES), help=f"{schemes} (default: steered, where it knows all options)")
+    add(
+        "--scheme",
+        choices=list(SCHEMES),
+        help=f"{schemes} (default: one-shot; with --steps or --epochs-per-step, or several targets, steered)",
+    )
     drop = "keep nothing that is more than D below the original"
     add("--max-map-drop", type=kinds.as_share, metavar="D", help=drop)
-    add("--steps", type=kinds.as_positive, default=Recipe.steps, help="cuts of the stepwise scheme")
-    each = "epochs after each; steered: steps x these in one"
-    add("--epochs-per-step", type=kinds.as_positive, default=Recipe.epochs_per_step, help=each)
+    add("--steps", type=kinds.as_positive, help=f"cuts of the stepwise scheme (default: {Recipe.steps})")
+    each = f"epochs after each; steered: steps x these in one (default: {Recipe.epochs_per_step})"
+    add("--epochs-per-step", type=kinds.as_positive, help=each)
     add("--epochs", type=kinds.as_positive, default=Recipe.epochs, help="epochs of the fine-tuning at the end")
     add("--batch", type=kinds.as_positive, default=48, help="images per step")
     add("--imgsz", type=kinds.as_side, default=640, help="side of the training images in pixels")

@@ -37,6 +37,8 @@ from ..tracing.trace import trace
 from .compress_options import DEFAULT_CRITERION, decided, parser
 from .sweep import combinations_of, read_grid, sweep
 
+OF_STEPS = ("steps", "epochs_per_step")  # what just the schemes with several trainings read
+
 
 def compress_stage(options: argparse.Namespace) -> None:
     """Compresses `options.weights`, or goes on with it, or does so for each combination of a sweep.
@@ -126,7 +128,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     target = Target.one_of(**{name: getattr(options, name) for name in KINDS})
     for value in milder:
         target.kind.check(value)
-    scheme = scheme_of(options, target)
+    scheme = scheme_of(options, target, ladder=bool(milder))
 
     own_labels.label(options, model, weights, options.imgsz, needed=("train", "val"))
     data = data_of(options, model)
@@ -144,12 +146,12 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         target=target,
         milder=milder,
         scheme=scheme,
-        steps=options.steps,
-        epochs_per_step=options.epochs_per_step,
+        steps=options.steps or Recipe.steps,
+        epochs_per_step=options.epochs_per_step or Recipe.epochs_per_step,
         epochs=options.epochs,
         max_map_drop=options.max_map_drop,
-        scoring=scoring_of(options, images),
-        recalibrate=options.recalibrate or (0 if scheme == "steered" else Recipe.recalibrate),
+        scoring=scoring_of(options, scheme, images),
+        recalibrate=options.recalibrate or (Recipe.recalibrate if scheme == "stepwise" else 0),
         limits=shared.limits(options, round_to=DEFAULT_ROUND_TO),
         latency=latency,
         teacher=teacher,
@@ -199,10 +201,15 @@ def read_by_stepwise(options: argparse.Namespace) -> list[str]:
     return [name for name in shared.chosen(options, (*shared.SCORING, *shared.LIMITS)) if name != "round_to"]
 
 
-def scheme_of(options: argparse.Namespace, target: Target) -> str:
-    """Returns the scheme: that of `--scheme`, else the steered one, where it knows all options and the target."""
-    only_stepwise = read_by_stepwise(options) or not target.kind.argument
-    return options.scheme or ("stepwise" if only_stepwise else "steered")
+def scheme_of(options: argparse.Namespace, target: Target, *, ladder: bool) -> str:
+    """Returns the scheme: that of `--scheme`, else the one-shot one, unless options say that another one is meant."""
+    if options.scheme:
+        return options.scheme
+    if ladder:
+        return "steered"
+    if not shared.chosen(options, OF_STEPS):
+        return "one-shot"
+    return "stepwise" if read_by_stepwise(options) or not target.kind.argument else "steered"
 
 
 def data_of(options: argparse.Namespace, model: Any) -> str:
@@ -221,13 +228,18 @@ def check_read(options: argparse.Namespace, scheme: str) -> None:
     Raises:
         PruningError: If there are any.
     """
+    if scheme == "one-shot" and (steps := shared.chosen(options, OF_STEPS)):
+        raise PruningError(
+            f"--{steps[0].replace('_', '-')} is read by --scheme steered and stepwise; one-shot cuts once"
+        )
     unread = read_by_stepwise(options)
     if unread and scheme == "steered":
         option = f"--{unread[0].replace('_', '-')}"
         raise PruningError(f"{option} needs --scheme stepwise; the steered one scores by gradients")
-    looks = scheme == "stepwise" and CRITERIA[options.criterion or DEFAULT_CRITERION].needs in ON_IMAGES
+    by_default = "group_fisher" if scheme == "one-shot" else DEFAULT_CRITERION
+    looks = scheme != "steered" and CRITERIA[options.criterion or by_default].needs in ON_IMAGES
     if "batches" in getattr(options, "said", ()) and not looks:
-        raise PruningError("--batches is read for criteria that look at images only, by --scheme stepwise")
+        raise PruningError("--batches is read for criteria that look at images only, by --scheme one-shot or stepwise")
 
 
 def can_be_taught(model: Any) -> bool:
@@ -252,12 +264,14 @@ def training_of(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     return {**given, **({"finetune": True} if is_pruned(model) else {}), **options.settings}
 
 
-def scoring_of(options: argparse.Namespace, images: Images) -> Scoring:
-    """Returns how the stepwise scheme scores channels.
+def scoring_of(options: argparse.Namespace, scheme: str, images: Images) -> Scoring | None:
+    """Returns how the schemes that cut without fading score channels; None: as the network asks for.
 
     Raises:
         PruningError: If the options for it contradict each other.
     """
+    if scheme == "one-shot" and not shared.chosen(options, ("criterion", "normalize", "per")):
+        return None
     return Scoring(options.criterion or DEFAULT_CRITERION, options.normalize, options.per, **passes_over(images))
 
 

@@ -1,0 +1,92 @@
+"""Which scheme `compress.py` takes, and the one-shot scheme end to end."""
+
+import csv
+
+import pytest
+
+from helpers.scripts import refused, run
+from helpers.timings import macs_ms, plant
+from ultralytics.pruning import cost_of, load, plans_of, trace
+from ultralytics.pruning.selection.targets import Target
+from ultralytics.pruning.stages import compress_options
+from ultralytics.pruning.stages.compressing import scheme_of
+
+SETTINGS = ["nbs=8", "fliplr=0", "optimizer=AdamW", "lr0=0.001", "plots=False"]
+RUNTIME = ["--runtime", "torch", "--threads", 1]
+
+
+@pytest.fixture
+def words(digits, small_weights, runs, one_thread) -> list:
+    """A compression of seconds."""
+    where = ["--weights", small_weights, "--data", digits, "--imgsz", 64, "--batch", 8, "--device", "cpu"]
+    return [*where, "--name", "o", "--epochs", 1, "--round-to", 1, *SETTINGS]
+
+
+@pytest.mark.parametrize(
+    ("said", "scheme"),
+    [
+        ([], "one-shot"),
+        (["--criterion", "l1"], "one-shot"),
+        (["--ignore", "model.4"], "one-shot"),
+        (["--steps", "2"], "steered"),
+        (["--epochs-per-step", "5"], "steered"),
+        (["--epochs-per-step", "5", "--criterion", "l1"], "stepwise"),
+        (["--steps", "2", "--ignore", "model.4"], "stepwise"),
+        (["--scheme", "steered"], "steered"),
+    ],
+)
+def test_the_scheme_follows_from_what_is_said(said, scheme):
+    options = compress_options.parser().parse_intermixed_args(["--speed-up", "2", *said])
+    assert scheme_of(options, Target("speed_up", 2.0), ladder=False) == scheme
+
+
+def test_several_targets_are_faded_to():
+    options = compress_options.parser().parse_intermixed_args(["--speed-up", "2,3"])
+    assert scheme_of(options, Target("speed_up", 3.0), ladder=True) == "steered"
+
+
+def rows(folder) -> list[dict[str, str]]:
+    with (folder / "compress.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_cut_by_what_the_outputs_need(words, runs, small_weights, monkeypatch, capsys):
+    """In rounds and with a fit, as prune.py does it; going on does nothing twice."""
+    code, said = run(monkeypatch, capsys, "compress.py", *words, "--speed-up", 2)
+    assert code == 0, said
+    found = rows(runs / "o")
+    assert [row["step"] for row in found] == ["original", "one-shot", "fine-tuned"]
+    assert [int(row["epochs"]) for row in found] == [0, 0, 1]
+    model, _ = load(runs / "o" / "compressed.pt")
+    (plan,) = plans_of(model)
+    assert plan.settings["criterion"] == "group_fisher" and plan.settings["per"] == "multiply-add"
+    whole = cost_of(trace(load(small_weights)[0], imgsz=64)).macs
+    assert whole / cost_of(trace(model, imgsz=64)).macs == pytest.approx(2, rel=0.03)
+    cut = (runs / "o" / "one-shot.pt").stat().st_mtime_ns
+    code, said = run(monkeypatch, capsys, "compress.py", *words, "--speed-up", 2)
+    assert code == 0 and (runs / "o" / "one-shot.pt").stat().st_mtime_ns == cut and rows(runs / "o") == found
+    code, said = run(monkeypatch, capsys, "compress.py", *words, "--speed-up", 2, "--criterion", "l1")
+    assert code == 2 and "criterion was None, is l1" in said
+
+
+def test_a_criterion_and_limits_are_honoured(words, runs, monkeypatch, capsys):
+    code, said = run(
+        monkeypatch, capsys, "compress.py", *words, "--prune-ratio", 0.4, "--criterion", "l1", "--ignore", "model.0"
+    )
+    assert code == 0, said
+    (plan,) = plans_of(load(runs / "o" / "compressed.pt")[0])
+    assert plan.settings["criterion"] == "l1"
+    assert len(plan.layers["model.0.conv"].kept_out) == plan.layers["model.0.conv"].out_before
+
+
+def test_milliseconds_are_met_as_timed(words, runs, monkeypatch, capsys):
+    plant(monkeypatch, macs_ms, lambda factor: 1 + 0.6 * (factor - 1))
+    code, said = run(monkeypatch, capsys, "compress.py", *words, "--latency-speed-up", 1.5, *RUNTIME)
+    assert code == 0, said
+    assert float(rows(runs / "o")[0]["ms"]) / float(rows(runs / "o")[-1]["ms"]) == pytest.approx(1.5, rel=0.05)
+
+
+@pytest.mark.parametrize("said", [["--steps", 2], ["--epochs-per-step", 3]])
+def test_what_it_would_not_read_is_refused(words, runs, said, monkeypatch, capfd):
+    told = refused(monkeypatch, capfd, "compress.py", *words, "--speed-up", 2, "--scheme", "one-shot", *said)
+    assert "one-shot cuts once" in told and not runs.exists()
