@@ -23,7 +23,7 @@ from ..runs.belongings import is_export
 from ..runs.moved import relocated
 from .agreement import RUNTIMES, check_agreement
 from .equal_accuracy import check_accuracy
-from .metadata import KEY, annotate, summary_of
+from .annotation import KEY, annotate, summary_of
 from .softmax import bins_last
 
 # What all formats take, or the release refuses by itself.

@@ -19,7 +19,7 @@ from ..checkpoints import checkpoint
 from ..command_line.devices import cores
 from ..data.some_classes import data_for
 from ..deploy import exporting
-from ..deploy.metadata import annotate
+from ..deploy.annotation import annotate
 from ..errors import PruningError, counted
 from ..latency.timing import Runtime, in_turns
 from ..passes.reading import Images, frozen_copy, reader_of
