@@ -15,6 +15,7 @@ from ..latency.comparing import Speed, tried
 from ..latency.wording import say_speed
 from ..one_shot.own_labels import agreement
 from ..report import say, table
+from ..reports.writing import write_beside
 from ..runs.folders import kept_runs, put_back, recover, visible
 from ..runs.following import Origin, say_next
 from .jobs import Jobs
@@ -110,6 +111,7 @@ def _say_result(compression: Compression, runtime: Callable[[], Runtime] | None)
     say(f"Written: {shown(result)}, compress.csv and compress.png beside it")
     if runtime:
         say_speed(lambda: compression.speed(runtime()), tried=tried(recipe.latency))
+    write_beside(compression.folder, data=recipe.data)
     _say_next(compression, result)
 
 
@@ -124,6 +126,7 @@ def _say_ladder(ladder: Ladder, runtime: Callable[[], Runtime] | None) -> None:
     say(f"\n{ladder.cheaper()}")
     names = ", ".join(file.name for file in ladder.files)
     say(f"Written to {shown(ladder.folder)}: {names}, {LADDER}, compress.csv and compress.png")
+    write_beside(ladder.folder, data=ladder.recipe.data)
     _say_next(ladder, ladder.files[-1])
 
 

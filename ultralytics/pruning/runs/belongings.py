@@ -24,7 +24,7 @@ TRAINING = (
     *PICTURES,
     r"args\.yaml",
     r"results\.(csv|png)",
-    r"gamma\.png",
+    r"gamma\.(png|csv)",
     r"labels[^/]*\.jpg",
     r"events\.out\.tfevents\.[^/]*",
     r"weights/(best|last|epoch\d+|resume-\d+)\.pt",
@@ -33,7 +33,7 @@ TRAINING = (
 MEASURING = (r"val\.csv", *(rf"[^/]+/{picture}" for picture in PICTURES))
 COMPRESSION = (
     r"state\.json",
-    r"(compress\.(csv|png)|ladder\.csv)",
+    r"(compress\.(csv|png)|ladder\.csv|report\.(html|md))",
     r"(compressed|one-shot|step-\d+)[._-].*",
     r"steered([._].*|-[\d.]+\.pt)",
     *(rf"val/{picture}" for picture in PICTURES),

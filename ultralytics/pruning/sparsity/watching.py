@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class History:
         self._writer.flush()
 
     def ends(self, scales: Scales, folder: Path) -> None:
-        """Draws `gamma.png` into the run's folder: the gammas over the epochs, and in each layer at the end."""
+        """Draws `gamma.png` into the folder, the gammas over the epochs and in each layer, and writes `gamma.csv`."""
         from ..checkpoints.checkpoint import whole_file
         from ..plots import NetworkGammas, history_figure
 
@@ -87,8 +88,20 @@ class History:
         )
         with whole_file(folder / "gamma.png") as temporary:
             figure.savefig(temporary)
+        with whole_file(folder / "gamma.csv") as temporary:
+            self._write_table(temporary)
         if self._writer:
             self._writer.close()
+
+    def _write_table(self, file: Path) -> None:
+        """Writes the epochs as a table: a column for each bin, the exact zeros first, then by the bin's lower edge."""
+        from ..plots import fixed_edges
+
+        bins = ["0", *(f"{edge:.6g}" for edge in fixed_edges()[:-1])]
+        with file.open("w", newline="", encoding="utf-8") as lines:
+            writer = csv.writer(lines)
+            writer.writerow(["epoch", "sparsity", "strength", *bins])
+            writer.writerows([e.number + 1, f"{e.sparsity:.6g}", f"{e.strength:.6g}", *e.counts] for e in self.epochs)
 
     def state(self) -> list[dict[str, Any]]:
         """Returns what `load` takes."""

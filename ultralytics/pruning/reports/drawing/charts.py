@@ -1,0 +1,185 @@
+"""Pictures of a report, as inline SVG: their colours are the page's, so that they are light or dark as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..detections import Shown, Thing
+from ..epochs import Curve, Gammas
+from ..layers import Width
+from .markup import Markup, tag
+
+WIDE = 560.0  # units of a picture's width; its text is 12 units high
+LEFT, RIGHT = 48.0, 20.0
+TURN = 137.508  # degrees; hues this far apart stay apart for any number of classes
+LABEL = 17.0  # height of the text in an image
+
+
+def svg(width: float, height: float, title: str, *children: Any, class_: str = "chart") -> Markup:
+    """Returns a picture that fills the width that there is."""
+    about = {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria_label": title}
+    return tag("svg", tag("title", title), children, class_=class_, **about)
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Returns round numbers from `low` to `high`, about `count` of them."""
+    span = high - low
+    if not span > 0 or not math.isfinite(span):
+        return [low]
+    raw = span / count
+    step = min((factor * 10.0 ** math.floor(math.log10(raw)) for factor in (1, 2, 5, 10)), key=lambda s: abs(s - raw))
+    return [
+        round(place * step, 10) for place in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    ]
+
+
+def timeline(curves: Sequence[Curve], accuracy: str) -> Markup:
+    """Returns accuracy and multiply-adds of all stages over the epochs, one above the other.
+
+    Args:
+        curves: The stages.
+        accuracy: What the accuracy is called.
+    """
+    end = max([curve.end for curve in curves] + [1.0])
+    scores = [score for curve in curves for score in (*curve.accuracies, *(point[1] for point in curve.points))]
+    costs = [curve.macs for curve in curves] + [point[2] for curve in curves for point in curve.points]
+    lowest = float(np.quantile(scores, 0.1)) if scores else 0.0  # the first epochs of a training from nothing run below
+    spread = max(max(scores, default=1.0) - lowest, 0.02)
+    low, high = max(0.0, lowest - 0.25 * spread), max(scores, default=1.0) + 0.12 * spread
+    above, below, bottom = (20.0, 200.0), (236.0, 316.0), 336.0
+
+    def x(epoch: float) -> float:
+        return LEFT + (WIDE - LEFT - RIGHT) * epoch / end
+
+    def y(score: float) -> float:
+        return above[1] - (above[1] - above[0]) * (score - low) / (high - low)
+
+    def z(macs: float) -> float:
+        return below[1] - (below[1] - below[0]) * macs / (1.08 * max(costs))
+
+    drawn = [_grid(y(tick), f"{tick:g}") for tick in ticks(low, high)]
+    drawn += [_grid(z(tick), f"{tick / 1e9:g}") for tick in ticks(0, max(costs), 2)]
+    drawn += [tag("text", f"{tick:g}", x=x(tick), y=bottom - 3, text_anchor="middle") for tick in ticks(0, end, 6)]
+    drawn += [
+        tag("text", accuracy, x=LEFT + 4, y=above[0] - 7),
+        tag("text", "multiply-adds in 10⁹", x=LEFT + 4, y=below[0] - 6),
+        tag("text", "epochs", x=WIDE - RIGHT, y=below[0] - 6, text_anchor="end"),
+    ]
+    lines, dots = [], []
+    for place, curve in enumerate(curves):
+        colour = f"s{place % 6}"
+        if curve.accuracies:
+            steps = enumerate(curve.accuracies, 1)
+            path = " ".join(f"{x(curve.start + epoch):.1f},{y(score):.1f}" for epoch, score in steps)
+            lines.append(tag("polyline", tag("title", curve.name), points=path, class_=f"line {colour}"))
+            places = {"x1": x(curve.start), "x2": x(curve.end), "y1": z(curve.macs), "y2": z(curve.macs)}
+            drawn.append(tag("line", tag("title", f"{curve.macs / 1e9:.3f}"), class_=f"line {colour}", **places))
+        for epoch, score, macs in curve.points:
+            said = f"{curve.name}: {score:.4f}, {macs / 1e9:.3f} * 10^9 multiply-adds after {epoch:g} epochs"
+            dots.append(
+                tag(
+                    "circle",
+                    tag("title", said),
+                    cx=x(epoch),
+                    cy=max(min(y(score), above[1]), above[0]),
+                    r=4.5,
+                    class_=f"dot {colour}",
+                )
+            )
+            dots.append(tag("circle", tag("title", said), cx=x(epoch), cy=z(macs), r=4.5, class_=f"dot {colour}"))
+    frame = {"x": 0, "y": above[0], "width": WIDE, "height": above[1] - above[0]}  # what lies below is cut off
+    within = tag("svg", lines, viewBox=f"0 {above[0]:g} {WIDE:g} {above[1] - above[0]:g}", **frame)
+    drawn += [within, *dots]
+    return svg(WIDE, bottom, f"{accuracy} and multiply-adds over the epochs", drawn)
+
+
+def _grid(height: float, said: str) -> Markup:
+    """Returns a horizontal line with its number."""
+    line = tag("line", x1=LEFT, x2=WIDE - RIGHT, y1=height, y2=height, class_="grid")
+    return Markup(line + tag("text", said, x=LEFT - 6, y=height + 4, text_anchor="end"))
+
+
+def kept_per_layer(widths: Sequence[Width]) -> Markup:
+    """Returns a column for each layer, filled as far as it was kept, in the colour of its part of the network."""
+    bottom, top = 150.0, 14.0
+    each = (WIDE - LEFT - RIGHT) / max(len(widths), 1)
+
+    def y(share: float) -> float:
+        return bottom - (bottom - top) * share
+
+    drawn = [_grid(y(share), f"{share:.0%}") for share in (0, 0.5, 1)]
+    for place, width in enumerate(widths):
+        x, share = LEFT + each * place, width.kept / width.before
+        said = f"{width.name}: {width.kept} of {width.before}" + (f" ({width.why})" if width.why else "")
+        whole = tag("rect", x=x + 0.1 * each, y=top, width=0.8 * each, height=bottom - top, class_=f"gone {width.part}")
+        rest = {"x": x + 0.1 * each, "y": y(share), "width": 0.8 * each, "height": bottom - y(share)}
+        drawn.append(tag("g", tag("title", said), whole, tag("rect", class_=f"kept {width.part}", **rest)))
+        if width.held:
+            drawn.append(tag("circle", tag("title", said), cx=x + each / 2, cy=bottom + 8, r=2.6, class_="held"))
+    return svg(WIDE, bottom + 16, "share of each layer's channels that was kept", drawn)
+
+
+def gammas_over_epochs(gammas: Gammas) -> Markup:
+    """Returns how the gammas are distributed at the end of each epoch: darker is more of them, zeros lie apart."""
+    assert gammas.counts is not None and gammas.edges is not None
+    shares = gammas.counts / gammas.counts.sum(1, keepdims=True)
+    top, floor, zero = 12.0, 196.0, (206.0, 218.0)
+    each = (WIDE - LEFT - RIGHT) / len(gammas.epochs)
+    low, high = math.log10(gammas.edges[0]), math.log10(gammas.edges[-1])
+
+    def y(power: float) -> float:
+        return floor - (floor - top) * (power - low) / (high - low)
+
+    drawn = []
+    for place, column in enumerate(shares):
+        x = LEFT + each * place
+        cells = [(zero[0], zero[1], column[0])]
+        edges = [y(math.log10(edge)) for edge in gammas.edges]
+        cells += [(edges[i + 1], edges[i], share) for i, share in enumerate(column[1:])]
+        for up, down, share in cells:
+            if share > 0:
+                where = {"x": x, "y": up, "width": each + 0.3, "height": down - up + 0.2}
+                said = tag("title", f"epoch {gammas.epochs[place]}: {share:.1%}")
+                drawn.append(tag("rect", said, fill_opacity=float(share**0.5), class_="heat", **where))
+    powers = range(math.ceil(low), math.floor(high) + 1)
+    drawn += [_grid(y(power), "1" if not power else f"1e{power}") for power in powers]
+    drawn.append(_grid((zero[0] + zero[1]) / 2, "0"))
+    numbered = ticks(gammas.epochs[0], gammas.epochs[-1], 8)
+    for tick in numbered:
+        x = LEFT + each * (tick - gammas.epochs[0] + 0.5)
+        drawn.append(tag("text", f"{tick:g}", x=x, y=234.0, text_anchor="middle"))
+    return svg(WIDE, 240, "share of the gammas by size at the end of each epoch", drawn)
+
+
+def colour_of(kind: int) -> str:
+    """Returns the colour of a class."""
+    return f"hsl({(kind * TURN + 200) % 360:.0f} 90% 62%)"
+
+
+def seen_in(image: Shown, number: int, things: Sequence[Thing]) -> Markup:
+    """Returns an image with what a network found in it; the image itself is in the page once, as `#imageNUMBER`."""
+    drawn: list[Markup] = [tag("use", href=f"#image{number}")]
+    labels: list[Markup] = []
+    for thing in sorted(things, key=lambda thing: thing.confidence):
+        colour, said = colour_of(thing.kind), f"{thing.label} {thing.confidence:.2f}"
+        corners = [(x * image.width, y * image.height) for x, y in thing.outline]
+        if corners:
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+            drawn.append(tag("polygon", tag("title", said), points=path, stroke=colour, class_="found"))
+        for x, y in thing.points:
+            drawn.append(tag("circle", cx=x * image.width, cy=y * image.height, r=3.0, fill=colour))
+        labels += _label(said, corners, image, colour)
+    return svg(image.width, image.height, f"{image.name}: {len(things)} found", drawn, labels, class_="picture")
+
+
+def _label(said: str, corners: Sequence[tuple[float, float]], image: Shown, colour: str) -> list[Markup]:
+    """Returns what is written at a thing: above its left upper corner, or within where there is no room."""
+    width, height = 0.56 * LABEL * len(said) + 6, LABEL + 3
+    left, top = (min(x for x, _ in corners), min(y for _, y in corners)) if corners else (0.0, 0.0)
+    x, y = min(max(left, 0.0), max(image.width - width, 0.0)), max(top - height, 0.0)
+    box = tag("rect", x=x, y=y, width=width, height=height, fill=colour)
+    return [box, tag("text", said, x=x + 3, y=y + LABEL - 1, font_size=LABEL, class_="on")]
