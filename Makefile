@@ -26,7 +26,9 @@ demo: install  ## all stages on the built-in digits, on the CPU
 	$(PYTHON) finetune.py --epochs 12 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=6
 	$(PYTHON) export.py --data digits --imgsz 160
 	$(PYTHON) val.py $(NORMAL) $(SPARSE) weights/pruned.pt $(TUNED) --data digits --imgsz 160 --device cpu --overwrite
+	$(PYTHON) report.py runs/val -o runs/report.html
 	@echo "Epochs: normal 30, sparse 16 more, pruned none, fine-tuned 12 more."
+	@echo "Report: runs/report.html (open it in a browser)"
 	@echo "Pictures: runs/train-sparsity/gamma.png, runs/bn-weights.png, runs/*/results.png, runs/val/*/BoxPR_curve.png"
 	@echo "Files: weights/pruned.pt, .json, .onnx; fine-tuned: $(TUNED) and its .onnx (open one in netron.app)"
 

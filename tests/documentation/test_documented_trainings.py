@@ -36,7 +36,11 @@ HELP = {
 }
 HELP["compress.py"] = re.search(r'"(python compress\.py [^"]*)"', inspect.getsource(compress_options))[1]
 ORDER = ("train-normal.py", "train_sparsity.py", "vis-bn-weight.py", "finetune.py", "val.py", "export.py")
-ORDER += ("compress.py", "latency_table.py")  # and prune.py, whose example is in test_documented_commands.py
+ORDER += (
+    "compress.py",
+    "report.py",
+    "latency_table.py",
+)  # and prune.py, whose example is in test_documented_commands.py
 LONGEST = {"epochs": 1, "steps": 1, "epochs_per_step": 3, "imgsz": 64}  # a fading takes three epochs
 TIMED = 160  # pixels; on smaller images nothing is left to time
 WRITES = {"train_sparsity.py": "train-sparsity", "finetune.py": "finetune"}
@@ -122,7 +126,7 @@ def test_the_readme_from_its_first_line_to_its_last(folder, person):
         if script in WRITES and any(script in before for before in lines[:number]):
             shutil.rmtree(folder / "runs" / WRITES[script])  # a finished run is not replaced without being asked
         person(line)
-    made = ["weights/pruned.onnx", "board.json"]
+    made = ["weights/pruned.onnx", "board.json", "report.html", "report.md", "runs/compress/report.html"]
     made += [f"runs/{name}" for name in ("bn-weights.png", "val/val.csv", "compress/compressed.pt", "sweep/sweep.csv")]
     assert [name for name in made if not (folder / name).is_file()] == []
 
@@ -137,6 +141,7 @@ def test_the_examples_of_all_helps_in_the_order_of_the_stages(folder, person):
         "runs/val/val.csv",
         "runs/compress/compressed.pt",
         "bn.png",
+        "report.html",
         "board.json",
     ]
     assert [name for name in made if not (folder / name).is_file()] == []

@@ -25,15 +25,15 @@ from ultralytics.pruning.runs.folders import forget_replaced, kept_runs, put_asi
 pytestmark = pytest.mark.usefixtures("one_thread")
 OWN = {
     TRAINING: (
-        "args.yaml results.csv results.png gamma.png labels.jpg train_batch0.jpg val_batch2_pred.jpg BoxPR_curve.png "
-        "confusion_matrix_normalized.png events.out.tfevents.1.host.2.0 weights/best.pt weights/last.pt "
-        "weights/epoch10.pt weights/resume-3.pt weights/best.onnx weights/best_openvino_model/best.bin "
+        "args.yaml results.csv results.png gamma.png gamma.csv labels.jpg train_batch0.jpg val_batch2_pred.jpg "
+        "BoxPR_curve.png confusion_matrix_normalized.png events.out.tfevents.1.host.2.0 weights/best.pt "
+        "weights/last.pt weights/epoch10.pt weights/resume-3.pt weights/best.onnx weights/best_openvino_model/best.bin "
         ".epoch.0f0f0f-12-0a0a0a0a.writing/last.pt weights/.best.writing.pt"
     ),
     MEASURING: "val.csv run-best/val_batch0_labels.jpg run-best/MaskF1_curve.png run-best/predictions.json",
     COMPRESSION: (
-        "state.json compress.csv compress.png compressed.pt compressed.onnx step-1.pt steered.pt val/predictions.json "
-        "step-1/args.yaml step-12/weights/last.pt fine-tuned/weights/best.pt steered/gamma.png"
+        "state.json compress.csv compress.png report.html compressed.pt compressed.onnx step-1.pt steered.pt "
+        "val/predictions.json step-1/args.yaml step-12/weights/last.pt fine-tuned/weights/best.pt steered/gamma.png"
     ),
 }
 OTHERS = ("notes.txt", "weights/mine.pt", "photos/a.jpg", "best.pt", "step-1/notes.txt", "data.yaml")

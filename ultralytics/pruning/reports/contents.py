@@ -171,7 +171,7 @@ def headline(report: Report) -> str:
         else []
     )
     said += [f"{times(before.macs, after.macs)} fewer multiply-adds"] if before.macs and after.macs else []
-    said += [f"{times(before.ms, after.ms)} as fast"] if before.ms and after.ms else []
+    said += [f"{times(before.ms, after.ms)} faster"] if before.ms and after.ms else []
     if change := difference(last.accuracy, first.accuracy) if last.task == first.task else "":
         said.append(f"{report.title_of_accuracy} {change}")
     return f"{last.name} against {first.name}: {', '.join(said) or 'nothing to compare'}."

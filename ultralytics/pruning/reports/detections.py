@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,12 @@ def shown_by(networks: Sequence[Network], data: str | None) -> tuple[list[Shown]
         return [], "No images: nothing that these networks find can be drawn here."
     named = data
     if data is None:
-        arguments = there[0].content.get("train_args") or {}
-        noted = arguments.get("data")
-        if not isinstance(noted, str):
-            return [], "No images: these networks do not say which data they were trained on; --data names one."
-        data = relocated(noted, arguments.get("save_dir"))
-        if not Path(data).exists():
-            return [], f"No images: the data of the training, {noted}, is not on this machine; --data names it."
+        noted = list(dict.fromkeys(name for network in there for name in _data_of(network)))
+        data = next((place for place in map(relocated, noted) if Path(place).exists()), None)
+        if data is None and noted:
+            return [], f"No images: the data of the training, {noted[0]}, is not on this machine; --data names it."
+        if data is None:
+            return [], "No images: these networks do not say which data they were trained on; --data names it."
     try:
         pictures = pictures_of(data, there[0].task)
     except PruningError as error:
@@ -97,6 +96,14 @@ def shown_by(networks: Sequence[Network], data: str | None) -> tuple[list[Shown]
             for image, things in zip(images, _found(network, pictures), strict=True):
                 image.found[network.name] = tuple(things)
     return images, f"{len(images)} images of the val split of {data}, evenly spread; confidence above {CONFIDENCE}."
+
+
+def _data_of(network: Network) -> Iterator[str]:
+    """Yields the data set of a network's compression, and that of its training, as they are noted."""
+    compression, arguments = network.source.compression, network.content.get("train_args") or {}
+    for noted in (compression.recipe.get("data") if compression else None, arguments.get("data")):
+        if isinstance(noted, str) and noted:
+            yield noted
 
 
 def pictures_of(data: str, task: str) -> list[Path]:

@@ -60,13 +60,18 @@ def widths_of(network: Network) -> list[Width]:
         for name, layer in plan.layers.items():
             first.setdefault(name, layer)
     last, limits = network.plans[-1], limits_of(network)
+    compression = network.source.compression
+    by_step = (
+        compression is not None and compression.recipe.get("scheme") == "stepwise"
+    )  # its shares are of the original
     ties = _ties(network.channel_map)
     widths = []
     for name, layer in first.items():
         if layer.type not in ("Conv2d", "ConvTranspose2d", "Linear"):
             continue
         kept = len(last.layers[name].kept_out) if name in last.layers else 0
-        held = _held(name, layer.out_before, kept, limits, network)
+        at_cut = last.layers[name].out_before if name in last.layers and not by_step else layer.out_before
+        held = _held(name, at_cut, kept, limits, network)
         tied = ties.get(name, "") if kept else ""
         widths.append(Width(name, layer.type, network.part_of(name), layer.out_before, kept, held, tied))
     return widths
@@ -105,12 +110,20 @@ def _of_training(plan: PruningPlan) -> dict[str, Any]:
 
 
 def _held(name: str, before: int, kept: int, limits: Limits, network: Network) -> str:
-    """Returns what kept a layer from being narrower, in words."""
+    """Returns what kept a layer from being narrower, in words.
+
+    Args:
+        name: Of the layer.
+        before: The width that the shares of limits are of.
+        kept: What is left of it.
+        limits: What the last cut respected.
+        network: The network.
+    """
     channel_map = network.channel_map
     assert channel_map is not None
     if not kept:
         return "its block was taken out whole"
-    if pinned := _pinned(name, channel_map):
+    if kept == before and (pinned := _pinned(name, channel_map)):
         return pinned
     parents = [name.rsplit(".", depth)[0] for depth in range(name.count(".") + 1)]
     if pattern := next((one for one in limits.ignore if _matches(one, parents)), None):
@@ -133,8 +146,8 @@ def _at_limit(name: str, before: int, kept: int, limits: Limits) -> str:
         return ""
     number = {"floor": limits.floor, "min_channels": limits.min_channels, "max_ratio": limits.max_ratio}[rule]
     said = "the last channel" if least[rule] == 1 and rule == "floor" else RULES[rule].format(number)
-    if rounded >= before:
-        return f"whole: its widths are multiples of {step}" if step > 1 else said
+    if rounded > before:
+        return f"whole: no multiple of {step} is narrower"
     return f"{said}, rounded up to {rounded}" if rounded > least[rule] else said
 
 

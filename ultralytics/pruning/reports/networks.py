@@ -14,7 +14,6 @@ from ..channels import ChannelMap
 from ..checkpoints import checkpoint
 from ..cost import Cost, cost_of
 from ..errors import PruningError
-from ..networks.keeping import known_names
 from ..plans.plan import PruningPlan
 from ..tracing.trace import trace
 from .sources import Figures, Source
@@ -34,7 +33,6 @@ class Network:
         figures: What tables say of it, completed from its file.
         measured: Where its accuracy was read.
         task: What it does, in the release's words.
-        names: Of its classes.
         imgsz: Side of the images that its cost is for, in pixels.
         channel_map: What tracing found.
         plans: By which it was cut, the oldest first.
@@ -48,7 +46,6 @@ class Network:
     figures: Figures
     measured: str
     task: str
-    names: tuple[str, ...] = ()
     imgsz: int = 640
     channel_map: ChannelMap | None = None
     plans: tuple[PruningPlan, ...] = ()
@@ -153,20 +150,15 @@ def _network(source: Source, name: str, model: Any, content: dict[str, Any], img
         macs=float(cost.macs),
         megabytes=source.path.stat().st_size / 1e6 if source.path else None,
     )
-    plans = tuple(checkpoint.plans_of(model))
-    if figures.ms is None and plans and not figures.source:
-        timed = (plans[-1].settings.get("latency") or {}).get("ms") or {}
-        figures = replace(figures, ms=timed.get("after"))
     return Network(
         source=source,
         name=name,
         figures=figures,
         measured=measured,
         task=model.task,
-        names=tuple(known_names(model)),
         imgsz=imgsz,
         channel_map=channel_map,
-        plans=plans,
+        plans=tuple(checkpoint.plans_of(model)),
         blocks=blocks_of(channel_map),
         rows=rows_of_yaml(getattr(model, "yaml", None)),
         content={key: content.get(key) for key in ("date", "version", "git", "train_args", "epoch")},

@@ -14,8 +14,9 @@ from ..layers import Width
 from .markup import Markup, tag
 
 WIDE = 560.0  # units of a picture's width; its text is 12 units high
-LEFT, RIGHT = 48.0, 20.0
+LEFT, RIGHT = 54.0, 20.0
 TURN = 137.508  # degrees; hues this far apart stay apart for any number of classes
+MOST_LABELS = 6  # in an image
 LABEL = 17.0  # height of the text in an image
 
 
@@ -37,6 +38,12 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     ]
 
 
+def visible_from(curves: Sequence[Curve]) -> float:
+    """Returns the epoch at which a picture of all stages begins: the last half of it is what followed the first one."""
+    rest = max((curve.end for curve in curves), default=0.0) - curves[0].end
+    return max(0.0, math.floor(curves[0].end - max(rest, 10.0))) if len(curves) > 1 else 0.0
+
+
 def timeline(curves: Sequence[Curve], accuracy: str) -> Markup:
     """Returns accuracy and multiply-adds of all stages over the epochs, one above the other.
 
@@ -44,8 +51,8 @@ def timeline(curves: Sequence[Curve], accuracy: str) -> Markup:
         curves: The stages.
         accuracy: What the accuracy is called.
     """
-    end = max([curve.end for curve in curves] + [1.0])
-    scores = [score for curve in curves for score in (*curve.accuracies, *(point[1] for point in curve.points))]
+    start, end = visible_from(curves), max([curve.end for curve in curves] + [1.0])
+    scores = [score for curve in curves for epoch, score in _scores(curve) if epoch >= start]
     costs = [curve.macs for curve in curves] + [point[2] for curve in curves for point in curve.points]
     lowest = float(np.quantile(scores, 0.1)) if scores else 0.0  # the first epochs of a training from nothing run below
     spread = max(max(scores, default=1.0) - lowest, 0.02)
@@ -53,7 +60,7 @@ def timeline(curves: Sequence[Curve], accuracy: str) -> Markup:
     above, below, bottom = (20.0, 200.0), (236.0, 316.0), 336.0
 
     def x(epoch: float) -> float:
-        return LEFT + (WIDE - LEFT - RIGHT) * epoch / end
+        return LEFT + (WIDE - LEFT - RIGHT) * (max(epoch, start) - start) / (end - start)
 
     def y(score: float) -> float:
         return above[1] - (above[1] - above[0]) * (score - low) / (high - low)
@@ -63,38 +70,40 @@ def timeline(curves: Sequence[Curve], accuracy: str) -> Markup:
 
     drawn = [_grid(y(tick), f"{tick:g}") for tick in ticks(low, high)]
     drawn += [_grid(z(tick), f"{tick / 1e9:g}") for tick in ticks(0, max(costs), 2)]
-    drawn += [tag("text", f"{tick:g}", x=x(tick), y=bottom - 3, text_anchor="middle") for tick in ticks(0, end, 6)]
+    numbered = [tick for tick in ticks(start, end, 6) if tick == int(tick)]
+    drawn += [tag("text", f"{tick:g}", x=x(tick), y=bottom - 3, text_anchor="middle") for tick in numbered]
     drawn += [
         tag("text", accuracy, x=LEFT + 4, y=above[0] - 7),
         tag("text", "multiply-adds in 10⁹", x=LEFT + 4, y=below[0] - 6),
         tag("text", "epochs", x=WIDE - RIGHT, y=below[0] - 6, text_anchor="end"),
     ]
-    lines, dots = [], []
+    lines: list[Markup] = []
+    dots: list[Markup] = []
     for place, curve in enumerate(curves):
         colour = f"s{place % 6}"
-        if curve.accuracies:
-            steps = enumerate(curve.accuracies, 1)
-            path = " ".join(f"{x(curve.start + epoch):.1f},{y(score):.1f}" for epoch, score in steps)
+        if curve.accuracies and curve.end > start:
+            seen = [(epoch, score) for epoch, score in _trained(curve) if epoch >= start]
+            path = " ".join(f"{x(epoch):.1f},{y(score):.1f}" for epoch, score in seen)
             lines.append(tag("polyline", tag("title", curve.name), points=path, class_=f"line {colour}"))
             places = {"x1": x(curve.start), "x2": x(curve.end), "y1": z(curve.macs), "y2": z(curve.macs)}
             drawn.append(tag("line", tag("title", f"{curve.macs / 1e9:.3f}"), class_=f"line {colour}", **places))
         for epoch, score, macs in curve.points:
-            said = f"{curve.name}: {score:.4f}, {macs / 1e9:.3f} * 10^9 multiply-adds after {epoch:g} epochs"
-            dots.append(
-                tag(
-                    "circle",
-                    tag("title", said),
-                    cx=x(epoch),
-                    cy=max(min(y(score), above[1]), above[0]),
-                    r=4.5,
-                    class_=f"dot {colour}",
-                )
-            )
-            dots.append(tag("circle", tag("title", said), cx=x(epoch), cy=z(macs), r=4.5, class_=f"dot {colour}"))
+            said = tag("title", f"{curve.name}: {score:.4f}, {macs / 1e9:.3f} G multiply-adds after {epoch:g} epochs")
+            for height in (max(min(y(score), above[1]), above[0]), z(macs)):
+                dots.append(tag("circle", said, cx=x(epoch), cy=height, r=4.5, class_=f"dot {colour}"))
     frame = {"x": 0, "y": above[0], "width": WIDE, "height": above[1] - above[0]}  # what lies below is cut off
     within = tag("svg", lines, viewBox=f"0 {above[0]:g} {WIDE:g} {above[1] - above[0]:g}", **frame)
-    drawn += [within, *dots]
-    return svg(WIDE, bottom, f"{accuracy} and multiply-adds over the epochs", drawn)
+    return svg(WIDE, bottom, f"{accuracy} and multiply-adds over the epochs", drawn, within, dots)
+
+
+def _trained(curve: Curve) -> list[tuple[float, float]]:
+    """Returns the accuracies of a training with the epochs behind which they were measured."""
+    return [(curve.start + epoch, score) for epoch, score in enumerate(curve.accuracies, 1)]
+
+
+def _scores(curve: Curve) -> list[tuple[float, float]]:
+    """Returns all accuracies of a stage with their epochs."""
+    return [*_trained(curve), *((epoch, score) for epoch, score, _ in curve.points)]
 
 
 def _grid(height: float, said: str) -> Markup:
@@ -148,7 +157,7 @@ def gammas_over_epochs(gammas: Gammas) -> Markup:
     powers = range(math.ceil(low), math.floor(high) + 1)
     drawn += [_grid(y(power), "1" if not power else f"1e{power}") for power in powers]
     drawn.append(_grid((zero[0] + zero[1]) / 2, "0"))
-    numbered = ticks(gammas.epochs[0], gammas.epochs[-1], 8)
+    numbered = [tick for tick in ticks(gammas.epochs[0], gammas.epochs[-1], 8) if tick == int(tick)]
     for tick in numbered:
         x = LEFT + each * (tick - gammas.epochs[0] + 0.5)
         drawn.append(tag("text", f"{tick:g}", x=x, y=234.0, text_anchor="middle"))
@@ -161,7 +170,11 @@ def colour_of(kind: int) -> str:
 
 
 def seen_in(image: Shown, number: int, things: Sequence[Thing]) -> Markup:
-    """Returns an image with what a network found in it; the image itself is in the page once, as `#imageNUMBER`."""
+    """Returns an image with what a network found in it; the image itself is in the page once, as `#imageNUMBER`.
+
+    Labels are written only where they leave something of the image to be seen, with any of the networks.
+    """
+    is_labelled = max(map(len, image.found.values()), default=0) <= MOST_LABELS
     drawn: list[Markup] = [tag("use", href=f"#image{number}")]
     labels: list[Markup] = []
     for thing in sorted(things, key=lambda thing: thing.confidence):
@@ -172,7 +185,7 @@ def seen_in(image: Shown, number: int, things: Sequence[Thing]) -> Markup:
             drawn.append(tag("polygon", tag("title", said), points=path, stroke=colour, class_="found"))
         for x, y in thing.points:
             drawn.append(tag("circle", cx=x * image.width, cy=y * image.height, r=3.0, fill=colour))
-        labels += _label(said, corners, image, colour)
+        labels += _label(said, corners, image, colour) if is_labelled else []
     return svg(image.width, image.height, f"{image.name}: {len(things)} found", drawn, labels, class_="picture")
 
 

@@ -67,6 +67,8 @@ def _timeline(report: Report) -> Markup | None:
     if not any(curve.accuracies or len(report.curves) > 1 for curve in report.curves):
         return None
     said = "Lines: the val split after each epoch of a training. Dots: what was measured of the networks that it left."
+    if start := charts.visible_from(report.curves):
+        said += f" {report.curves[0].name} is shown from epoch {start:g} on."
     legend = _legend((f"s{place % 6}", curve.name) for place, curve in enumerate(report.curves))
     return _section("All stages on one line", said, charts.timeline(report.curves, report.title_of_accuracy), legend)
 
@@ -233,15 +235,24 @@ def _images(report: Report) -> Markup | None:
     rows = []
     for number, image in enumerate(report.images):
         figures = [
-            tag("figure", charts.seen_in(image, number, things), tag("figcaption", f"{name}: {len(things)}"))
+            tag("figure", charts.seen_in(image, number, things), tag("figcaption", f"{name}: {len(things)} found"))
             for name, things in image.found.items()
         ]
         rows.append(tag("div", tag("h3", image.name), tag("div", figures, class_="row")))
     hidden = tag("svg", tag("defs", content), width=0, height=0, style="position:absolute", aria_hidden="true")
-    few = len(report.images[0].found) <= 2
-    return _section(
-        "The same images", report.about_images, hidden, tag("div", rows, class_="images few" if few else "images")
-    )
+    few = "images few" if len(report.images[0].found) <= 2 else "images"
+    return _section("The same images", report.about_images, _classes(report), hidden, tag("div", rows, class_=few))
+
+
+def _classes(report: Report) -> Markup:
+    """Returns the colours of the classes that were found."""
+    things = [thing for image in report.images for found in image.found.values() for thing in found]
+    kinds = dict(sorted({thing.kind: thing.label for thing in things}.items()))
+    keys = [
+        tag("span", tag("i", class_="key", style=f"background:{charts.colour_of(kind)}"), name)
+        for kind, name in kinds.items()
+    ]
+    return tag("div", keys, class_="legend")
 
 
 def _making(report: Report) -> Markup:
