@@ -20,6 +20,7 @@ from .networks import Network, networks_of
 from .sources import sources_of
 
 UNKNOWN = "-"
+OF_SCORES = ("criterion", "normalize", "per", "round_to")  # settings that a cut of what is at zero does not read
 SETTINGS = ("criterion", "normalize", "per", "zeros", "rounds", "refit", "recalibrate", "round_to", "imgsz", "fold")
 
 
@@ -211,7 +212,9 @@ def settings_of(network: Network) -> list[tuple[str, str]]:
     """Returns how a network was cut, by name and value: each cut's source, and the settings that its plan notes."""
     rows = []
     for number, plan in enumerate(network.plans, 1):
-        said: dict[str, Any] = {key: plan.settings[key] for key in SETTINGS if plan.settings.get(key) not in (None, "")}
+        unread = OF_SCORES if plan.settings.get("zeros") else ()
+        names = [key for key in SETTINGS if key not in unread and plan.settings.get(key) not in (None, "")]
+        said: dict[str, Any] = {key: plan.settings[key] for key in names}
         words = ", ".join(f"{key}={value}" for key, value in said.items())
         rows.append(
             (f"cut {number}" if len(network.plans) > 1 else "cut", f"{plan.source.get('file', UNKNOWN)}: {words}")

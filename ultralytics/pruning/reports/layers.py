@@ -34,7 +34,7 @@ class Width:
         before: Output channels before all cuts.
         kept: Those that are left.
         held: What kept it from being narrower, in words: a limit, or what its channels are pinned by.
-        tied: With what it goes together, in words.
+        tied: With what it goes together, or went, in words.
     """
 
     name: str
@@ -72,7 +72,7 @@ def widths_of(network: Network) -> list[Width]:
         kept = len(last.layers[name].kept_out) if name in last.layers else 0
         at_cut = last.layers[name].out_before if name in last.layers and not by_step else layer.out_before
         held = _held(name, at_cut, kept, limits, network)
-        tied = ties.get(name, "") if kept else ""
+        tied = ties.get(name, "") if kept else "its block was taken out whole"
         widths.append(Width(name, layer.type, network.part_of(name), layer.out_before, kept, held, tied))
     return widths
 
@@ -122,7 +122,7 @@ def _held(name: str, before: int, kept: int, limits: Limits, network: Network) -
     channel_map = network.channel_map
     assert channel_map is not None
     if not kept:
-        return "its block was taken out whole"
+        return ""
     if kept == before and (pinned := _pinned(name, channel_map)):
         return pinned
     parents = [name.rsplit(".", depth)[0] for depth in range(name.count(".") + 1)]

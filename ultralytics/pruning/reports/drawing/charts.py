@@ -8,16 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..detections import Shown, Thing
 from ..epochs import Curve, Gammas
 from ..layers import Width
 from .markup import Markup, tag
 
 WIDE = 560.0  # units of a picture's width; its text is 12 units high
 LEFT, RIGHT = 54.0, 20.0
-TURN = 137.508  # degrees; hues this far apart stay apart for any number of classes
-MOST_LABELS = 6  # in an image
-LABEL = 17.0  # height of the text in an image
 
 
 def svg(width: float, height: float, title: str, *children: Any, class_: str = "chart") -> Markup:
@@ -162,37 +158,3 @@ def gammas_over_epochs(gammas: Gammas) -> Markup:
         x = LEFT + each * (tick - gammas.epochs[0] + 0.5)
         drawn.append(tag("text", f"{tick:g}", x=x, y=234.0, text_anchor="middle"))
     return svg(WIDE, 240, "share of the gammas by size at the end of each epoch", drawn)
-
-
-def colour_of(kind: int) -> str:
-    """Returns the colour of a class."""
-    return f"hsl({(kind * TURN + 200) % 360:.0f} 90% 62%)"
-
-
-def seen_in(image: Shown, number: int, things: Sequence[Thing]) -> Markup:
-    """Returns an image with what a network found in it; the image itself is in the page once, as `#imageNUMBER`.
-
-    Labels are written only where they leave something of the image to be seen, with any of the networks.
-    """
-    is_labelled = max(map(len, image.found.values()), default=0) <= MOST_LABELS
-    drawn: list[Markup] = [tag("use", href=f"#image{number}")]
-    labels: list[Markup] = []
-    for thing in sorted(things, key=lambda thing: thing.confidence):
-        colour, said = colour_of(thing.kind), f"{thing.label} {thing.confidence:.2f}"
-        corners = [(x * image.width, y * image.height) for x, y in thing.outline]
-        if corners:
-            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
-            drawn.append(tag("polygon", tag("title", said), points=path, stroke=colour, class_="found"))
-        for x, y in thing.points:
-            drawn.append(tag("circle", cx=x * image.width, cy=y * image.height, r=3.0, fill=colour))
-        labels += _label(said, corners, image, colour) if is_labelled else []
-    return svg(image.width, image.height, f"{image.name}: {len(things)} found", drawn, labels, class_="picture")
-
-
-def _label(said: str, corners: Sequence[tuple[float, float]], image: Shown, colour: str) -> list[Markup]:
-    """Returns what is written at a thing: above its left upper corner, or within where there is no room."""
-    width, height = 0.56 * LABEL * len(said) + 6, LABEL + 3
-    left, top = (min(x for x, _ in corners), min(y for _, y in corners)) if corners else (0.0, 0.0)
-    x, y = min(max(left, 0.0), max(image.width - width, 0.0)), max(top - height, 0.0)
-    box = tag("rect", x=x, y=y, width=width, height=height, fill=colour)
-    return [box, tag("text", said, x=x + 3, y=y + LABEL - 1, font_size=LABEL, class_="on")]

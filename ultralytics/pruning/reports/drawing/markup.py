@@ -91,6 +91,11 @@ def table(
     return tag("div", tag("table", inside, **attributes), class_="wide")
 
 
+def section(title: str, said: str, *children: Child) -> Markup:
+    """Returns a part of a page, with its title and a line about it."""
+    return tag("section", tag("h2", title), tag("p", said, class_="faint") if said else None, children)
+
+
 def cell(value: str, change: str = "") -> Markup:
     """Returns a value and, smaller, how it stands to that of the first network."""
     return joined(value, tag("small", change, class_="rel") if change else None)

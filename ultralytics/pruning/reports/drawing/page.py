@@ -20,7 +20,8 @@ from ..epochs import Gammas
 from ..layers import Width, widths_of
 from ..networks import PARTS, Network
 from . import charts
-from .markup import Markup, cell, joined, table, tag
+from .images import same_images
+from .markup import Markup, cell, joined, section, table, tag
 
 MARK = "report of ultralytics/pruning"  # by which a file is known as a report of this project
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -37,14 +38,10 @@ def page(report: Report) -> str:
         tag("title", "Pruning report"),
         tag("style", Markup(Path(__file__).with_name("style.css").read_text(encoding="utf-8"))),
     ]
-    sections = (_results, _timeline, _costs, _layers, _gammas, _images, _making)
+    parts = (_results, _timeline, _costs, _layers, _gammas, same_images, _making)
     inside = [tag("h1", "Pruning report"), tag("p", headline(report), class_="headline")]
-    body = tag("body", tag("main", inside, [section(report) for section in sections]))
+    body = tag("body", tag("main", inside, [part(report) for part in parts]))
     return f"<!DOCTYPE html>\n{tag('html', tag('head', about), body, lang='en')}\n"
-
-
-def _section(title: str, said: str, *children: object) -> Markup:
-    return tag("section", tag("h2", title), tag("p", said, class_="faint") if said else None, children)
 
 
 def _legend(entries: Iterable[tuple[str, str]]) -> Markup:
@@ -59,7 +56,7 @@ def _results(report: Report) -> Markup:
     numbers = [place for place, title in enumerate(titles) if title not in ARE_NUMBERS]
     rows = [[cell(*pair) for pair in row] for row in result_rows(report)]
     said = f"Small figures are relative to the first row, {report.first.name}." if len(rows) > 1 else ""
-    return _section("Result", said, table(titles, rows, numbers=numbers, class_="results"))
+    return section("Result", said, table(titles, rows, numbers=numbers, class_="results"))
 
 
 def _timeline(report: Report) -> Markup | None:
@@ -70,7 +67,7 @@ def _timeline(report: Report) -> Markup | None:
     if start := charts.visible_from(report.curves):
         said += f" {report.curves[0].name} is shown from epoch {start:g} on."
     legend = _legend((f"s{place % 6}", curve.name) for place, curve in enumerate(report.curves))
-    return _section("All stages on one line", said, charts.timeline(report.curves, report.title_of_accuracy), legend)
+    return section("All stages on one line", said, charts.timeline(report.curves, report.title_of_accuracy), legend)
 
 
 def _costs(report: Report) -> Markup | None:
@@ -113,7 +110,7 @@ def _costs(report: Report) -> Markup | None:
 
     legend = _legend((f"s{place % 6}", network.name) for place, network in enumerate(there))
     modules = tag("details", tag("summary", "Each module"), grid([name for name, _ in rows if name not in PARTS]))
-    return _section("Where the cost was and is", _milliseconds(report), legend, grid(of_parts), modules)
+    return section("Where the cost was and is", _milliseconds(report), legend, grid(of_parts), modules)
 
 
 def _milliseconds(report: Report) -> str:
@@ -152,7 +149,7 @@ def _layers(report: Report) -> Markup | None:
     parts = dict.fromkeys(width.part for _, widths in cut for width in widths)
     legend = _legend([(part, part) for part in PARTS if part in parts] + [("held", "held")])
     last = cut[-1][0]
-    return _section(
+    return section(
         "What each layer kept, and why", said, legend, [_cut(one, widths, one is last) for one, widths in cut]
     )
 
@@ -167,9 +164,7 @@ def _cut(network: Network, widths: list[Width], is_open: bool) -> Markup:
             width.before,
             f"{width.kept / width.before:.0%}",
             _meter(width),
-            tag(
-                "span", tag("span", width.held, class_="reason"), "; " if width.held and width.tied else "", width.tied
-            ),
+            _why(width),
         )
         for width in widths
     ]
@@ -204,8 +199,8 @@ def _gammas(report: Report) -> Markup | None:
     """Returns how the gammas faded."""
     if not report.gammas:
         return None
-    said = "The batch-norm scales of all channels that can be pruned, at the end of each epoch: darker is more of them."
-    return _section("Gammas over the epochs", said, [_faded(gammas) for gammas in report.gammas])
+    said = "The batch-norm scales of channels that can be pruned, after each epoch; a stronger colour is more of them."
+    return section("Gammas over the epochs", said, [_faded(gammas) for gammas in report.gammas])
 
 
 def _faded(gammas: Gammas) -> Markup:
@@ -218,43 +213,6 @@ def _faded(gammas: Gammas) -> Markup:
     return joined(tag("h3", gammas.name), drawn)
 
 
-def _images(report: Report) -> Markup | None:
-    """Returns the images with what the networks find in them."""
-    if not report.images:
-        return _section("The same images", report.about_images) if report.about_images else None
-    content = [
-        tag(
-            "image",
-            id=f"image{number}",
-            width=image.width,
-            height=image.height,
-            href=f"data:image/jpeg;base64,{image.jpeg}",
-        )
-        for number, image in enumerate(report.images)
-    ]
-    rows = []
-    for number, image in enumerate(report.images):
-        figures = [
-            tag("figure", charts.seen_in(image, number, things), tag("figcaption", f"{name}: {len(things)} found"))
-            for name, things in image.found.items()
-        ]
-        rows.append(tag("div", tag("h3", image.name), tag("div", figures, class_="row")))
-    hidden = tag("svg", tag("defs", content), width=0, height=0, style="position:absolute", aria_hidden="true")
-    few = "images few" if len(report.images[0].found) <= 2 else "images"
-    return _section("The same images", report.about_images, _classes(report), hidden, tag("div", rows, class_=few))
-
-
-def _classes(report: Report) -> Markup:
-    """Returns the colours of the classes that were found."""
-    things = [thing for image in report.images for found in image.found.values() for thing in found]
-    kinds = dict(sorted({thing.kind: thing.label for thing in things}.items()))
-    keys = [
-        tag("span", tag("i", class_="key", style=f"background:{charts.colour_of(kind)}"), name)
-        for kind, name in kinds.items()
-    ]
-    return tag("div", keys, class_="legend")
-
-
 def _making(report: Report) -> Markup:
     """Returns settings, commands, files and machine."""
     commands = [joined(tag("h3", name), tag("pre", "\n".join(lines))) for name, lines in all_commands(report).items()]
@@ -265,12 +223,12 @@ def _making(report: Report) -> Markup:
         joined(tag("h3", network.name), _listed(said)) for network in report.networks if (said := settings_of(network))
     ]
     return joined(
-        _section("Commands that made them", "By what the checkpoints, their plans and their runs note.", commands)
+        section("Commands that made them", "By what the checkpoints, their plans and their runs note.", commands)
         if commands
         else None,
-        _section("Settings of the cuts", "", settings) if settings else None,
-        _section("Files", "", table(("file", "SHA-256", "written", "release"), files)),
-        _section("This report", "", _listed(report.machine.items())),
+        section("Settings of the cuts", "", settings) if settings else None,
+        section("Files", "", table(("file", "SHA-256", "written", "release"), files)),
+        section("This report", "", _listed(report.machine.items())),
     )
 
 
