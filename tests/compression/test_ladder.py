@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.reports import Page
 from helpers.repository import REPOSITORY
 from helpers.scripts import refused, run
 from helpers.timings import macs_ms, plant
@@ -69,6 +70,9 @@ def test_a_network_for_each_target(words, runs, small_weights, monkeypatch, caps
     sizes = [int(row["parameters"]) for row in rows]
     assert [float(row["faster"][:-1]) for row in rows] == pytest.approx([sizes[0] / size for size in sizes], rel=0.02)
     assert (folder / "compress.png").stat().st_size > 10_000
+    results = Page.of((folder / "report.html").read_text()).tables["results"]
+    assert [row[0].partition("/")[2] for row in results[2:]] == ["compressed-1.4.pt", "compressed-2.pt"]
+    assert [row[1].partition("|")[0] for row in results[1:]] == [f"{int(row['parameters']):,}" for row in rows]
     assert "8 epochs; a compression for each target takes 14" in said  # 3 + 1 + 3 + 1, and twice 6 + 1
     assert f"{folder.name}/compressed-2.pt" in said[said.index("Next: ") :]
 

@@ -5,17 +5,26 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from helpers.reports import EPOCHS, LIMITS, Page, compression, cut, write_csv
 from helpers.scripts import refused, run
+from helpers.task_data import MODELS, write_images
+from ultralytics import YOLO
 from ultralytics.pruning import load, plans_of, save
+from ultralytics.pruning.plots import fixed_edges
 from ultralytics.pruning.reports import detections, writing
 from ultralytics.pruning.reports.contents import collected
-from ultralytics.pruning.reports.epochs import read_gammas
+from ultralytics.pruning.reports.drawing.charts import visible_from
+from ultralytics.pruning.reports.drawing.images import seen_in
+from ultralytics.pruning.reports.epochs import Curve, read_gammas
 from ultralytics.pruning.reports.layers import widths_of
-from ultralytics.pruning.runs.belongings import COMPRESSION, foreign
+from ultralytics.pruning.runs.belongings import COMPRESSION, TRAINING, foreign
+from ultralytics.pruning.sparsity.watching import Epoch, History
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>|`$(id)`'
 
@@ -186,6 +195,43 @@ def test_gammas_are_drawn_from_their_numbers(folder, text, tmp_path):
     assert len(gammas.edges) == gammas.counts.shape[1]
     assert Page.of(text).named("img") == []
     assert sum(attributes.get("class") == "heat" for attributes in Page.of(text).named("rect")) == 2 * EPOCHS - 1
+
+
+def test_a_sparsity_training_leaves_its_gammas(tmp_path):
+    """What it counts in each epoch is what a report reads, bin by bin."""
+    history = History()
+    counts = np.random.default_rng(0).integers(0, 9, (3, 1 + len(fixed_edges()) - 1))
+    history.epochs = [Epoch(number, 0.5, 0.1, tuple(row.tolist())) for number, row in enumerate(counts)]
+    history.ends(SimpleNamespace(by_norm=dict), tmp_path)
+    gammas = read_gammas(tmp_path / "gamma.csv", "run")
+    assert gammas.epochs == (1, 2, 3) and (gammas.counts == counts).all()
+    assert gammas.edges == pytest.approx(fixed_edges(), rel=1e-4)
+    assert foreign(tmp_path, TRAINING) == []
+
+
+@pytest.mark.parametrize("others", [0, 4, 60])
+def test_a_long_first_training_leaves_room_for_the_others(others):
+    first, rest = Curve("normal", 0, (0.5,) * 100, 2e9), Curve("fine-tuned", 100, (0.6,) * others, 1e9)
+    start = visible_from([first, rest] if others else [first])
+    assert start == {0: 0, 4: 90, 60: 40}[others]
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb", "classify"])
+def test_what_is_found_is_drawn_for_each_task(task, tmp_path):
+    """Masks and turned boxes by their outline, keypoints as points, and the class of a whole image."""
+    torch.manual_seed(0)
+    model = YOLO(MODELS[task])
+    (picture, *_) = write_images(tmp_path / "images")
+    (result,) = model.predict(str(picture), conf=1e-9, imgsz=64, device="cpu", verbose=False)
+    things = detections.things_of(result.cpu().numpy(), task)
+    assert things and all(0 <= thing.confidence <= 1 and thing.label == model.names[thing.kind] for thing in things)
+    corners = {len(thing.outline) for thing in things}
+    assert {"classify": corners == {0}, "segment": max(corners) > 4}.get(task, corners == {4})
+    assert any(thing.points for thing in things) == (task == "pose")
+    image = detections.Shown("a.png", 64, 64, "", {"a": tuple(things)})
+    drawn = Page.of(seen_in(image, 0, things))
+    assert len(drawn.named("polygon")) == (0 if task == "classify" else len(things))
+    assert len(drawn.named("circle")) == sum(len(thing.points) for thing in things)
 
 
 def test_commands_say_what_was_asked_for(folder):

@@ -15,6 +15,20 @@ from .sources import Compression
 OPTIONS = ("data", "epochs", "batch", "imgsz", "device")  # of all training stages
 # Training arguments that the stages set themselves, or that say where a run lies.
 OWN = {"task", "mode", "model", "project", "name", "save_dir", "exist_ok", "resume", "finetune", "workers", "val"}
+# What only predicting and exporting read, of which the defaults differ from release to release.
+ELSEWHERE = {
+    "tracker",
+    "nms",
+    "simplify",
+    "workspace",
+    "opset",
+    "optimize",
+    "dynamic",
+    "int8",
+    "half",
+    "format",
+    "keras",
+}
 SPARSITY = ("sparsity", "sr", "target_speed_up", "target_latency_speed_up", "target_params", "target_sparsity")
 
 
@@ -48,7 +62,7 @@ def _settings(arguments: Mapping[str, Any]) -> list[str]:
     """Returns the settings of the release that differ from its defaults, as `key=value`."""
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    skipped = {*OWN, *OPTIONS, *SPARSITY, "plots"}
+    skipped = {*OWN, *ELSEWHERE, *OPTIONS, *SPARSITY, "plots"}
     return [
         f"{key}={value}"
         for key, value in arguments.items()

@@ -169,6 +169,8 @@ def _of_measurement(file: Path) -> list[Source]:
             )
         path = located(relocated(row["checkpoint"]))
         is_there = path.is_file()
+        if is_there and path.stat().st_mtime > file.stat().st_mtime:
+            figures = replace(figures, source=f"{file.name}, before the file changed")
         digest = sha256(path) if is_there else f"gone: {row['checkpoint']}"
         sources.append(Source(row["checkpoint"], path.resolve() if is_there else None, digest, figures))
     if not sources:
