@@ -51,6 +51,7 @@ def timeline(curves: Sequence[Curve], accuracy: str) -> Markup:
     scores = [score for curve in curves for epoch, score in _scores(curve) if epoch >= start]
     costs = [curve.macs for curve in curves] + [point[2] for curve in curves for point in curve.points]
     lowest = float(np.quantile(scores, 0.1)) if scores else 0.0  # the first epochs of a training from nothing run below
+    lowest = min([lowest, *(score for curve in curves for _, score, _ in curve.points)])
     spread = max(max(scores, default=1.0) - lowest, 0.02)
     low, high = max(0.0, lowest - 0.25 * spread), max(scores, default=1.0) + 0.12 * spread
     above, below, bottom = (20.0, 200.0), (236.0, 316.0), 336.0
@@ -85,7 +86,7 @@ def timeline(curves: Sequence[Curve], accuracy: str) -> Markup:
             drawn.append(tag("line", tag("title", f"{curve.macs / 1e9:.3f}"), class_=f"line {colour}", **places))
         for epoch, score, macs in curve.points:
             said = tag("title", f"{curve.name}: {score:.4f}, {macs / 1e9:.3f} G multiply-adds after {epoch:g} epochs")
-            for height in (max(min(y(score), above[1]), above[0]), z(macs)):
+            for height in (y(score), z(macs)):
                 dots.append(tag("circle", said, cx=x(epoch), cy=height, r=4.5, class_=f"dot {colour}"))
     frame = {"x": 0, "y": above[0], "width": WIDE, "height": above[1] - above[0]}  # what lies below is cut off
     within = tag("svg", lines, viewBox=f"0 {above[0]:g} {WIDE:g} {above[1] - above[0]:g}", **frame)
