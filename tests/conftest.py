@@ -20,7 +20,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import plots, save
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.files import places
-from ultralytics.pruning.latency import comparing
+from ultralytics.pruning.latency import comparing, turns
 
 assert Path(ultralytics.__file__).parent == REPOSITORY / "ultralytics", "the tests need the overlay, not the release"
 
@@ -75,9 +75,10 @@ def small_pictures(request, monkeypatch) -> None:
 
 @pytest.fixture(autouse=True)
 def planted_timings(request, monkeypatch) -> None:
-    """Spares each cut the seconds in which it is timed before and after, but for tests that are marked with `timed`."""
+    """Spares cuts and measurements the seconds in which they are timed, but for tests that are marked with `timed`."""
     if "timed" not in request.keywords:
         monkeypatch.setattr(comparing, "time_networks", lambda *networks: timings.PLANTED)
+        monkeypatch.setattr(turns, "paces", timings.planted_paces)
 
 
 @pytest.fixture

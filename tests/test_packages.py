@@ -108,7 +108,8 @@ def test_names_that_the_terminal_cannot_show_do_no_harm(tmp_path):
 
 def test_a_table_of_a_file_whose_name_is_no_text(tmp_path):
     """A file system holds bytes."""
-    from ultralytics.pruning.stages.measurement import Measurement, write_csv
+    from ultralytics.pruning.measuring.rows import Measurement
+    from ultralytics.pruning.measuring.tables import write_csv
 
     row = Measurement("net\udcff.pt", "detect", 1, 1, None, 1.0, 64, 1, "cpu")
     write_csv([row], tmp_path / "val.csv")

@@ -4,11 +4,18 @@ import numpy as np
 from torch import nn
 
 from ultralytics.pruning import trace
-from ultralytics.pruning.latency import LatencyTable, Runtime, comparing, search, tables
+from ultralytics.pruning.latency import LatencyTable, Runtime, comparing, search, tables, turns
 from ultralytics.pruning.latency.shapes import Shape, shapes_of
 from ultralytics.pruning.latency.tables import Timing, grid, name_of
 
 PLANTED = (50.0, 2.0, 0.0)  # milliseconds before and after a cut, and their spread: as fast as anybody can promise
+
+
+def planted_paces(runs, threads: int, *, rounds: int = 30) -> dict:
+    """What `turns.paces` finds: each runs twice as fast as the one before it, the first in 8 ms; each is run once."""
+    for run in runs.values():
+        run()
+    return {name: turns.Pace(8 / 2**place, 4 / 2**place, 0.02, rounds) for place, name in enumerate(runs)}
 
 
 def by_formula(net: nn.Module, channel_map, side: int, formula, step: int = 1) -> tuple[LatencyTable, dict]:

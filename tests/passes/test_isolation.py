@@ -21,9 +21,9 @@ from ultralytics.pruning.deploy.agreement import check_agreement
 from ultralytics.pruning.deploy.exporting import export_by_release
 from ultralytics.pruning.latency import Runtime
 from ultralytics.pruning.latency.timing import in_turns
+from ultralytics.pruning.measuring.rows import Measurement
 from ultralytics.pruning.passes.images import Images, batches_for, gradients, recalibrate
 from ultralytics.pruning.passes.isolation import Reproducible, isolated
-from ultralytics.pruning.stages.measurement import Measurement
 from ultralytics.pruning.stages.measuring import run_one
 from ultralytics.pruning.stages.pruning import accuracy_table
 from ultralytics.utils import SETTINGS, callbacks

@@ -43,3 +43,23 @@ def accuracies(results: Mapping[str, Any], task: str | None) -> dict[str, float 
 def accuracy(results: Mapping[str, Any], task: str | None) -> float | None:
     """Reads the one that counts (see `what_counts`)."""
     return accuracies(results, task)[what_counts(task)]
+
+
+def by_class(metrics: Any, task: str | None) -> dict[int, float | None]:
+    """Reads what counts for each class: mAP50-95 of its boxes, masks or keypoints.
+
+    Args:
+        metrics: The release's, of a task that has it (see `has_classes`).
+        task: What the network does, as the release names it.
+
+    Returns:
+        The value of each class by its number, None for one without labels.
+    """
+    part = getattr(metrics, {"segment": "seg", "pose": "pose"}.get(task or "", "box"))
+    found = dict(zip(map(int, part.ap_class_index), map(float, part.ap), strict=True))
+    return {number: found.get(number) for number in sorted(metrics.names)}
+
+
+def has_classes(task: str | None) -> bool:
+    """Whether the release measures what counts for each class of a task."""
+    return task not in OTHERS

@@ -25,6 +25,9 @@ PIP = {
     "rknn": "rknn-toolkit2",
     "onnxruntime_qnn": "onnxruntime-qnn",
     "quark": "amd-quark",
+    "tflite_runtime": "tflite-runtime",
+    "mct_quantizers": "mct-quantizers",
+    "rknnlite": "rknn-toolkit-lite2",
 }
 ONNX = ("onnx", "onnxruntime", "onnxslim")
 # The modules that make each format of the release; those for ONNX too, where it is made by way of ONNX.
@@ -54,6 +57,29 @@ INTEGERS: dict[str, tuple[str, ...]] = {  # needed in addition for quantize=8
     "engine": ("modelopt",),
     "coreml": ("sklearn",),
     "litert": ("ai_edge_quantizer",),
+}
+RUNTIMES: dict[str, tuple[str, ...]] = {  # what runs each format; PyTorch runs the others
+    "onnx": ("onnx", "onnxruntime"),
+    "openvino": ("openvino",),
+    "engine": ("tensorrt",),
+    "coreml": ("coremltools",),
+    "coreai": ("coreai",),
+    "saved_model": ("tensorflow",),
+    "pb": ("tensorflow",),
+    "edgetpu": ("tflite_runtime",),
+    "litert": ("ai_edge_litert",),
+    "paddle": ("paddle",),
+    "mnn": ("MNN",),
+    "ncnn": ("ncnn",),
+    "imx": ("onnx", "onnxruntime", "mct_quantizers", "edgemdt_cl"),
+    "rknn": ("rknnlite",),
+    "executorch": ("executorch",),
+    "axelera": ("axelera",),
+    "deepx": ("dx_engine",),
+    "qnn": ("onnx", "onnxruntime", "onnxruntime_qnn"),
+    "hailo": ("hailo_platform",),
+    "ascend": ("ais_bench",),
+    "xilinx": ("onnx", "onnxruntime"),
 }
 QUANTIZED_TRAINING = ("modelopt", "huggingface_hub")
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..errors import PruningError, closest, hint
 from ..files import places
+from ..report import NEVER_FAIL
 from . import kinds, settings
 
-NEVER_FAIL = "backslashreplace"  # what a terminal's encoding cannot show is shown as \xfc, and nothing is lost
 LONGEST_WORD = 1_000  # characters in an error; a path may have that many
 
 LEADS = {  # type of an option -> where its value leads

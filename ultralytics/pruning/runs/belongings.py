@@ -30,7 +30,7 @@ TRAINING = (
     r"weights/(best|last|epoch\d+|resume-\d+)\.pt",
     r"weights/(best|last|epoch\d+)[._-].*",  # exports of its checkpoints, which lie beside them
 )
-MEASURING = (r"val\.csv", *(rf"[^/]+/{picture}" for picture in PICTURES))
+MEASURING = (r"val\.(csv|json)", *(rf"[^/]+/{picture}" for picture in PICTURES))
 COMPRESSION = (
     r"state\.json",
     r"(compress\.(csv|png)|ladder\.csv|report\.(html|md))",

@@ -10,35 +10,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import packages, report
-from ..accuracy import accuracies
-from ..checkpoints import checkpoint
+from .. import report
+from ..accuracy import accuracies, by_class, has_classes
 from ..command_line import entry, kinds
+from ..command_line.devices import cores
 from ..command_line.settings import VALIDATION
-from ..cost import cost_of
 from ..data import sets
 from ..data.samples import LABELLED_BY_TEXT
 from ..data.some_classes import measured_on
-from ..deploy.onnx_files import read_onnx, try_out
-from ..errors import PruningError, counted, first_line
+from ..errors import PruningError, counted, first_line, typed_line
 from ..files import places
-from ..networks.keeping import check_order, known_names
+from ..latency.files import without_notice
+from ..measuring import speed
+from ..measuring.formats import checkpoint_of, describe, find, suffix_of, suffixes
+from ..measuring.rows import Measurement
+from ..measuring.tables import class_table, comparison, video_table, write_csv, write_json
+from ..networks.keeping import check_order
 from ..one_shot.own_labels import agreement
 from ..passes.validating import validate
 from ..runs.folders import room_for
 from ..runs.stale import older_products
-from ..tracing.trace import trace
-from .measurement import Measurement, comparison, write_csv
-
-ONE_CLASS = {0: "item"}  # names of a network that the release trained with single_cls
 
 
 class CheckpointParser(entry.Parser):
-    """Words with a `=` are settings of Ultralytics, all others are checkpoints."""
+    """Words with a `=` are settings of Ultralytics, all others are files to measure."""
 
     def __init__(self, what: str, example: str) -> None:
         super().__init__(what, example, keys=VALIDATION)
-        files = ".pt and .onnx files, in any number"
+        files = "checkpoints (.pt) and exported files (.onnx, _openvino_model, ...), in any number"
         self.add_argument("checkpoints", type=kinds.as_source, nargs="+", metavar="checkpoint", help=files)
 
     def parse_intermixed_args(self, args=None, namespace=None):
@@ -48,30 +47,34 @@ class CheckpointParser(entry.Parser):
         options.settings = [word for word in words if is_setting(word)]
         options.checkpoints = [word for word in words if not is_setting(word)]
         if not options.checkpoints:
-            self.error("name at least one checkpoint, .pt or .onnx")
+            self.error("name at least one checkpoint or exported file")
         return options
 
 
 def is_setting(word: str) -> bool:
     """Whether a word is a key=value; the folders of a sweep have a = in their names."""
-    return bool(re.match(r"\w+=", word)) and not places.located(word).is_file()
+    return bool(re.match(r"\w+=", word)) and places.first_there(word) is None
 
 
 def measure_stage(options: argparse.Namespace) -> None:
-    """Measures `options.checkpoints` on a data set: a table, and `val.csv` beside the release's pictures.
+    """Measures `options.checkpoints` on a data set: a table, `val.csv` and `val.json` beside the release's pictures.
 
     Raises:
         PruningError: If something that the user gave is wrong; nothing is written then.
     """
     settings = {"imgsz": options.imgsz, "batch": options.batch, "device": options.device, **options.settings}
     check_sizes(settings)
+    check_timing(options)
     paths = [find(word) for word in options.checkpoints]
-    rows = [described(path, settings) for path in paths]
-    settings["data"] = measuring_data(settings.get("data", options.data), settings.get("split") or "val", rows)
+    rows = [describe(path, settings) for path in paths]
+    check_classes_asked(options, rows)
+    split = settings.get("split") or "val"
+    settings["data"] = measuring_data(settings.get("data", options.data), split, rows)
+    clip = speed.read_clip(options.video) if options.video else None
     for path in paths:
-        if path in older_products(path.with_suffix(".pt")):
+        if path in older_products(checkpoint_of(path)):
             report.say(f"{places.shown(path)} is older than the .pt beside it: perhaps of an earlier network")
-    # The release feeds a .pt narrow images where it can, and an ONNX file squares: here alike, so that they compare.
+    # The release feeds a .pt narrow images where it can, and an export squares: here alike, so that they compare.
     settings = {"rect": all(path.suffix == ".pt" for path in paths), "plots": True, "verbose": False, **settings}
     with room_for(options.name, overwrite=options.overwrite) as (folder, work):
         for i, (path, label) in enumerate(zip(paths, folder_names(paths), strict=True)):
@@ -79,10 +82,61 @@ def measure_stage(options: argparse.Namespace) -> None:
             rows[i] = run_one(path, rows[i], {**settings, "project": str(work), "name": label})
             os.replace(work / label, folder / label)
             write_csv(rows[: i + 1], folder / "val.csv")  # after each, so that an interruption loses no finished one
+        threads = options.threads or cores() if options.timing or clip else None
+        rows = time_all(rows, paths, options, clip, threads or 1, settings)
+        write_csv(rows, folder / "val.csv")
+        write_json(rows, folder / "val.json", data=settings["data"], split=split, threads=threads, clip=clip)
         folder = places.run_folder(options.name)
     if said := agreement(settings["data"]):
         report.say(f"\n{said}")
-    report.say(f"\n{comparison(rows)}\n\nWrote {places.shown(folder / 'val.csv')}; curves and pictures lie beside it.")
+    report.say(f"\n{comparison(rows, threads)}")
+    if clip and rows[0].frame:
+        report.say(f"\n{video_table(rows, clip)}")
+    if options.per_class:
+        report.say(f"\n{class_table(rows, folder_names(paths))}")
+    report.say(f"\nWrote {places.shown(folder / 'val.csv')} and val.json; curves and pictures lie beside them.")
+
+
+def time_all(
+    rows: list[Measurement],
+    paths: Sequence[Path],
+    options: argparse.Namespace,
+    clip: speed.Clip | None,
+    threads: int,
+    settings: dict[str, Any],
+) -> list[Measurement]:
+    """Times what the options ask for, in turns; where that fails, one line says why, and what was measured stays."""
+    batches = sorted({1, settings["batch"]} if "batch" in getattr(options, "said", ()) else {1})
+    try:
+        if options.timing:
+            report.say(f"\nTiming {counted(len(rows), 'file')} in turns, {counted(threads, 'thread')}")
+            rows = speed.timed(rows, paths, batches, threads, settings)
+        if clip:
+            rows = speed.timed_on(clip, rows, paths, threads, settings)
+    except Exception as error:  # whatever a runtime raises
+        report.say(f"\nNot timed: {typed_line(error)}")
+    return rows
+
+
+def check_timing(options: argparse.Namespace) -> None:
+    """Refuses options that say how to time where nothing is timed.
+
+    Raises:
+        PruningError: If there are any.
+    """
+    if options.threads and not (options.timing or options.video):
+        raise PruningError("--threads is read for a timing only, and --no-timing leaves that out")
+
+
+def check_classes_asked(options: argparse.Namespace, rows: Sequence[Measurement]) -> None:
+    """Refuses `--per-class` where classes have no accuracy of their own.
+
+    Raises:
+        PruningError: If a file is of such a task.
+    """
+    for row in rows:
+        if options.per_class and not has_classes(row.task):
+            raise PruningError(f"--per-class: '{row.checkpoint}' does {row.task}, where no class has an AP of its own")
 
 
 def check_sizes(settings: dict[str, Any]) -> None:
@@ -90,75 +144,6 @@ def check_sizes(settings: dict[str, Any]) -> None:
     for key in ("imgsz", "batch"):
         if not isinstance(settings[key], int) or settings[key] < 1:
             raise PruningError(f"{key} {settings[key]}: it must be a whole number of at least 1")
-
-
-def find(word: str) -> Path:
-    """Returns the path of a checkpoint, relative to the current folder or to the repository.
-
-    Raises:
-        PruningError: If it is not there, or of another kind.
-    """
-    path = places.located(word)
-    if not path.is_file():
-        name = places.shown(path)
-        raise PruningError(f"'{name}' is not there; name checkpoints, .pt or .onnx, or settings, key=value")
-    if path.suffix not in {".pt", ".onnx"}:
-        raise PruningError(f"'{places.shown(path)}' cannot be measured: it is neither a .pt nor an .onnx")
-    return path.resolve()
-
-
-def described(path: Path, settings: dict[str, Any]) -> Measurement:
-    """Describes a checkpoint that is not measured yet.
-
-    Raises:
-        PruningError: If it is damaged, or does not take images of the size in the settings.
-    """
-    name, imgsz = places.shown(path), settings["imgsz"]
-    if path.suffix == ".onnx":
-        packages.need(("onnx", "onnxruntime"), f"'{name}'")
-    row = Measurement(name, "", 0, 0, None, path.stat().st_size / 1e6, imgsz, settings["batch"], settings["device"])
-    if path.suffix == ".onnx":
-        row = described_onnx(path, row)
-        return replace(row, single_cls=settings.get("single_cls", row.single_cls))
-    model, content = checkpoint.load(path, trained_with_bn=False)
-    row = replace(row, single_cls=checkpoint.counts_as_one(settings, content), names=tuple(known_names(model)))
-    row = replace(row, shapes=dict(model.yaml))
-    stride = max(int(model.stride.max()), 32)
-    if imgsz % stride:
-        raise PruningError(
-            f"imgsz {imgsz}: '{name}' takes multiples of {stride}, e.g. {imgsz + stride - imgsz % stride}"
-        )
-    cost = cost_of(trace(model, imgsz=imgsz))
-    return replace(row, task=model.task, classes=len(model.names), parameters=cost.deployed, gflops=cost.gflops)
-
-
-def described_onnx(path: Path, row: Measurement) -> Measurement:
-    """Completes the description of an ONNX file from what the release wrote into it; its cost is not in there.
-
-    Raises:
-        PruningError: If it is damaged or foreign, or does not take images of this size.
-    """
-    import onnxruntime
-
-    file = read_onnx(path, row.checkpoint)
-    if not file.dynamic and file.sides != (row.imgsz, row.imgsz):
-        size = " x ".join(map(str, file.sides))
-        raise PruningError(f"'{row.checkpoint}' takes images of {size} pixels only; imgsz is {row.imgsz}")
-    batch = row.batch if file.dynamic else file.batch
-    try_out(path, row.checkpoint, file, batch, (row.imgsz, row.imgsz))
-    # On a GPU without the ONNX Runtime for it, the release asks for another package first.
-    on_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    return replace(
-        row,
-        task=file.task,
-        classes=len(file.names),
-        names=file.names,
-        shapes={"channels": file.channels, "kpt_shape": file.keypoints},
-        single_cls=dict(enumerate(file.names)) == ONE_CLASS,
-        parameters=file.parameters,
-        batch=batch,
-        device=row.device if on_gpu else "cpu",
-    )
 
 
 def measuring_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
@@ -220,16 +205,23 @@ def folder_names(paths: Sequence[Path]) -> list[str]:
     for path in paths:
         of_run = path.parent.name == "weights" and path.parent.parent != places.ROOT
         folder = path.parent.parent if of_run else path.parent
-        name = f"{folder.name}-{path.stem}" + path.suffix.replace(".pt", "").replace(".", "-")
+        name = f"{folder.name}-{checkpoint_of(path).stem}" + _label(path)
         variants = [name, *(f"{name}-{i}" for i in range(2, len(paths) + 1))]
         names.append(next(variant for variant in variants if variant not in names))
     return names
 
 
+def _label(path: Path) -> str:
+    """Returns what tells files of one name from each other in the name of a folder: nothing for a checkpoint."""
+    kind = suffixes()[suffix_of(path) or ""]
+    return "" if kind == "pt" else f"-{kind}"
+
+
 def run_one(path: Path, row: Measurement, settings: dict[str, Any]) -> Measurement:
-    """Validates one checkpoint by the release, and returns its row with what was measured."""
+    """Validates one file by the release, and returns its row with what was measured."""
     of_row = {"batch": row.batch, "device": row.device, "single_cls": row.single_cls}
-    metrics, _, batch = validate(path, {"exist_ok": True, **settings, **of_row})
-    return replace(
-        row, batch=batch, milliseconds=metrics.speed["inference"], accuracy=accuracies(metrics.results_dict, row.task)
-    )
+    with without_notice():
+        metrics, _, batch = validate(path, {"exist_ok": True, **settings, **of_row})
+    found = accuracies(metrics.results_dict, row.task)
+    classes = by_class(metrics, row.task) if has_classes(row.task) else {}
+    return replace(row, batch=batch, accuracy=found, by_class=classes)

@@ -15,14 +15,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..command_line.settling import NEVER_FAIL
 from ..errors import PruningError, first_line, hint, quoted
 from ..files import places
 from ..files.locks import alone_in
 from ..files.places import shown, write_folder
 from ..files.whole import naming_the_disk, whole_file
 from ..inputs.documents import read_text
-from ..report import say, table
+from ..report import NEVER_FAIL, say, table
 from ..runs.workers import end_with_parent
 
 SIZES = ("ratio", "speed-up", "latency-speed-up", "target-params")  # keys that say how small

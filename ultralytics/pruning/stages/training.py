@@ -31,8 +31,8 @@ from ..runs.following import Origin, say_next
 from ..runs.interruption import saved_training
 from ..runs.stale import older_products
 from ..sparsity import TARGET_ARGUMENTS
-from .measurement import training_summary
 from .sparsity import check_target, latency_of, prune_options, sparsity_settings
+from .summary import training_summary
 from .weights import find_weights
 
 SAID_OF_SETTINGS = (ValueError, RuntimeError, TypeError, AssertionError, LookupError, ImportError)  # by the release
