@@ -19,8 +19,9 @@ from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.criteria import bn_scale
 from ultralytics.pruning.files import places
 from ultralytics.pruning.gammas import gammas_of
-from ultralytics.pruning.plots import NetworkGammas, bin_edges, count_by_bin, gamma_table
-from ultralytics.pruning.selection.ratios import ratio_cuts, ratio_table
+from ultralytics.pruning.plots import NetworkGammas, drawing, figures, gamma_table
+from ultralytics.pruning.plots.bins import PER_DECADE, count_by_bin, fitting_log_bins, linear_bins, log_bins
+from ultralytics.pruning.selection.ratios import RatioCut, ratio_cuts, ratio_table
 
 SCRIPT = REPOSITORY / "vis-bn-weight.py"
 pytestmark = pytest.mark.pictures
@@ -82,7 +83,7 @@ def test_counts_by_hand() -> None:
 def test_every_value_lands_in_the_bin_that_holds_it(seed: int) -> None:
     random = np.random.default_rng(seed)
     values = 10 ** random.uniform(-9, 1.5, 500) * (random.random(500) > 0.3)
-    edges = bin_edges([network(a=values)])
+    edges = log_bins([network(a=values)]).edges
     counts = count_by_bin(values, edges)
     assert counts.sum() == 500 and counts[0] == (values == 0).sum() > 0
     for low, high, found in zip(edges[1:-1], edges[2:], counts[2:], strict=True):
@@ -91,10 +92,10 @@ def test_every_value_lands_in_the_bin_that_holds_it(seed: int) -> None:
 
 @pytest.mark.parametrize("largest", [0.0, 1.0, 2.0, 10.0, 12.7, 1000.0])
 def test_edges_reach_the_largest_gamma_and_meet_the_thresholds(largest: float) -> None:
-    edges = bin_edges([network(a=[], b=[0.1]), network(a=[largest])])
+    edges = log_bins([network(a=[], b=[0.1]), network(a=[largest])]).edges
     assert edges[0] == pytest.approx(1e-6) and edges[-1] > max(2, largest)
     assert {1e-3, 1e-2, 1.0} <= set(edges)  # the shares that the table names can be read off whole bins
-    np.testing.assert_allclose(np.diff(np.log10(edges)), 1 / plots.BINS_PER_DECADE)
+    np.testing.assert_allclose(np.diff(np.log10(edges)), 1 / PER_DECADE)
 
 
 def test_table_shares_are_exact() -> None:
@@ -158,7 +159,7 @@ def test_ratios_are_what_prune_would_do() -> None:
 
 def test_the_epochs_are_columns_from_left_to_right() -> None:
     edges = plots.fixed_edges()
-    epochs = [plots.count_by_bin(np.array(values), edges) for values in ([1.0, 1.0, 0.5, 0.5], [1.0, 0.5, 1e-4, 0.0])]
+    epochs = [count_by_bin(np.array(values), edges) for values in ([1.0, 1.0, 0.5, 0.5], [1.0, 0.5, 1e-4, 0.0])]
     figure = plots.history_figure([3, 4], np.array(epochs), network(a=[1.0, 0.0]))
     zeros, rest = (mesh.get_array() for mesh in figure.axes[0].collections[:2])
     assert zeros.tolist() == [[0, 0.25]] and rest.sum(0).tolist() == [1, 0.75]
@@ -176,10 +177,86 @@ def test_histogram_draws_the_shares() -> None:
     assert words[1].startswith("after: net.pt\n100.0% below") and words[1].endswith("25.0% exactly 0")
 
 
+def bars(axes) -> list[np.ndarray]:
+    """The bars of each network: left edge, width and height."""
+    found = [[(bar.get_x(), bar.get_width(), bar.get_height()) for bar in each] for each in axes.containers]
+    return [np.array(each) for each in found]
+
+
+def test_first_a_linear_axis_with_a_bell_around_one_and_a_spike_at_zero() -> None:
+    """As AdamW leaves them, within a tenth of one; and with half of them at zero, or nearly."""
+    bell = 1 + 0.04 * np.random.default_rng(0).standard_normal(4000)
+    faded = np.concatenate([bell[:2000], np.zeros(1000), np.full(1000, 1e-3)])
+    linear, logarithmic = plots.overview_figure([network(a=bell), network(a=faded)]).axes[:2]
+    assert (linear.get_xscale(), logarithmic.get_xscale()) == ("linear", "log")
+    assert linear.get_xlim()[0] == 0 and 1.1 < linear.get_xlim()[1] < 1.5
+
+    before, after = bars(linear)
+    assert [each[:, 2].sum() for each in (before, after)] == pytest.approx([1, 1])
+    high = before[before[:, 2] > 0]
+    assert len(high) >= 20 and high[0, 0] > 0.8 and high[np.argmax(high[:, 2]), 0] == pytest.approx(1, abs=0.04)
+    assert after[0, 2] == 0.5 and after[0, 0] == 0 and after[0, 1] <= 0.01
+    assert (
+        after[1:, 2].sum() == pytest.approx(0.5) and (after[(after[:, 0] > 0.02) & (after[:, 0] < 0.7), 2] == 0).all()
+    )
+
+    zeros, *rest = bars(logarithmic)[1]
+    assert zeros[2] == 0.25 and zeros[0] < rest[0][0] and sum(height for _, _, height in rest) == pytest.approx(0.75)
+
+
+def test_a_spike_that_would_press_the_bell_flat_is_cut_off_and_told() -> None:
+    bell = 1 + 0.1 * np.random.default_rng(0).standard_normal(1000)
+    few = network(a=np.concatenate([bell, np.zeros(9000)]))
+    linear = plots.overview_figure([few]).axes[0]
+    (own,) = bars(linear)
+    assert own[0, 2] == 0.9 and own[1:, 2].max() < linear.get_ylim()[1] < 0.9
+    assert any("90.0%" in text.get_text() for text in linear.texts)
+    linear = plots.overview_figure([network(a=[*bell, *np.zeros(100)])]).axes[0]
+    (own,) = bars(linear)
+    assert own[0, 2] < linear.get_ylim()[1] and not any("↑" in text.get_text() for text in linear.texts)
+
+
+def test_what_is_beyond_the_linear_axis_is_in_its_last_bar_and_told() -> None:
+    values = np.concatenate([np.linspace(0.8, 1.2, 5000), [7, 8, 9]])
+    linear = plots.overview_figure([network(a=values)]).axes[0]
+    (own,) = bars(linear)
+    assert linear.get_xlim()[1] < 2 and own[:, 2].sum() == pytest.approx(1) and own[-1, 2] * 5003 >= 3
+    assert any(text.get_text().startswith("3 above") for text in linear.texts)
+
+
+@pytest.mark.parametrize(("top", "spread"), [(1.0, 0.0), (1.0, 0.01), (1.5, 0.1), (4.0, 0.5), (30.0, 5.0)])
+def test_linear_bins_are_of_one_width_and_reach_from_zero(top, spread) -> None:
+    values = np.abs(top + spread * np.random.default_rng(0).standard_normal(3000))
+    edges = linear_bins([network(a=values)]).edges
+    np.testing.assert_allclose(np.diff(edges), edges[1])
+    assert edges[0] == 0 and edges[-1] >= max(1.2, np.percentile(values, 99)) and 50 <= len(edges) <= 322
+    assert len(linear_bins([network(a=values)], 80).edges) <= 82
+
+
+@pytest.mark.parametrize(("smallest", "first"), [(0.5, 1e-1), (0.02, 1e-2), (1e-4, 1e-4), (1e-9, 1e-6)])
+def test_a_logarithmic_axis_begins_at_the_smallest_gamma(smallest, first) -> None:
+    bins = fitting_log_bins([network(a=[0, smallest, 1])])
+    assert bins.edges[0] == pytest.approx(first) and bins.zeros[1] < bins.edges[0]
+    axes = plots.histogram_figure([network(a=[0.5, 1])]).axes[0]
+    assert axes.get_xlim()[0] == pytest.approx(0.1)  # no place for zeros where there are none
+    assert len(axes.containers[0]) >= 90
+
+
+def test_thresholds_that_lie_close_share_a_label() -> None:
+    cuts = [
+        RatioCut(ratio, threshold, 0.5, 0) for ratio, threshold in ((0.2, 0.5), (0.4, 0.99), (0.6, 1.0), (0.8, 1.01))
+    ]
+    net = NetworkGammas("net.pt", {"a": np.linspace(0.3, 1.1, 500)}, tuple(cuts))
+    linear = plots.overview_figure([net]).axes[0]
+    labels = [text.get_text().strip() for text in linear.texts if text.get_text().strip()[:1] in "2468"]
+    assert labels == ["20%", "40%, 60%, 80%"]
+    assert sorted(line.get_xdata()[0] for line in linear.lines) == [0.5, 0.99, 1.0, 1.01]
+
+
 def test_layers_are_columns_in_network_order() -> None:
     layers = {"model.0.bn": [0.0, 1.0], "model.1.cv1.bn": [], "model.1.cv2.bn": [1e-3]}
     figure = plots.overview_figure([network(**layers)])
-    axes = figure.axes[1]
+    axes = figure.axes[2]
     zeros, rest = (mesh.get_array() for mesh in axes.collections)
     assert zeros.tolist() == [[0.5, 0, 0]] and rest.sum(axis=0).tolist() == [0.5, 0, 1]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1"]
@@ -188,7 +265,7 @@ def test_layers_are_columns_in_network_order() -> None:
 
 def test_long_titles_keep_their_end() -> None:
     net = NetworkGammas("/".join(["folder"] * 30) + "/last.pt", {"a": np.ones(3)})
-    (_, title, _), (_, other, _) = plots.named([net, net])
+    (_, title, _), (_, other, _) = drawing.named([net, net])
     assert title.startswith("before: …") and title.endswith("/last.pt") and len(title) < 70
     assert other.startswith("after: …")
 
@@ -199,7 +276,7 @@ def test_one_checkpoint(checkpoints, tmp_path, monkeypatch, capsys) -> None:
     assert [line.split()[0] for line in ratios[-4:]] == ["0.2", "0.4", "0.6", "0.8"]
     assert row.split()[0] == str(checkpoints[0]) and row.split()[2:] == ["0.0%", "0.0%", "0.0%", "0.5"]
     assert wrote == f"Wrote {tmp_path / 'new' / 'bn.png'}"
-    assert size(tmp_path / "new" / "bn.png") == (1600, 800) and ink(tmp_path / "new" / "bn.png") > 0.02
+    assert size(tmp_path / "new" / "bn.png") == (1600, 1050) and ink(tmp_path / "new" / "bn.png") > 0.02
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["bn.png"]  # no temporary file is left
 
 
@@ -209,7 +286,7 @@ def test_two_checkpoints_from_the_command_line(checkpoints, tmp_path) -> None:
     before, after = (line.split() for line in done.stdout.splitlines()[2:4])
     assert before[0] == str(checkpoints[0]) and before[2:] == ["0.0%", "0.0%", "0.0%", "0.5"]
     assert after == [str(checkpoints[1]), before[1], "100.0%", "100.0%", "100.0%", "0"]
-    assert size(tmp_path / "bn.png") == (1600, 1200)
+    assert size(tmp_path / "bn.png") == (1600, 1400)
 
 
 def test_default_checkpoints(checkpoints, tmp_path, monkeypatch, capsys) -> None:
@@ -258,7 +335,7 @@ def test_killed_while_drawing_keeps_the_old_picture(checkpoints, tmp_path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(plots, "overview_figure", plots.histogram_figure)
-    monkeypatch.setattr(plots.Figure, "savefig", fail)
+    monkeypatch.setattr(figures.Figure, "savefig", fail)
     with pytest.raises(SystemExit) as ended:
         look(monkeypatch, checkpoints[0], "--save", picture)
     assert ended.value.code == 130 and picture.read_bytes() == b"old" and list(tmp_path.iterdir()) == [picture]

@@ -154,6 +154,6 @@ def test_looking_at_a_checkpoint_counts_at_the_size_of_its_training(trained_at, 
     model = network("yolov8n")
     save(model, tmp_path / "a.pt", train_args={"task": "detect", "imgsz": trained_at} if trained_at else {})
     asked = []
-    monkeypatch.setattr(plots, "trace", lambda model, imgsz: asked.append(imgsz) or trace(model, imgsz=64))
+    monkeypatch.setattr(plots.networks, "trace", lambda model, imgsz: asked.append(imgsz) or trace(model, imgsz=64))
     plots.network_gammas(tmp_path / "a.pt", "a")
     assert asked == [trained_at or 640]

@@ -49,7 +49,7 @@ class History:
             scales: The gammas.
             folder: The run's folder.
         """
-        from ..plots import count_by_bin, fixed_edges
+        from ..plots.bins import count_by_bin, fixed_edges
 
         edges = fixed_edges()
         values = scales.prunable().cpu().double().numpy().clip(max=edges[-1])
