@@ -123,7 +123,7 @@ REFUSED = [
     (["--speed-up", "1,2"], "--speed-up 1 removes nothing"),
     (["--speed-up", "1.5,500"], "--speed-up 500 is out of reach"),
     (["--speed-up", "1.5,2", "--scheme", "stepwise"], "needs --scheme steered"),
-    (["--speed-up", "1.5,2", "--criterion", "l1"], "needs --scheme steered"),
+    (["--speed-up", "1.5,2", "--criterion", "l1"], "needs --scheme stepwise"),
     (["--speed-up", "1.5,2,2.5"], "at least 3 epochs to each target"),
     (["--speed-up", "1.5,2", "--sweep", "epochs=1,2"], "give the target one number"),
     (["--latency-speed-up", "1.5,2", "--latency-table", "b.json"], "give one number"),

@@ -22,8 +22,8 @@ from ..release import check_side
 from ..runs.belongings import is_export
 from ..runs.moved import relocated
 from .agreement import RUNTIMES, check_agreement
-from .equal_accuracy import check_accuracy
 from .annotation import KEY, annotate, summary_of
+from .equal_accuracy import check_accuracy
 from .softmax import bins_last
 
 # What all formats take, or the release refuses by itself.
