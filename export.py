@@ -4,7 +4,7 @@ import edited_release
 
 with edited_release.required():
     from ultralytics.pruning.command_line import entry, kinds, settings
-    from ultralytics.pruning.quantization import int8
+    from ultralytics.pruning.quantization import int8, stage
 
 if __name__ == "__main__":
     options = entry.Parser(
@@ -20,8 +20,9 @@ if __name__ == "__main__":
     add("--data", type=kinds.as_data_set, help=data)
     add("--images", type=kinds.as_positive, default=16, help="how many of its val images to compare on")
     add("--int8", action="store_true", help="an ONNX in integers instead, if that is faster and as accurate")
-    drop = "accuracy that --int8 may cost, in 0..1"
+    add("--fastest", action="store_true", help="whatever is the fastest here, of all formats, as accurate")
+    drop = "accuracy that --int8 or --fastest may cost, in 0..1"
     add("--max-map-drop", type=kinds.as_share, metavar="D", default=int8.DEFAULT_DROP, help=drop)
-    add("--threads", type=kinds.as_threads, metavar="N", help="of the CPU, by which --int8 is timed (default: all)")
+    add("--threads", type=kinds.as_threads, metavar="N", help="of the CPU, by which these are timed (default: all)")
     add("--force", action="store_true", help="write what --int8 made, even if it is slower or less accurate")
-    entry.run(options, int8.export_stage)
+    entry.run(options, stage.export_stage)

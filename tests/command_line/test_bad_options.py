@@ -18,6 +18,7 @@ from ultralytics.pruning.errors import counted
 
 TRAINING = ("train-normal.py", "train_sparsity.py", "finetune.py")
 ALL = (*TRAINING, "vis-bn-weight.py", "prune.py", "val.py", "export.py", "compress.py", "latency_table.py")
+ALL += ("report.py",)
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,7 @@ def base(script: str, good: Path, digits: Path, out: Path) -> list[str]:
         "prune.py": ["--weights", str(good), "--save-dir", str(out), "--imgsz", "64", "--no-onnx"],
         "val.py": [str(good), "--data", str(digits), *small],
         "export.py": ["--weights", str(good), "--imgsz", "64"],
+        "report.py": [str(good), "-o", str(out / "report.html")],
         "latency_table.py": ["--weights", str(good), "--imgsz", "64", "--output", str(out / "table.json")],
         "compress.py": ["--weights", str(good), "--data", str(digits), *small, "--speed-up", "2"],
     }.get(script, ["--weights", str(good), "--data", str(digits), *small, "--epochs", "3"])
@@ -54,7 +56,7 @@ LONG = "n" * 300
 HUGE = str(10**20)
 EMPTY = {  # an option that names something -> the scripts that have it
     "--weights": (*TRAINING, "prune.py", "export.py", "compress.py", "latency_table.py"),
-    "--data": (*TRAINING, "prune.py", "val.py", "export.py", "compress.py"),
+    "--data": (*TRAINING, "prune.py", "val.py", "export.py", "compress.py", "report.py"),
     "--name": (*TRAINING, "val.py", "compress.py"),
     "--plan": ("prune.py",),
     "--save-dir": ("prune.py",),
@@ -65,7 +67,7 @@ EMPTY = {  # an option that names something -> the scripts that have it
     "--device": ("prune.py", "val.py", "finetune.py", "latency_table.py"),
     "--format": ("export.py",),
     "--save": ("vis-bn-weight.py",),
-    "--output": ("latency_table.py",),
+    "--output": ("latency_table.py", "report.py"),
     "--sweep": ("compress.py",),
     "--criterion": ("prune.py", "compress.py"),
 }
@@ -106,7 +108,7 @@ OPTIONS = [  # scripts, words, what the line says
     (("export.py",), ("--images", "0"), "at least 1"),
     (("export.py",), ("--format", "onxx"), "did you mean 'onnx'"),
     (("export.py",), ("--format", LONG), "unknown format"),
-    (("export.py",), ("--format", "torchscript", "--images", "3"), "only an ONNX file"),
+    (("export.py",), ("--format", "mnn", "--images", "3"), "does nothing here"),
     (ALL, ("--dvice", "cpu"), "unrecognized arguments: --dvice"),
     (ALL[:3], ("--epoch", "3"), "did you mean --epochs"),
     (("prune.py", "val.py", "finetune.py", "latency_table.py"), ("--device", "²"), "no device"),

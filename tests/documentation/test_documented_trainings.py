@@ -24,7 +24,7 @@ from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.data import sets
 from ultralytics.pruning.files import places
 from ultralytics.pruning.latency import timing
-from ultralytics.pruning.quantization import int8
+from ultralytics.pruning.quantization import ground
 from ultralytics.pruning.stages import compress_options, compressing, sweep
 
 SHOWN = re.compile(r"`(python [\w-]+\.py [^`]+|python [\w-]+\.py)`")
@@ -92,7 +92,7 @@ def person(folder, monkeypatch, capfd):
     monkeypatch.setattr(entry, "run", lambda parser, stage, words=None: run(parser, shortened(stage), words))
     monkeypatch.setattr(timing.in_turns, "__kwdefaults__", {"rounds": 2})
     monkeypatch.setattr(timing.milliseconds, "__kwdefaults__", {"least": 1, "seconds": 0})
-    monkeypatch.setattr(int8.Ground, "ms", lambda ground, files: [2.0, *[1.0] * (len(files) - 1)])
+    monkeypatch.setattr(ground.Ground, "ms", lambda ground, files: [2.0, *[1.0] * (len(files) - 1)])
     monkeypatch.setattr(compressing, "DEFAULT_ROUND_TO", 1)  # by 16, the small network cannot lose 80 % of its channels
 
     def type_in(command: str) -> None:

@@ -83,6 +83,7 @@ def reading(script: str, file: Path, digits: Path, folder: Path) -> tuple:
         "val.py": (file, "--data", digits, "--imgsz", 64),
         "vis-bn-weight.py": (file, "--save", folder / "out" / "bn.png"),
         "export.py": ("--weights", file, "--imgsz", 64),
+        "report.py": (file, "-o", folder / "out" / "report.html"),
         "latency_table.py": ("--weights", file, "--imgsz", 64, "--output", folder / "out" / "table.json"),
         "compress.py": ("--weights", file, "--data", digits, "--imgsz", 64, "--speed-up", 2),
     }.get(script, ("--weights", file, "--data", digits, "--imgsz", 64, "--epochs", 1))

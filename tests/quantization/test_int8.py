@@ -10,7 +10,7 @@ import pytest
 
 from helpers.scripts import refused, run
 from ultralytics.pruning.deploy.onnx_files import read_onnx
-from ultralytics.pruning.quantization import int8
+from ultralytics.pruning.quantization import fastest, ground, int8
 from ultralytics.pruning.quantization.faster import Product
 from ultralytics.pruning.quantization.integers import Choice
 
@@ -28,8 +28,7 @@ def words(weights, digits, one_thread) -> list:
 
 def test_it_is_written_and_runs(words, weights, monkeypatch, capsys):
     """An untrained network: there is nothing to lose, and nobody knows which is faster."""
-    monkeypatch.setattr(int8, "CALIBRATION", 6)
-    monkeypatch.setattr(int8, "COMPARED", 2)
+    monkeypatch.setattr(ground, "CALIBRATION", 6)
     code, said = run(monkeypatch, capsys, "export.py", *words, "--force")
     assert code == 0, said
     file = weights.with_name("best-int8.onnx")
@@ -49,8 +48,8 @@ def test_it_is_written_and_runs(words, weights, monkeypatch, capsys):
 def test_what_is_not_worth_having_is_not_written(words, weights, after, score, message, monkeypatch, capfd):
     product = Product(weights, Choice(), 10.0, after, score)
     monkeypatch.setattr(int8, "fastest_within", lambda *given, **known: product)
-    monkeypatch.setattr(int8.Ground, "images", lambda ground: [np.zeros((1, 3, 64, 64), np.float32)] * 20)
-    monkeypatch.setattr(int8.Ground, "accuracy", lambda ground, file: 0.5)
+    monkeypatch.setattr(ground.Ground, "images", lambda ground: [np.zeros((1, 3, 64, 64), np.float32)] * 20)
+    monkeypatch.setattr(ground.Ground, "accuracy", lambda ground, file: 0.5)
     monkeypatch.setattr(int8, "Integers", lambda *given: None)
     assert message in refused(monkeypatch, capfd, "export.py", *words)
     assert [entry.name for entry in weights.parent.iterdir()] == ["best.pt"]
@@ -72,8 +71,63 @@ def test_mistakes_are_one_line(words, weights, more, message, monkeypatch, capfd
 
 
 def test_its_options_need_it(weights, monkeypatch, capfd):
-    assert "--int8 only" in refused(monkeypatch, capfd, "export.py", "--weights", weights, "--force")
+    assert "--int8 and --fastest only" in refused(monkeypatch, capfd, "export.py", "--weights", weights, "--force")
 
 
 def test_it_needs_images(weights, monkeypatch, capfd, one_thread):
     assert "--data" in refused(monkeypatch, capfd, "export.py", "--weights", weights, "--int8", "--imgsz", 64)
+
+
+def test_the_fastest_within_the_drop_is_kept(weights, digits, one_thread, monkeypatch, capsys):
+    """Torchscript is twice as fast, and NCNN thrice, but that finds too little; what fails is left out."""
+    monkeypatch.setattr(fastest.exporting, "runs_here", lambda name: name != "openvino")
+    monkeypatch.setattr(fastest.packages, "is_there", lambda name: True)
+    release = fastest.exporting.export_by_release
+    scores = {"onnx": 0.5, "torchscript": 0.495, "ncnn": 0.48, "onnx int8": 0.5}
+
+    def export_by_release(copy, settings):
+        if settings["format"] == "ncnn":
+            (copy.parent / "network_ncnn_model").mkdir()
+            return copy.parent / "network_ncnn_model"
+        return release(copy, settings)
+
+    def in_integers(*given):
+        raise ValueError("no ranges")
+
+    kinds = {".onnx": "onnx", ".torchscript": "torchscript", "": "ncnn"}
+    monkeypatch.setattr(fastest.exporting, "export_by_release", export_by_release)
+    monkeypatch.setattr(fastest, "in_integers", in_integers)
+    monkeypatch.setattr(ground.Ground, "accuracy", lambda ground, file: scores[kinds[file.suffix]])
+    ms = {"onnx": 6.0, "torchscript": 3.0, "ncnn": 2.0}
+    monkeypatch.setattr(
+        fastest, "timed", lambda files, ground: ({name: ms[name] for name in files}, dict.fromkeys(files, ""))
+    )
+    words = ["--weights", weights, "--data", digits, "--imgsz", 64, "--images", 2, "--fastest"]
+    code, said = run(monkeypatch, capsys, "export.py", *words)
+    assert code == 0, said
+    assert sorted(entry.name for entry in weights.parent.iterdir()) == ["best.pt", "best.torchscript"]
+
+
+def test_fastest_for_real(weights, digits, one_thread, monkeypatch, capsys):
+    """Whatever runs here; an untrained network loses nothing, so the clock alone decides."""
+    monkeypatch.setattr(ground, "CALIBRATION", 6)
+    words = ["--weights", weights, "--data", digits, "--imgsz", 64, "--images", 2, "--fastest", "--threads", 1]
+    code, said = run(monkeypatch, capsys, "export.py", *words)
+    assert code == 0, said
+    (product,) = [entry for entry in weights.parent.iterdir() if entry.name != "best.pt"]
+    assert product.name.startswith("best")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--int8"], "leave out --int8"),
+        (["--format", "ncnn"], "leave out --format"),
+        (["quantize=8"], "leave out --format"),
+        (["--force"], "--force is read for --int8 only"),
+        (["--imgsz", "64,96"], "one side"),
+    ],
+)
+def test_what_fastest_decides_itself_is_refused(weights, digits, one_thread, more, message, monkeypatch, capfd):
+    words = ["--weights", weights, "--data", digits, "--imgsz", 64, "--fastest"]
+    assert message in refused(monkeypatch, capfd, "export.py", *words, *more)

@@ -7,72 +7,22 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from ..accuracy import accuracy, titles_of, what_counts
-from ..checkpoints import checkpoint
-from ..command_line.devices import cores
-from ..data.some_classes import data_for
-from ..deploy import exporting
+from ..accuracy import titles_of, what_counts
 from ..deploy.annotation import annotate
 from ..errors import PruningError, counted
-from ..latency.timing import Runtime, in_turns
-from ..passes.reading import Images, frozen_copy, reader_of
-from ..passes.validating import validate
-from ..release import quiet_release
 from ..report import say, table
 from .faster import Product, fastest_within
+from .ground import COMPARED, Ground
 from .integers import Integers
 
-CALIBRATION, COMPARED = 64, 16  # training images: for the ranges of activations, and others to compare outputs on
-OPTIONS = ("max_map_drop", "force", "threads")
 DEFAULT_DROP = 0.01
-
-
-@dataclass(frozen=True)
-class Ground:
-    """By what a network in integers is judged.
-
-    Attributes:
-        model: The network, as it was loaded.
-        data: The yaml of its data set, or the folder of classified images.
-        imgsz: Side of the images in pixels.
-        threads: Of the CPU.
-        single_cls: Whether all classes count as one.
-    """
-
-    model: Any
-    data: str
-    imgsz: int
-    threads: int
-    single_cls: bool
-
-    def images(self) -> list[np.ndarray]:
-        """Returns training images, each float32 of shape (1, C, H, W) in 0..1; accuracy is measured on others."""
-        asked = Images(self.data, CALIBRATION + COMPARED, 1, self.imgsz, "cpu")
-        reader = reader_of(frozen_copy(self.model), asked)
-        return [reader.batch(samples)["img"].float().numpy() for samples in reader]
-
-    def accuracy(self, file: Path) -> float:
-        """Returns the accuracy of an exported file on the val split, in 0..1."""
-        run = {"project": str(file.parent), "name": "val", "exist_ok": True, "plots": False, "verbose": False}
-        asked = {"data": self.data, "imgsz": self.imgsz, "batch": 1, "device": "cpu", "workers": 0, "rect": False}
-        with quiet_release():
-            metrics, task, _ = validate(file, {**asked, **run, "single_cls": self.single_cls})
-        return accuracy(metrics.results_dict, task) or 0.0
-
-    def ms(self, files: Sequence[Path]) -> list[float]:
-        """Times files in turns; returns the milliseconds of each."""
-        runtime = Runtime("onnxruntime", self.threads)
-        runs = {number: runtime.network(self.model, self.imgsz, file) for number, file in enumerate(files)}
-        with runtime.threading():
-            found = in_turns(runs)
-        return [found[number] for number in range(len(files))]
 
 
 class Int8:
@@ -108,11 +58,8 @@ class Int8:
         Raises:
             PruningError: If there is none, or it is not of this network.
         """
-        if not data:
-            raise PruningError("--int8 needs images, for ranges and for accuracy: name the data set with --data")
-        single = checkpoint.counts_as_one({}, content)
-        found = data_for(model, data, classes=None if single else len(model.names), splits=("train", "val"))
-        self._ground = Ground(model, found, settings["imgsz"], self._options.threads or cores(), single)
+        threads = self._options.threads or 0
+        self._ground = Ground.of(model, content, data, settings["imgsz"], threads, "--int8")
 
     def __call__(self, onnx: Path, name: str) -> Path:
         """Returns the network in integers, beside the ONNX.
@@ -129,53 +76,46 @@ class Int8:
         with tempfile.TemporaryDirectory(prefix="integers-") as folder:
             start = Path(shutil.copy(onnx, folder))  # the release measures in the folder of a file
             before = self._ground.accuracy(start)
-            found = self._found(start, before - drop)
+            found = in_integers(start, self._ground, before - drop)
             say(f"\n{comparison(start, before, found, self._ground.model)}\n")
             if why := shortcomings(found, before, drop):
                 if not self._options.force:
                     raise PruningError(f"{why}: nothing was written; --force writes it, --max-map-drop allows more")
                 say(f"{why}; written by --force")
-            choice = {**asdict(found.choice), "floats": sorted(found.choice.floats)}
-            measured = {"faster": round(found.faster, 3), "accuracy": found.accuracy, "float_accuracy": before}
-            annotate(found.file, {"integers": json.dumps({**choice, **measured})})
+            describe(found, before)
             shutil.copy(found.file, product)
         return product
 
-    def _found(self, onnx: Path, least: float) -> Product:
-        """Returns what the search found.
 
-        Args:
-            onnx: The network in float.
-            least: The accuracy, in 0..1.
-        """
-        ground = self._ground
-        assert ground is not None
-        images = ground.images()
-        calibration, compared = images[:-COMPARED] or images, images[-COMPARED:]
-        expected = outputs_of(onnx, compared)
-        found = fastest_within(
-            Integers(onnx, calibration, onnx.parent),
-            least,
-            differs=lambda file: difference(expected, outputs_of(file, compared)),
-            timed=lambda files: ground.ms([onnx, *files]),
-            measured=ground.accuracy,
-            note=lambda text: say(f"{text} ..."),
-        )
-        floats = counted(found.choice.begin + len(found.choice.floats), "convolution")
-        say(f"\n{floats} in float; ranges of activations by {found.choice.method}, of {len(calibration)} images")
-        return found
+def in_integers(onnx: Path, ground: Ground, least: float) -> Product:
+    """Returns the fastest network in integers of at least an accuracy, or the most accurate one; says what it is.
 
-
-def export_stage(options: argparse.Namespace) -> None:
-    """Exports `options.weights`, in integers if that is wanted.
-
-    Raises:
-        PruningError: For what `exporting.export` and `Int8` raise.
+    Args:
+        onnx: The network in float, in a folder for whatever is made meanwhile.
+        ground: By what it is judged.
+        least: The accuracy, in 0..1.
     """
-    said = [name for name in OPTIONS if name in getattr(options, "said", ())]
-    if said and not options.int8:
-        raise PruningError(f"--{said[0].replace('_', '-')} is read for --int8 only")
-    exporting.export(options, Int8(options) if options.int8 else None)
+    images = ground.images()
+    calibration, compared = images[:-COMPARED] or images, images[-COMPARED:]
+    expected = outputs_of(onnx, compared)
+    found = fastest_within(
+        Integers(onnx, calibration, onnx.parent),
+        least,
+        differs=lambda file: difference(expected, outputs_of(file, compared)),
+        timed=lambda files: ground.ms([onnx, *files]),
+        measured=ground.accuracy,
+        note=lambda text: say(f"{text} ..."),
+    )
+    floats = counted(found.choice.begin + len(found.choice.floats), "convolution")
+    say(f"\n{floats} in float; ranges of activations by {found.choice.method}, of {len(calibration)} images")
+    return found
+
+
+def describe(found: Product, before: float) -> None:
+    """Notes in a file what of it is integers, and what was measured of it; `before` is the accuracy in float."""
+    choice = {**asdict(found.choice), "floats": sorted(found.choice.floats)}
+    measured = {"faster": round(found.faster, 3), "accuracy": found.accuracy, "float_accuracy": before}
+    annotate(found.file, {"integers": json.dumps({**choice, **measured})})
 
 
 def comparison(onnx: Path, before: float, found: Product, model: nn.Module) -> str:

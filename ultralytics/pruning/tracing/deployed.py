@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .counting import Uses
+from .records import tensors_in
 
 SMALL = 100_000  # numbers of a tensor that may take memory
 
@@ -32,10 +34,12 @@ class Deployed:
         names: The parameters and the modules that own them, by their names in the whole network.
         cells: How often each weight of a layer with filters is used for one image, by the layer's name; 0 for a branch
             that is merged into another.
+        inner: Modules that ran, by their names, and read just what the modules around them had made of their inputs.
     """
 
     names: frozenset[str]
     cells: Counter[str]
+    inner: frozenset[str]
 
 
 def deployed(model: nn.Module, image: Tensor) -> Deployed | None:
@@ -52,6 +56,7 @@ def deployed(model: nn.Module, image: Tensor) -> Deployed | None:
         with torch.no_grad(), torch.random.fork_rng([]):
             fused = _fused(model, image)
             uses = Uses({id(tensor): name for name, tensor in fused.named_parameters()})
+            given = _noting_inputs(fused)
             with uses:
                 fused(image)
     except Exception:  # whatever the network's own code raises
@@ -64,7 +69,25 @@ def deployed(model: nn.Module, image: Tensor) -> Deployed | None:
         if name.endswith(".weight"):
             read |= _merged_branches(name, whole, fused, cells)
     read |= _folded_norms(model, fused, read)
-    return Deployed(frozenset(read | {_owner(name) for name in read}), cells)
+    return Deployed(frozenset(read | {_owner(name) for name in read}), cells, _inner(given))
+
+
+def _noting_inputs(model: nn.Module) -> dict[str, list[Tensor]]:
+    """Lets each module note the tensors that go into it, by its name; returns where."""
+    given: dict[str, list[Tensor]] = {}
+
+    def note(name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        given.setdefault(name, []).extend(tensors_in([args, kwargs]))
+
+    for name, module in model.named_modules():
+        module.register_forward_pre_hook(functools.partial(note, name), with_kwargs=True)
+    return given
+
+
+def _inner(given: dict[str, list[Tensor]]) -> frozenset[str]:
+    """Returns the modules that got nothing of the shape of what the modules around them got."""
+    shapes = {name: {tuple(tensor.shape) for tensor in tensors} for name, tensors in given.items()}
+    return frozenset(name for name in shapes if name and not shapes[name] & shapes.get(_owner(name), set()))
 
 
 def _merged_branches(name: str, whole: dict[str, nn.Parameter], fused: nn.Module, cells: Counter[str]) -> set[str]:

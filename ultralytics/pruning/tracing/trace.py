@@ -94,7 +94,7 @@ def trace(model: nn.Module, image: torch.Tensor | None = None, *, imgsz: int | S
     one = image.new_zeros(()).expand(1, *wanted[1:])
     found = deployed(model, one)
     with quiet(model):
-        tape = _follow(model, image)
+        tape = _follow(model, image, found.inner if found else frozenset())
         cells = {name: record.cells // len(image) for name, record in tape.records.items() if record.cells}
         if one.shape[2:] != image.shape[2:]:
             known = found is not None and found.cells.keys() >= cells.keys() & found.names
@@ -127,8 +127,14 @@ def _as_deployed(model: nn.Module, channel_map: ChannelMap, found: Deployed) -> 
     return replace(channel_map, layers=layers, training_only=sum(gone))
 
 
-def _follow(model: nn.Module, image: torch.Tensor) -> Tape:
-    """Runs the network until no rule has counted on a width that turns out not to change."""
+def _follow(model: nn.Module, image: torch.Tensor, inner: frozenset[str]) -> Tape:
+    """Runs the network until no rule has counted on a width that turns out not to change.
+
+    Args:
+        model: The network.
+        image: An image batch.
+        inner: As `read_by_dormant` takes it.
+    """
     fixed: frozenset[Attribute] = frozenset()
     while True:
         tape = Tape(model, fixed)
@@ -143,7 +149,7 @@ def _follow(model: nn.Module, image: torch.Tensor) -> Tape:
             if item := tape.labelled(tensor):
                 tape.union.pin(item.labels, "kept in an attribute")
         pairs, widths = tape.equations.solve()
-        for labels in read_by_dormant(model, tape.inputs_of):
+        for labels in read_by_dormant(model, tape.inputs_of, inner):
             tape.union.pin(labels, "may be read by a layer that did not run")
         tape.finish(tensors_in(output, SHAPE_ONLY_OUTPUTS), tensors_in(output))
 

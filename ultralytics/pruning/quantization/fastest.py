@@ -1,0 +1,186 @@
+"""`export.py --fastest`: every format that runs here, in float and integers; the fastest of small loss is kept."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import packages
+from ..accuracy import titles_of, what_counts
+from ..deploy import exporting
+from ..errors import PruningError, typed_line
+from ..latency import turns
+from ..latency.files import arithmetic_of, open_file, run_of, without_notice
+from ..latency.turns import on_cores
+from ..passes.isolation import isolated
+from ..release import quiet_release
+from ..report import say, table
+from ..tracing.trace import image_shape
+from .ground import Ground
+from .int8 import describe, in_integers
+
+ORIGINAL = "onnx"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A product that may be the fastest.
+
+    Attributes:
+        name: Its format, and `int8` if it is in integers.
+        file: The product, a file or a folder.
+        accuracy: In 0..1.
+        ms: Milliseconds for an image: the median of many in turns with the others.
+        arithmetic: What its runtime computes in, where that is another one than the file's.
+    """
+
+    name: str
+    file: Path
+    accuracy: float
+    ms: float
+    arithmetic: str = ""
+
+
+class Fastest:
+    """Makes the product that is the fastest on this machine, of those that lose at most some accuracy.
+
+    Args:
+        options: Of `export.py`.
+
+    Raises:
+        PruningError: If options contradict each other.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        said = getattr(options, "said", ())
+        if "format" in said or options.settings.keys() & {"format", "quantize", "dynamic", "batch", "nms"}:
+            raise PruningError("--fastest tries all formats, for one image: leave out --format, quantize=, batch=, ...")
+        if not isinstance(options.imgsz, int):
+            raise PruningError("--fastest measures on square images: give --imgsz one side")
+        self._options = options
+        self._ground: Ground | None = None
+
+    def prepare(self, model: Any, content: dict[str, Any], settings: dict[str, Any], data: str | None) -> None:
+        """Looks for the data set (see `exporting.Finish`)."""
+        threads = self._options.threads or 0
+        self._ground = Ground.of(model, content, data, settings["imgsz"], threads, "--fastest")
+
+    def __call__(self, onnx: Path, name: str) -> Path:
+        """Returns the fastest product, beside the ONNX.
+
+        Args:
+            onnx: The network in float, beside its checkpoint.
+            name: Of the checkpoint, without its ending.
+        """
+        assert self._ground is not None
+        with tempfile.TemporaryDirectory(prefix="fastest-") as folder:
+            found = self._all(onnx, Path(folder))
+            first = found[0]
+            fit = [each for each in found if each.accuracy >= first.accuracy - self._options.max_map_drop]
+            best = min(fit, key=lambda each: each.ms)
+            say(f"\n{comparison(found, best, getattr(self._ground.model, 'task', None))}\n")
+            product = onnx.with_name(best.file.name.replace("network", name, 1))
+            if best is first:
+                return onnx
+            copied = shutil.copytree if best.file.is_dir() else shutil.copy
+            copied(best.file, product)
+        return product
+
+    def _all(self, onnx: Path, folder: Path) -> list[Tried]:
+        """Exports, measures and times whatever runs here; returns it, the ONNX in float first.
+
+        Args:
+            onnx: That one.
+            folder: Where products go.
+        """
+        ground = self._ground
+        assert ground is not None
+        (folder / ORIGINAL).mkdir()
+        start = Path(shutil.copy(onnx, folder / ORIGINAL / "network.onnx"))
+        least = ground.accuracy(start) - self._options.max_map_drop
+        files, scores = {ORIGINAL: start}, {ORIGINAL: least + self._options.max_map_drop}
+        for name, make in self._makers(onnx.with_suffix(".pt"), start, least).items():
+            say(f"trying {name} ...")
+            place = folder / name.replace(" ", "-")
+            place.mkdir()
+            try:
+                files[name] = make(place)
+                scores[name] = ground.accuracy(files[name])
+            except Exception as error:  # each converter and each runtime raises what it raises
+                files.pop(name, None)
+                say(f"{name}: left out ({typed_line(error)[:200]})")
+        ms, chosen = timed(files, ground)
+        return [Tried(name, files[name], scores[name], ms[name], chosen[name]) for name in files]
+
+    def _makers(self, weights: Path, onnx: Path, least: float) -> dict[str, Callable[[Path], Path]]:
+        """Returns what makes each product that runs here, in a folder of its own."""
+        ground = self._ground
+        assert ground is not None
+
+        def exported(place: Path, settings: dict[str, Any]) -> Path:
+            copy = Path(shutil.copy(weights, place / "network.pt"))
+            with _in_silence():
+                return exporting.export_by_release(copy, {"imgsz": ground.imgsz, "device": "cpu", **settings})
+
+        def int8(place: Path) -> Path:
+            found = in_integers(Path(shutil.copy(onnx, place / "float.onnx")), ground, least)
+            describe(found, least + self._options.max_map_drop)
+            return Path(shutil.copy(found.file, place / "network-int8.onnx"))
+
+        def by_release(**settings: Any) -> Callable[[Path], Path]:
+            return lambda place: exported(place, settings)
+
+        makers: dict[str, Callable[[Path], Path]] = {"onnx int8": int8}
+        for name in ("torchscript", "openvino", "ncnn"):
+            if exporting.runs_here(name) and all(map(packages.is_there, packages.FORMATS.get(name, ()))):
+                makers[name] = by_release(format=name)
+        if "openvino" in makers and packages.is_there("nncf"):
+            makers["openvino int8"] = by_release(format="openvino", quantize=8, data=ground.data, split="train")
+        return makers
+
+
+def timed(files: dict[str, Path], ground: Ground) -> tuple[dict[str, float], dict[str, str]]:
+    """Times files in turns; returns the milliseconds of each, and the arithmetic that its runtime chose by itself."""
+    shape = (1, image_shape(ground.model, 1)[1], ground.imgsz, ground.imgsz)
+    with isolated(), quiet_release(), without_notice(), on_cores(ground.threads):
+        opened = {name: open_file(file, "cpu", ground.threads, {}) for name, file in files.items()}
+        found = turns.paces({name: run_of(network, shape) for name, network in opened.items()}, ground.threads)
+    chosen = {name: arithmetic_of(network) or "" for name, network in opened.items()}
+    return {name: pace.median for name, pace in found.items()}, chosen
+
+
+def comparison(found: list[Tried], best: Tried, task: str | None) -> str:
+    """Returns all that was tried as a table, relative to the first."""
+    first = found[0]
+    title = titles_of(task)[what_counts(task)]
+
+    def row(each: Tried) -> tuple[str, ...]:
+        odd = each.arithmetic if each.arithmetic != "float32" and "int8" not in each.name else ""
+        speed, change = f"{first.ms / each.ms:.2f}x", f"{each.accuracy - first.accuracy:+.4f}"
+        return (
+            f"{each.name} {odd}".strip(), f"{each.ms:.2f}", speed, f"{each.accuracy:.4f}", change,
+            "yes" if each is best else "",
+        )  # fmt: skip
+
+    return table(("format", "ms", "faster", title, "change", "kept"), [row(each) for each in found])
+
+
+@contextlib.contextmanager
+def _in_silence() -> Iterator[None]:
+    """Keeps what converters print to themselves."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

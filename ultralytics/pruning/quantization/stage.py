@@ -1,0 +1,29 @@
+"""The export stage: a checkpoint in the format that is named, in integers, or in whatever is the fastest here."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..deploy import exporting
+from ..errors import PruningError
+from .fastest import Fastest
+from .int8 import Int8
+
+OPTIONS = ("max_map_drop", "force", "threads")
+
+
+def export_stage(options: argparse.Namespace) -> None:
+    """Exports `options.weights`, in integers if that is wanted.
+
+    Raises:
+        PruningError: For what `exporting.export` and `Int8` raise.
+    """
+    if options.int8 and options.fastest:
+        raise PruningError("--fastest tries int8 too: leave out --int8")
+    said = [name for name in OPTIONS if name in getattr(options, "said", ())]
+    if said and not (options.int8 or options.fastest):
+        raise PruningError(f"--{said[0].replace('_', '-')} is read for --int8 and --fastest only")
+    if options.force and options.fastest:
+        raise PruningError("--force is read for --int8 only: something is always the fastest")
+    finish = Int8(options) if options.int8 else Fastest(options) if options.fastest else None
+    exporting.export(options, finish)
