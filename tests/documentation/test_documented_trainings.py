@@ -90,7 +90,7 @@ def person(folder, monkeypatch, capfd):
         return of
 
     monkeypatch.setattr(entry, "run", lambda parser, stage, words=None: run(parser, shortened(stage), words))
-    monkeypatch.setattr(timing.in_turns, "__kwdefaults__", {"rounds": 2})
+    monkeypatch.setattr(timing.in_turns, "__kwdefaults__", {"rounds": 6})
     monkeypatch.setattr(timing.milliseconds, "__kwdefaults__", {"least": 1, "seconds": 0})
     monkeypatch.setattr(ground.Ground, "ms", lambda ground, files: [2.0, *[1.0] * (len(files) - 1)])
     monkeypatch.setattr(compressing, "DEFAULT_ROUND_TO", 1)  # by 16, the small network cannot lose 80 % of its channels
