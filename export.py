@@ -25,4 +25,5 @@ if __name__ == "__main__":
     add("--max-map-drop", type=kinds.as_share, metavar="D", default=int8.DEFAULT_DROP, help=drop)
     add("--threads", type=kinds.as_threads, metavar="N", help="of the CPU, by which these are timed (default: all)")
     add("--force", action="store_true", help="write what --int8 made, even if it is slower or less accurate")
+    add("--netron", action="store_true", help="show the ONNX in Netron, in a browser on this machine")
     entry.run(options, stage.export_stage)

@@ -22,6 +22,7 @@ from helpers.repository import REPOSITORY
 from ultralytics.data import digits as built_in
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.data import sets
+from ultralytics.pruning.deploy import viewer
 from ultralytics.pruning.files import places
 from ultralytics.pruning.latency import timing
 from ultralytics.pruning.quantization import ground
@@ -92,6 +93,8 @@ def person(folder, monkeypatch, capfd):
     monkeypatch.setattr(entry, "run", lambda parser, stage, words=None: run(parser, shortened(stage), words))
     monkeypatch.setattr(timing.in_turns, "__kwdefaults__", {"rounds": 6})
     monkeypatch.setattr(timing.milliseconds, "__kwdefaults__", {"least": 1, "seconds": 0})
+    monkeypatch.setattr(viewer, "show", lambda onnx: None)  # nobody looks
+    monkeypatch.setattr(viewer, "wait", lambda: None)
     monkeypatch.setattr(ground.Ground, "ms", lambda ground, files: [2.0, *[1.0] * (len(files) - 1)])
     monkeypatch.setattr(compressing, "DEFAULT_ROUND_TO", 1)  # by 16, the small network cannot lose 80 % of its channels
 

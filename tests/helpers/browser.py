@@ -27,8 +27,13 @@ class Browser:
             pytest.skip("needs Chromium (apt-get install chromium)")
         self._program, self._folder = found, folder
 
-    def _run(self, page: Path, *words: str) -> str:
-        command = [self._program, *QUIET, f"--user-data-dir={self._folder / 'profile'}", *words, page.as_uri()]
+    def visited(self, address: str, file: Path) -> str:
+        """Returns a page that takes a while to be there, and writes a picture of it."""
+        return self._run(address, "--virtual-time-budget=20000", f"--screenshot={file}", "--dump-dom")
+
+    def _run(self, page: Path | str, *words: str) -> str:
+        address = page if isinstance(page, str) else page.as_uri()
+        command = [self._program, *QUIET, f"--user-data-dir={self._folder / 'profile'}", *words, address]
         return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
 
     def opened(self, page: Path) -> tuple[str, list[str]]:

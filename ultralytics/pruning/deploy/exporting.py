@@ -68,8 +68,8 @@ def runs_here(name: str) -> bool:
     return name in RUNTIMES and all(map(packages.is_there, RUN_BY.get(name, (name,))))
 
 
-def export(options: argparse.Namespace, finish: Finish | None = None) -> None:
-    """Exports `options.weights`, compares, and puts the product beside it.
+def export(options: argparse.Namespace, finish: Finish | None = None) -> Path:
+    """Exports `options.weights`, compares, and puts the product beside it; returns where it is.
 
     Args:
         options: Of `export.py`.
@@ -123,6 +123,7 @@ def export(options: argparse.Namespace, finish: Finish | None = None) -> None:
         product = finish(product, path.stem) if finish else product
         for file in keep(folder, copy, product, path.parent):
             report.say(f"Wrote {places.shown(file)}")
+        return path.parent / product.name
 
 
 def _trained_on(content: dict[str, Any], path: Path) -> str | None:

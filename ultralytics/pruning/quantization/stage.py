@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..deploy import exporting
+from ..deploy import exporting, viewer
 from ..errors import PruningError
+from ..report import say
 from .fastest import Fastest
 from .int8 import Int8
 
@@ -26,4 +27,11 @@ def export_stage(options: argparse.Namespace) -> None:
     if options.force and options.fastest:
         raise PruningError("--force is read for --int8 only: something is always the fastest")
     finish = Int8(options) if options.int8 else Fastest(options) if options.fastest else None
-    exporting.export(options, finish)
+    if options.netron:
+        viewer.check({"format": options.format, **options.settings})
+    product = exporting.export(options, finish)
+    if options.netron and product.suffix != ".onnx":
+        say(f"{product.name} is no ONNX: --netron shows none")
+    elif options.netron:
+        viewer.show(product)
+        viewer.wait()
