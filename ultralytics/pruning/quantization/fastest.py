@@ -82,7 +82,9 @@ class Fastest:
         """
         assert self._ground is not None
         with tempfile.TemporaryDirectory(prefix="fastest-") as folder:
-            found = self._all(onnx, Path(folder))
+            made = products(onnx.with_suffix(".pt"), onnx, self._ground, self._options.max_map_drop, Path(folder))
+            ms, chosen = timed({each: file for each, (file, _) in made.items()}, self._ground)
+            found = [Tried(each, file, score, ms[each], chosen[each]) for each, (file, score) in made.items()]
             first = found[0]
             fit = [each for each in found if each.accuracy >= first.accuracy - self._options.max_map_drop]
             best = min(fit, key=lambda each: each.ms)
@@ -94,57 +96,58 @@ class Fastest:
             copied(best.file, product)
         return product
 
-    def _all(self, onnx: Path, folder: Path) -> list[Tried]:
-        """Exports, measures and times whatever runs here; returns it, the ONNX in float first.
 
-        Args:
-            onnx: That one.
-            folder: Where products go.
-        """
-        ground = self._ground
-        assert ground is not None
-        (folder / ORIGINAL).mkdir()
-        start = Path(shutil.copy(onnx, folder / ORIGINAL / "network.onnx"))
-        least = ground.accuracy(start) - self._options.max_map_drop
-        files, scores = {ORIGINAL: start}, {ORIGINAL: least + self._options.max_map_drop}
-        for name, make in self._makers(onnx.with_suffix(".pt"), start, least).items():
-            say(f"trying {name} ...")
-            place = folder / name.replace(" ", "-")
-            place.mkdir()
-            try:
-                files[name] = make(place)
-                scores[name] = ground.accuracy(files[name])
-            except Exception as error:  # each converter and each runtime raises what it raises
-                files.pop(name, None)
-                say(f"{name}: left out ({typed_line(error)[:200]})")
-        ms, chosen = timed(files, ground)
-        return [Tried(name, files[name], scores[name], ms[name], chosen[name]) for name in files]
+def products(weights: Path, onnx: Path, ground: Ground, drop: float, folder: Path) -> dict[str, tuple[Path, float]]:
+    """Exports and measures whatever runs here.
 
-    def _makers(self, weights: Path, onnx: Path, least: float) -> dict[str, Callable[[Path], Path]]:
-        """Returns what makes each product that runs here, in a folder of its own."""
-        ground = self._ground
-        assert ground is not None
+    Args:
+        weights: The checkpoint.
+        onnx: The ONNX of it in float.
+        ground: By what products are judged.
+        drop: How much accuracy integers may cost, in 0..1.
+        folder: Where products go.
 
-        def exported(place: Path, settings: dict[str, Any]) -> Path:
-            copy = Path(shutil.copy(weights, place / "network.pt"))
-            with _in_silence():
-                return exporting.export_by_release(copy, {"imgsz": ground.imgsz, "device": "cpu", **settings})
+    Returns:
+        By name, the ONNX in float first: the product, a file or a folder, and its accuracy in 0..1.
+    """
+    (folder / ORIGINAL).mkdir()
+    start = Path(shutil.copy(onnx, folder / ORIGINAL / "network.onnx"))
+    found = {ORIGINAL: (start, ground.accuracy(start))}
+    for name, make in _makers(weights, start, ground, found[ORIGINAL][1], drop).items():
+        say(f"trying {name} ...")
+        place = folder / name.replace(" ", "-")
+        place.mkdir()
+        try:
+            product = make(place)
+            found[name] = product, ground.accuracy(product)
+        except Exception as error:  # each converter and each runtime raises what it raises
+            say(f"{name}: left out ({typed_line(error)[:200]})")
+    return found
 
-        def int8(place: Path) -> Path:
-            found = in_integers(Path(shutil.copy(onnx, place / "float.onnx")), ground, least)
-            describe(found, least + self._options.max_map_drop)
-            return Path(shutil.copy(found.file, place / "network-int8.onnx"))
 
-        def by_release(**settings: Any) -> Callable[[Path], Path]:
-            return lambda place: exported(place, settings)
+def _makers(weights: Path, onnx: Path, ground: Ground, before: float, drop: float) -> dict[str, Callable[[Path], Path]]:
+    """Returns what makes each product that runs here, in a folder of its own; `before` is the accuracy in float."""
 
-        makers: dict[str, Callable[[Path], Path]] = {"onnx int8": int8}
-        for name in ("torchscript", "openvino", "ncnn"):
-            if exporting.runs_here(name) and all(map(packages.is_there, packages.FORMATS.get(name, ()))):
-                makers[name] = by_release(format=name)
-        if "openvino" in makers and packages.is_there("nncf"):
-            makers["openvino int8"] = by_release(format="openvino", quantize=8, data=ground.data, split="train")
-        return makers
+    def exported(place: Path, settings: dict[str, Any]) -> Path:
+        copy = Path(shutil.copy(weights, place / "network.pt"))
+        with quiet_release(), _in_silence():
+            return exporting.export_by_release(copy, {"imgsz": ground.imgsz, "device": "cpu", **settings})
+
+    def int8(place: Path) -> Path:
+        found = in_integers(Path(shutil.copy(onnx, place / "float.onnx")), ground, before - drop)
+        describe(found, before)
+        return Path(shutil.copy(found.file, place / "network-int8.onnx"))
+
+    def by_release(**settings: Any) -> Callable[[Path], Path]:
+        return lambda place: exported(place, settings)
+
+    makers: dict[str, Callable[[Path], Path]] = {"onnx int8": int8}
+    for name in ("torchscript", "openvino", "ncnn"):
+        if exporting.runs_here(name) and all(map(packages.is_there, packages.FORMATS.get(name, ()))):
+            makers[name] = by_release(format=name)
+    if "openvino" in makers and packages.is_there("nncf"):
+        makers["openvino int8"] = by_release(format="openvino", quantize=8, data=ground.data, split="train")
+    return makers
 
 
 def timed(files: dict[str, Path], ground: Ground) -> tuple[dict[str, float], dict[str, str]]:
