@@ -66,9 +66,9 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Runtimes, and integers",
         "",
-        "By `python benchmarks/runtimes.py`, which says what is compared. Milliseconds for one image, the median of many",
-        "in turns, the best of three such measurements; mAP50-95 on the val split. What a runtime computes in where it is",
-        "told nothing stands behind its name.",
+        "By `python benchmarks/runtimes.py`, which says what is compared. Milliseconds for one image, the median of",
+        "many in turns, the best of three such measurements; mAP50-95 on the val split. What a runtime computes in",
+        "where it is told nothing stands behind its name.",
     ]
     for title, about in found.items():
         rows = about["rows"]
