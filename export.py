@@ -3,7 +3,7 @@
 import edited_release
 
 with edited_release.required():
-    from ultralytics.pruning.command_line import entry, kinds, settings
+    from ultralytics.pruning.command_line import entry, kinds, own_labels, settings
     from ultralytics.pruning.quantization import int8, stage
 
 if __name__ == "__main__":
@@ -16,9 +16,10 @@ if __name__ == "__main__":
     add("--weights", type=kinds.as_source, default="runs/finetune/weights/best.pt", help="checkpoint to export")
     add("--format", type=kinds.as_word, default="onnx", help="onnx, torchscript, openvino, engine, ...")
     add("--imgsz", type=kinds.as_sides, default=640, help="side of the images in pixels, or height,width")
-    data = "data set to compare on, a yaml or 'digits'; that of the training if left out"
+    data = f"data set to compare on, a yaml or 'digits', {own_labels.FOLDERS}; that of the training if left out"
     add("--data", type=kinds.as_data_set, help=data)
     add("--images", type=kinds.as_positive, default=16, help="how many of its val images to compare on")
+    own_labels.add_confidence(options)
     add("--int8", action="store_true", help="an ONNX in integers instead, if that is faster and as accurate")
     add("--fastest", action="store_true", help="whatever is the fastest here, of all formats, as accurate")
     drop = "accuracy that --int8 or --fastest may cost, in 0..1"

@@ -74,6 +74,16 @@ def test_its_options_need_it(weights, monkeypatch, capfd):
     assert "--int8 and --fastest only" in refused(monkeypatch, capfd, "export.py", "--weights", weights, "--force")
 
 
+def test_a_folder_of_images_is_labelled_by_the_network(weights, digits, one_thread, runs, monkeypatch, capfd):
+    """This one is not trained, and finds nothing."""
+    monkeypatch.setattr("ultralytics.pruning.data.sets.DATASETS", runs / "datasets")
+    words = ["--weights", weights, "--data", digits.parent / "images" / "train", "--imgsz", 64, "--int8"]
+    assert "finds nothing above a confidence of 0.9" in refused(
+        monkeypatch, capfd, "export.py", *words, "--confidence", 0.9
+    )
+    assert [entry.name for entry in weights.parent.iterdir()] == ["best.pt"]
+
+
 def test_it_needs_images(weights, monkeypatch, capfd, one_thread):
     assert "--data" in refused(monkeypatch, capfd, "export.py", "--weights", weights, "--int8", "--imgsz", 64)
 

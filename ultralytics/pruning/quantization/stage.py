@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from ..checkpoints import checkpoint
+from ..command_line import own_labels
 from ..deploy import exporting, viewer
 from ..errors import PruningError
+from ..files.places import located
 from ..report import say
 from .fastest import Fastest
 from .int8 import Int8
@@ -29,6 +32,11 @@ def export_stage(options: argparse.Namespace) -> None:
     finish = Int8(options) if options.int8 else Fastest(options) if options.fastest else None
     if options.netron:
         viewer.check({"format": options.format, **options.settings})
+    if options.data:
+        weights = located(options.weights)
+        model, _ = checkpoint.load(weights, trained_with_bn=False)
+        needed = ("train", "val") if finish else ()
+        own_labels.label(options, model, weights, options.imgsz, needed=needed, original=True)
     product = exporting.export(options, finish)
     if options.netron and product.suffix != ".onnx":
         say(f"{product.name} is no ONNX: --netron shows none")
