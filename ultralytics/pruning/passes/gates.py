@@ -18,7 +18,7 @@ from .memory import Shrinking, free_gpu_memory
 from .photographs import Photographs
 from .reading import Images, Reader, frozen_copy, reader_of
 
-SAMPLES = 2  # outputs that are drawn for each image
+SAMPLES = 4  # outputs that are drawn for each image
 
 
 class Gates:

@@ -29,10 +29,10 @@ from .likelihood import drawn
 from .memory import Shrinking, free_gpu_memory, halves
 from .reading import Images, frozen_copy, reader_of
 
-PLACES = 3000  # of each layer's output, over all images
+PLACES = 9000  # of each layer's output, over all images
 FOCUS = 0.95  # part of them that is drawn by what depends on them; the rest is drawn evenly
 RIDGE = 0.2  # of the mean of the diagonal
-CELLS = 3200  # at the largest stride, over all images: this many images are taken at least
+CELLS = 10800  # at the largest stride, over all images: this many images are taken at least
 STRIDE = 32
 LEAST_IMAGES, MOST_IMAGES = 8, 64
 
