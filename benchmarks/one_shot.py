@@ -204,7 +204,8 @@ def page(cells: dict[str, dict[str, float]]) -> str:
         "nobody says how. Fibrils: a network that nobody here trained, its own detections as labels. Cards and chess:",
         "photographs (EdjeElectronics' object-detection tutorial, Apache-2.0; Roboflow's public chess set, public",
         "domain), networks of `train-normal.py`, a person's labels. Rows of one table may come from different",
-        "machines, whose rounding moves a cut by about 0.01.",
+        "machines, whose rounding moves a cut by about 0.01; those with `--refit` are older than today's four draws an",
+        "image for the scores and 9,000 places for the fit, which `by itself` has.",
     ]
     for ground in dict.fromkeys(key.split(": ")[0] for key in cells):
         dense = cells[f"{ground}: dense"]
