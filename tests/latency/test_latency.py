@@ -304,7 +304,7 @@ def test_the_stage_cuts_for_another_machine(tmp_path) -> None:
         r".*: (\S+) ms before, (\S+) ms after: (\S+)x by the table, not timed here", said
     ).groups()
     assert float(factor) == pytest.approx(2, rel=0.05) == float(before) / float(after)
-    assert said.endswith("(formula, 1 threads, paper)")
+    assert said.endswith("(formula, 1 thread, paper)")
     other = run_python(*line, *board, "--imgsz", "96")
     assert other.returncode == 2 and "lacks" in other.stderr and len(other.stderr.strip().splitlines()) == 1
 

@@ -33,6 +33,11 @@ def pixels(imgsz: Any) -> str:
     return "x".join(map(str, imgsz)) if isinstance(imgsz, (list, tuple)) else str(imgsz)
 
 
+def threads_said(count: str) -> str:
+    """Returns how many threads something was timed by, in words; a GPU has none, `-`."""
+    return f"{count} thread" if count == "1" else f"{count} threads"
+
+
 def say(text: str = "") -> None:
     """Prints a text at once, also where the output is buffered."""
     print(text, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import PruningError, counted, first_line, typed_line
-from ..report import pixels, say, table
+from ..report import pixels, say, table, threads_said
 from .comparing import LayerTime, Remedy, Speed
 from .timing import RUNTIMES
 
@@ -34,7 +34,7 @@ def say_speed(measure: Callable[[], Speed], *, tried: frozenset[Remedy] = frozen
 def timed_said(speed: Speed) -> str:
     """Returns the milliseconds before and after, and where they were timed."""
     about = speed.runtime.about()
-    where = f"{about['runtime']}, {about['threads']} threads, {about['machine']}"
+    where = f"{about['runtime']}, {threads_said(about['threads'])}, {about['machine']}"
     ms = f"{speed.before_ms:.2f} ms before, {speed.after_ms:.2f} ms after: {speed.measured:.2f}x"
     doubt = " The machine was busy meanwhile: time it again when it rests." if speed.in_doubt else ""
     return f"Timed at {pixels(speed.imgsz)} px: {ms}, within {speed.spread:.0%} ({where}){doubt}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..cost import Cost
-from ..report import pixels, table
+from ..report import pixels, table, threads_said
 from .plan import PruningPlan
 
 
@@ -70,7 +70,7 @@ def settings_said(plan: PruningPlan) -> list[str]:
 
 def latency_said(measured: dict[str, Any]) -> str:
     """Returns the milliseconds that a plan notes, and where they were timed, in words."""
-    about = f"{measured['runtime']}, {measured['threads']} threads, {measured['machine']}"
+    about = f"{measured['runtime']}, {threads_said(measured['threads'])}, {measured['machine']}"
     ms = measured.get("ms")
     if not ms:
         return f"not timed ({about})"
