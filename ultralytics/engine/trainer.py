@@ -11,7 +11,7 @@ from ultralytics import instead_of
 from ultralytics.pruning.checkpoints import loading
 from ultralytics.pruning.passes.memory import leave_gpus
 from ultralytics.pruning.runs import moved, workers
-from ultralytics.pruning.training import checkpoints, folder, networks, progress, sparsity
+from ultralytics.pruning.training import checkpoints, folder, networks, optimizers, progress, sparsity
 
 # =====
 
@@ -74,6 +74,12 @@ def _setup_train(release, self):
     progress.show_sparsity(self)  # behind the callback of a batch's start that counts the batch
     loading.allow_modules_of(unwrap_model(self.model))  # it is saved, and the release loads it again at the end
     checkpoints.go_on_exactly(self)  # last: it ends with the random states, which nothing may move afterwards
+
+
+@instead_of(BaseTrainer, "build_optimizer")
+def _build_optimizer(release, self, model, name="auto", lr=0.001, momentum=0.9, decay=1e-5, iterations=1e5):
+    name, lr = optimizers.of_a_fine_tuning(self, name, lr, iterations)
+    return release(self, model, name, lr, momentum, decay, iterations)
 
 
 @instead_of(BaseTrainer, "optimizer_step")
