@@ -1,6 +1,7 @@
 """What is said of a row against the first, and how long runs in turns take."""
 
 import os
+import re
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_a_pace_is_the_median_the_best_and_the_middle_half():
 def test_turns_alternate_and_each_is_counted():
     calls = []
     found = turns.paces({name: lambda name=name: calls.append(name) for name in "ABC"}, 1, rounds=3)
-    assert "".join(calls) == "ABC" * (2 + 3)
+    assert re.fullmatch("(A+B+C+){5}", "".join(calls))  # two turns to warm up, and in each a few runs
     assert {pace.rounds for pace in found.values()} == {3}
 
 
