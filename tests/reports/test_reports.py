@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,16 +16,22 @@ from helpers.reports import EPOCHS, LIMITS, Page, compression, cut, write_csv
 from helpers.scripts import refused, run
 from helpers.task_data import MODELS, write_images
 from ultralytics import YOLO
-from ultralytics.pruning import load, plans_of, save
+from ultralytics.pruning import Scoring, load, plans_of, save
+from ultralytics.pruning.compression.recipe import Recipe
+from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.plots import fixed_edges
 from ultralytics.pruning.reports import detections, writing
+from ultralytics.pruning.reports.commands import of_compression
 from ultralytics.pruning.reports.contents import collected
 from ultralytics.pruning.reports.drawing.charts import visible_from
 from ultralytics.pruning.reports.drawing.images import seen_in
 from ultralytics.pruning.reports.epochs import Curve, read_gammas
 from ultralytics.pruning.reports.layers import widths_of
+from ultralytics.pruning.reports.sources import Compression, sources_of
 from ultralytics.pruning.runs.belongings import COMPRESSION, TRAINING, foreign
+from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.sparsity.watching import Epoch, History
+from ultralytics.pruning.stages import compress_options, compressing
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>|`$(id)`'
 
@@ -239,6 +246,39 @@ def test_commands_say_what_was_asked_for(folder):
     (command,) = writing.page(report).split("<pre>")[1:2]
     assert command.startswith("python compress.py --weights ") and "--speed-up 2 --scheme steered" in command
     assert "--round-to 4" in command and f"--epochs {EPOCHS}" in command
+
+
+@pytest.mark.parametrize(
+    ("known", "ladder"),
+    [
+        ({"scheme": "one-shot", "scoring": None}, False),
+        ({"scheme": "one-shot", "scoring": Scoring("l1")}, False),
+        ({"scheme": "stepwise", "scoring": Scoring("l1"), "steps": 2}, False),
+        ({"scheme": "steered"}, False),
+        ({"scheme": "steered", "milder": (1.5,)}, True),
+    ],
+)
+def test_the_command_of_each_scheme_is_taken_as_it_stands(known, ladder):
+    """The one-shot scheme refuses the steps that every state notes."""
+    training = {"imgsz": 64, "batch": 8}
+    asked = Recipe("w.pt", "0", Images("d.yaml"), Target("speed_up", 2.0), **known, training=training)
+    recipe = json.loads(json.dumps(asked.plain()))
+    words = shlex.split(of_compression(Compression(Path("runs/c"), recipe, [], None)))[2:]
+    options = compress_options.parser().parse_intermixed_args(words)
+    assert compressing.scheme_of(options, asked.target, ladder=ladder) == asked.scheme
+    compressing.check_read(options, asked.scheme)
+
+
+def test_a_rung_that_is_kept_as_it_was_cut_is_found(folder, tmp_path):
+    """Where the fine-tuning ended below it: its row is not that of a fine-tuning."""
+    moved = shutil.copytree(folder, tmp_path / "compress")
+    recipe = json.loads((moved / "state.json").read_text())["recipe"] | {"milder": [1.5]}
+    (moved / "state.json").write_text(json.dumps({"recipe": recipe}))
+    (moved / "compressed.pt").rename(moved / "compressed-1.5.pt")
+    rows = rows_of(moved / "compress.csv")
+    kept = next(row for row in rows if row["kept"])
+    write_csv(moved / "compress.csv", [rows[0], {**kept, "step": "steered-1.5"}])
+    assert [source.path.name for source in sources_of([moved])[1:]] == ["compressed-1.5.pt"]
 
 
 def test_a_report_without_the_data_says_so(folder, tmp_path):

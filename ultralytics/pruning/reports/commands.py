@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ..passes.images import Images
 from ..plans.plan import PruningPlan
 from ..selection.limits import Limits
 from ..selection.targets import KINDS
@@ -129,9 +130,11 @@ def of_compression(compression: Compression) -> str:
     if (name := target.get("name")) in KINDS:
         numbers = [*recipe.get("milder", ()), target.get("value")]
         words += [KINDS[name].option, ",".join(f"{number:.10g}" for number in numbers)]
-    words += _options(recipe, ("scheme", "steps", "epochs_per_step", "epochs", "max_map_drop"))
+    steps = ("steps", "epochs_per_step") if recipe.get("scheme") != "one-shot" else ()
+    words += _options(recipe, ("scheme", *steps, "epochs", "max_map_drop"))
     words += ["--distill"] if recipe.get("teacher") else []
-    if recipe.get("scheme") == "stepwise":
-        words += _options(recipe, ("criterion", "normalize", "per", "batches", "recalibrate"))
+    if recipe.get("scheme") != "steered":
+        batches = ("batches",) if recipe.get("batches") != Images.batches else ()  # which not every criterion reads
+        words += _options(recipe, ("criterion", "normalize", "per", *batches, "recalibrate"))
     words += _limits(limits) + _options(training, ("imgsz", "batch", "device"))
     return _line("compress.py", [*words, "--name", compression.folder.name, *_settings(training)])

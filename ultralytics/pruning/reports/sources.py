@@ -188,7 +188,7 @@ def _of_compression(folder: Path) -> list[Source]:
             raise ValueError("it does not say what was asked for")
     rows = rows_of(folder / "compress.csv") if (folder / "compress.csv").is_file() else []
     kept = [row for row in rows if row.get("kept")]
-    files = [_file_of(folder, row.get("step", "")) for row in kept]
+    files = [_file_of(folder, row.get("step", ""), ladder=bool(recipe.get("milder"))) for row in kept]
     if not kept or not all(file.is_file() for file in files):
         raise PruningError(f"'{shown(folder)}' holds no compressed network yet: the same command goes on with it")
 
@@ -202,10 +202,9 @@ def _of_compression(folder: Path) -> list[Source]:
     return [original, *(_of_file(file, of, run) for file, of in zip(files, figures[1:], strict=True))]
 
 
-def _file_of(folder: Path, step: str) -> Path:
-    """Returns where the network of a step is kept: of a ladder, it has the number of the target."""
-    number = step.removeprefix("fine-tuned-")
-    return folder / ("compressed.pt" if number == step else f"compressed-{number}.pt")
+def _file_of(folder: Path, step: str, *, ladder: bool) -> Path:
+    """Returns where the network of a step is kept: of a ladder, it has the number of the target, as the step has."""
+    return folder / (f"compressed-{step.rpartition('-')[2]}.pt" if ladder else "compressed.pt")
 
 
 def _of_step(row: dict[str, str], folder: Path, imgsz: Any) -> Figures:
