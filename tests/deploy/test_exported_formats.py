@@ -77,7 +77,7 @@ def test_pruned_networks_of_other_tasks_agree(model, tmp_path, digits):
 
 def test_a_product_that_is_less_accurate_is_refused(small_weights, digits, monkeypatch):
     found = iter([0.5, 0.4975])
-    monkeypatch.setattr(equal_accuracy, "accuracy", lambda *_: next(found))
+    monkeypatch.setattr(equal_accuracy, "accuracy_of", lambda *_: (next(found), "detect"))
     with pytest.raises(PruningError, match=r"0\.4975 for 0\.5"):
         equal_accuracy.check_accuracy(small_weights, small_weights, str(digits), {"imgsz": 64})
 

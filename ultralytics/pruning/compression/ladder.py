@@ -117,9 +117,10 @@ class Ladder(Jobs):
         files, imgsz = [self.weights, *self.files], self.recipe.training["imgsz"]
         name = f"{runtime.name}, {runtime.threads} threads, {runtime.device}: turns"
         before, *after, spread = self.state.once(name, lambda: work.in_turns(files, imgsz, runtime), inputs=files)
-        ms = dict(zip((step.step for step in (self.original, *self.kept)), (before, *after), strict=True))
-        self.steps = [replace(step, ms=ms.get(step.step)) for step in self.steps]
-        self.state.write_csv(self.steps)
-        self.show()
+        if self.original.ms != before:  # not noted yet
+            ms = dict(zip((step.step for step in (self.original, *self.kept)), (before, *after), strict=True))
+            self.steps = [replace(step, ms=ms.get(step.step)) for step in self.steps]
+            self.state.write_csv(self.steps)
+            self.show()
         promised, known = self.original.macs / self.kept[number].macs, (before, after[number], spread)
         return work.speed(self.weights, self.files[number], promised, imgsz, runtime, known)

@@ -22,6 +22,8 @@ LADDERS = {
     "yolo11": ((3.25, 0.395), (10.75, 0.470), (34.0, 0.515)),
 }
 
+MACS = "multiply-adds in 10^9"  # of an axis
+
 
 def steps_table(steps: Sequence[Step]) -> str:
     """Returns the states of a compression as a table."""
@@ -51,8 +53,7 @@ def _row(step: Step, original: Step) -> tuple[Any, ...]:
 def draw_steps(steps: Sequence[Step], recipe: Recipe, path: Path) -> None:
     """Draws accuracy over multiply-adds, with the dense models of the family where they are known: on COCO at 640."""
     imgsz = recipe.training["imgsz"]
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _picture()
     _plot_steps(axes, steps)
     if recipe.max_map_drop is not None:
         least = steps[0].accuracy - recipe.max_map_drop
@@ -61,10 +62,21 @@ def draw_steps(steps: Sequence[Step], recipe: Recipe, path: Path) -> None:
         for family, points in LADDERS.items():
             axes.plot(*zip(*points, strict=True), lw=1, ls="--", marker=".", label=f"{family} n, s, m, dense")
 
-    what = "agreement with the original" if own_labels(recipe.data) else "accuracy"
-    axes.set(xlabel=f"multiply-adds in 10^9 at {imgsz} pixels", ylabel=f"{what} on the val split")
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
+    _save(figure, axes, MACS, recipe, path)
+
+
+def _picture() -> tuple[Figure, Axes]:
+    """Returns a new picture and its axes."""
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Figure, axes: Axes, over: str, recipe: Recipe, path: Path) -> None:
+    """Names the axes, of accuracy over something, and writes the picture."""
+    what = "agreement with the original" if own_labels(recipe.data) else "accuracy"
+    axes.set(xlabel=f"{over} at {recipe.training['imgsz']} pixels", ylabel=f"{what} on the val split")
+    axes.spines[["top", "right"]].set_visible(False)
     with whole_file(path) as file:
         figure.savefig(file)
 
@@ -107,18 +119,12 @@ def rung_rows(steps: Sequence[Step], targets: Sequence[str]) -> list[dict[str, s
 
 def draw_rungs(steps: Sequence[Step], rows: Sequence[dict[str, str]], recipe: Recipe, path: Path) -> None:
     """Draws the accuracy of a ladder's networks over their milliseconds, or over multiply-adds where none are known."""
-    imgsz, ms = recipe.training["imgsz"], [step.ms for step in steps if step.ms is not None]
+    ms = [step.ms for step in steps if step.ms is not None]
     timed = len(ms) == len(steps)
     places = ms if timed else [step.macs / 1e9 for step in steps]
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _picture()
     axes.plot(places, [step.accuracy for step in steps], marker="o", lw=1.5)
     for place, step, row in zip(places, steps, rows, strict=True):
         name = f"{recipe.target.kind.option} {row['target']}" if row["target"] else "original"
         axes.annotate(name, (place, step.accuracy), textcoords="offset points", xytext=(6, 6), fontsize=8)
-    what = "agreement with the original" if own_labels(recipe.data) else "accuracy"
-    over = "milliseconds for one image" if timed else "multiply-adds in 10^9"
-    axes.set(xlabel=f"{over} at {imgsz} pixels", ylabel=f"{what} on the val split")
-    axes.spines[["top", "right"]].set_visible(False)
-    with whole_file(path) as file:
-        figure.savefig(file)
+    _save(figure, axes, "milliseconds for one image" if timed else MACS, recipe, path)

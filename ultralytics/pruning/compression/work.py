@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..accuracy import accuracy
 from ..checkpoints import checkpoint
 from ..cost import cost_of
 from ..errors import PruningError, first_line
@@ -19,7 +18,7 @@ from ..files.places import shown
 from ..latency import Runtime, comparing
 from ..latency.comparing import Speed
 from ..latency.shapes import Shapes, shapes_of
-from ..passes.validating import validate
+from ..passes.validating import accuracy_of
 from ..pipeline import Pruned, prune_network
 from ..release import quiet_release
 from ..report import say
@@ -35,10 +34,7 @@ def measured_accuracy(file: Path, recipe: Recipe, folder: Path) -> float:
     """Returns the accuracy of a checkpoint on the val split, in 0..1: mAP50-95 where there are boxes."""
     given = {key: value for key, value in recipe.training.items() if key in {"imgsz", "single_cls"}}
     where = {"data": recipe.data, "device": recipe.images.device, "batch": recipe.images.batch}
-    run = {"project": str(folder), "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
-    with quiet_release():
-        metrics, task, _ = validate(file, {**given, **where, **run})
-    return accuracy(metrics.results_dict, task) or 0.0
+    return accuracy_of(file, {**given, **where}, folder)[0]
 
 
 def size(file: Path, recipe: Recipe) -> tuple[int, int]:

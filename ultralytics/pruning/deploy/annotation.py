@@ -17,11 +17,7 @@ def annotate(onnx: Path, entries: Mapping[str, str]) -> None:
     import onnx as package
 
     model = package.load(onnx)
-    left = [entry for entry in model.metadata_props if entry.key not in entries]
-    known = {entry.key: entry.value for entry in left} | dict(entries)
-    del model.metadata_props[:]
-    for key, value in known.items():
-        model.metadata_props.add(key=key, value=value)
+    package.helper.set_model_props(model, {**{entry.key: entry.value for entry in model.metadata_props}, **entries})
     package.save(model, onnx)
 
 

@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..accuracy import accuracy, titles_of, what_counts
+from ..accuracy import titles_of, what_counts
 from ..errors import PruningError
-from ..passes.validating import validate
+from ..passes.validating import accuracy_of
 from ..report import say
 
 TOLERANCE = 0.002
@@ -18,7 +18,7 @@ def check_accuracy(product: Path, weights: Path, data: str, settings: dict[str, 
     """Measures both on the val split, image by image.
 
     Args:
-        product: The exported file or folder; what is written meanwhile goes beside it, and is gone afterwards.
+        product: The exported file or folder.
         weights: The checkpoint.
         data: The data set.
         settings: The settings of the export.
@@ -28,14 +28,9 @@ def check_accuracy(product: Path, weights: Path, data: str, settings: dict[str, 
     """
     if not isinstance(settings["imgsz"], int) or settings.get("nms") is not None:
         return  # the release validates squares, and with its own NMS
-    found, task = [], None
     with tempfile.TemporaryDirectory(prefix="accuracy-") as folder:
-        run = {"project": folder, "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
         asked = {"data": data, "imgsz": settings["imgsz"], "batch": 1, "device": "cpu", "rect": False}
-        for file in (weights, product):
-            metrics, task, _ = validate(file, {**asked, **run})
-            found.append(accuracy(metrics.results_dict, task) or 0.0)
-    ours, theirs = found
+        (ours, task), (theirs, _) = (accuracy_of(file, asked, folder) for file in (weights, product))
     name = titles_of(task)[what_counts(task)]
     say(f"{name} of the checkpoint {ours:.4f}, of the product {theirs:.4f} (up to {TOLERANCE:g} apart is allowed)")
     if not abs(ours - theirs) <= TOLERANCE:

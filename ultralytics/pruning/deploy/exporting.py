@@ -28,7 +28,6 @@ from .softmax import bins_last
 
 # What all formats take, or the release refuses by itself.
 EXPORTS_ANY = ("format", "imgsz", "device", "data", "batch", "quantize", "split", "fraction", "verbose")
-RUN_BY = {"onnx": ("onnxruntime",), "torchscript": ()}  # modules that run a format, where that is not its own name
 NMS_SETTINGS = ("nms", "conf", "iou", "max_det", "agnostic_nms")
 
 
@@ -65,7 +64,7 @@ COMPARED = f"{', '.join(RUNTIMES)}, where their packages are installed,"
 
 def runs_here(name: str) -> bool:
     """Whether what is exported to a format can be run on this machine, to compare it."""
-    return name in RUNTIMES and all(map(packages.is_there, RUN_BY.get(name, (name,))))
+    return name in RUNTIMES and all(map(packages.is_there, packages.RUNTIMES.get(name, ())))
 
 
 def export(options: argparse.Namespace, finish: Finish | None = None) -> Path:

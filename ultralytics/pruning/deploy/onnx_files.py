@@ -52,7 +52,7 @@ def try_out(path: Path, name: str, file: Exported, batch: int, sides: tuple[int,
     Raises:
         PruningError: If ONNX Runtime does not load or run it, or it takes or gives something other than it says.
     """
-    session = _session(path, name)
+    session = session_of(path, name)
     wanted, inputs = (batch, file.channels, *sides), session.get_inputs()
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
     if len(inputs) != 1 or inputs[0].type not in types or not session.get_outputs():
@@ -74,7 +74,7 @@ def try_out(path: Path, name: str, file: Exported, batch: int, sides: tuple[int,
         )
 
 
-def _session(path: Path, name: str) -> Any:
+def session_of(path: Path, name: str) -> Any:
     """Returns ONNX Runtime's session of a file, in silence."""
     import onnxruntime
 

@@ -41,7 +41,7 @@ def timed(
         settings: Of the validation, so that what is timed is what was measured.
     """
     rows = list(rows)
-    with _alike(threads):
+    with alike(threads):
         opened = [open_file(path, row.device, threads, settings) for path, row in zip(paths, rows, strict=True)]
         for batch in batches:
             runs = {}
@@ -55,7 +55,7 @@ def timed(
 
 
 @contextlib.contextmanager
-def _alike(threads: int) -> Iterator[None]:
+def alike(threads: int) -> Iterator[None]:
     """Opens and runs networks of all formats on as many cores, and says nothing."""
     with isolated(), quiet_release(), without_notice(), turns.on_cores(threads):
         yield
@@ -114,7 +114,7 @@ def timed_on(
         settings: Of the validation; those that finding objects in a picture knows, too, are kept.
     """
     kept = {key: settings[key] for key in PREDICTING if key in settings}
-    with _alike(threads):
+    with alike(threads):
         runs = [_on_frames(clip, row, path, threads, kept) for row, path in zip(rows, paths, strict=True)]
         found = turns.paces(dict(enumerate(runs)), threads, rounds=len(clip.frames))
     return [replace(row, frame=found[number]) for number, row in enumerate(rows)]

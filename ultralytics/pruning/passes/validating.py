@@ -6,7 +6,9 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from ..accuracy import accuracy
 from ..files.places import shown
+from ..release import quiet_release
 from .isolation import isolated
 from .memory import Shrinking, divisors, free_gpu_memory
 
@@ -45,6 +47,26 @@ def validate(path: Path, settings: dict[str, Any]) -> tuple[Any, str | None, int
             return Shrinking(f"the validation of {shown(path)}", sizes)(work)
     finally:
         free_gpu_memory()
+
+
+def accuracy_of(path: Path, settings: dict[str, Any], folder: Path | str) -> tuple[float, str | None]:
+    """Measures what counts of a checkpoint, in silence.
+
+    Args:
+        path: A `.pt` or an exported file.
+        settings: Of the release's validation.
+        folder: For what the release writes meanwhile.
+
+    Returns:
+        The accuracy in 0..1 (see `accuracy.what_counts`), and the task.
+
+    Raises:
+        PruningError: For what `validate` raises.
+    """
+    run = {"project": str(folder), "name": "val", "exist_ok": True, "plots": False, "verbose": False, "workers": 0}
+    with quiet_release():
+        metrics, task, _ = validate(path, {**settings, **run})
+    return accuracy(metrics.results_dict, task) or 0.0, task
 
 
 def _with_shapes_of(kind: type, whole: int) -> type:

@@ -18,13 +18,12 @@ from ..accuracy import titles_of, what_counts
 from ..deploy import exporting
 from ..errors import PruningError, typed_line
 from ..latency import turns
-from ..latency.files import arithmetic_of, open_file, run_of, without_notice
-from ..latency.turns import on_cores
-from ..passes.isolation import isolated
+from ..latency.files import arithmetic_of, open_file, run_of
+from ..measuring.speed import alike
 from ..release import quiet_release
 from ..report import say, table
 from ..tracing.trace import image_shape
-from .ground import Ground
+from .ground import Ground, Judged
 from .int8 import describe, in_integers
 
 ORIGINAL = "onnx"
@@ -49,29 +48,16 @@ class Tried:
     arithmetic: str = ""
 
 
-class Fastest:
-    """Makes the product that is the fastest on this machine, of those that lose at most some accuracy.
+class Fastest(Judged):
+    """Makes the product that is the fastest on this machine, of those that lose at most some accuracy."""
 
-    Args:
-        options: Of `export.py`.
-
-    Raises:
-        PruningError: If options contradict each other.
-    """
+    option = "--fastest"
 
     def __init__(self, options: argparse.Namespace) -> None:
         said = getattr(options, "said", ())
         if "format" in said or options.settings.keys() & {"format", "quantize", "dynamic", "batch", "nms"}:
             raise PruningError("--fastest tries all formats, for one image: leave out --format, quantize=, batch=, ...")
-        if not isinstance(options.imgsz, int):
-            raise PruningError("--fastest measures on square images: give --imgsz one side")
-        self._options = options
-        self._ground: Ground | None = None
-
-    def prepare(self, model: Any, content: dict[str, Any], settings: dict[str, Any], data: str | None) -> None:
-        """Looks for the data set (see `exporting.Finish`)."""
-        threads = self._options.threads or 0
-        self._ground = Ground.of(model, content, data, settings["imgsz"], threads, "--fastest")
+        super().__init__(options)
 
     def __call__(self, onnx: Path, name: str) -> Path:
         """Returns the fastest product, beside the ONNX.
@@ -80,15 +66,14 @@ class Fastest:
             onnx: The network in float, beside its checkpoint.
             name: Of the checkpoint, without its ending.
         """
-        assert self._ground is not None
         with tempfile.TemporaryDirectory(prefix="fastest-") as folder:
-            made = products(onnx.with_suffix(".pt"), onnx, self._ground, self._options.max_map_drop, Path(folder))
-            ms, chosen = timed({each: file for each, (file, _) in made.items()}, self._ground)
+            made = products(onnx.with_suffix(".pt"), onnx, self.ground, self.options.max_map_drop, Path(folder))
+            ms, chosen = timed({each: file for each, (file, _) in made.items()}, self.ground)
             found = [Tried(each, file, score, ms[each], chosen[each]) for each, (file, score) in made.items()]
             first = found[0]
-            fit = [each for each in found if each.accuracy >= first.accuracy - self._options.max_map_drop]
+            fit = [each for each in found if each.accuracy >= first.accuracy - self.options.max_map_drop]
             best = min(fit, key=lambda each: each.ms)
-            say(f"\n{comparison(found, best, getattr(self._ground.model, 'task', None))}\n")
+            say(f"\n{comparison(found, best, getattr(self.ground.model, 'task', None))}\n")
             product = onnx.with_name(best.file.name.replace("network", name, 1))
             if best is first:
                 return onnx
@@ -153,7 +138,7 @@ def _makers(weights: Path, onnx: Path, ground: Ground, before: float, drop: floa
 def timed(files: dict[str, Path], ground: Ground) -> tuple[dict[str, float], dict[str, str]]:
     """Times files in turns; returns the milliseconds of each, and the arithmetic that its runtime chose by itself."""
     shape = (1, image_shape(ground.model, 1)[1], ground.imgsz, ground.imgsz)
-    with isolated(), quiet_release(), without_notice(), on_cores(ground.threads):
+    with alike(ground.threads):
         opened = {name: open_file(file, "cpu", ground.threads, {}) for name, file in files.items()}
         found = turns.paces({name: run_of(network, shape) for name, network in opened.items()}, ground.threads)
     chosen = {name: arithmetic_of(network) or "" for name, network in opened.items()}

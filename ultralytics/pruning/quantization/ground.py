@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..accuracy import accuracy
 from ..checkpoints import checkpoint
 from ..command_line.devices import cores
 from ..data.some_classes import data_for
 from ..errors import PruningError
 from ..latency.timing import Runtime, in_turns
 from ..passes.reading import Images, frozen_copy, reader_of
-from ..passes.validating import validate
-from ..release import quiet_release
+from ..passes.validating import accuracy_of
 
 CALIBRATION, COMPARED = 64, 16  # training images: for the ranges of activations, and others to compare outputs on
 
@@ -69,11 +68,8 @@ class Ground:
 
     def accuracy(self, file: Path) -> float:
         """Returns the accuracy of an exported file on the val split, in 0..1."""
-        run = {"project": str(file.parent), "name": "val", "exist_ok": True, "plots": False, "verbose": False}
-        asked = {"data": self.data, "imgsz": self.imgsz, "batch": 1, "device": "cpu", "workers": 0, "rect": False}
-        with quiet_release():
-            metrics, task, _ = validate(file, {**asked, **run, "single_cls": self.single_cls})
-        return accuracy(metrics.results_dict, task) or 0.0
+        asked = {"data": self.data, "imgsz": self.imgsz, "batch": 1, "device": "cpu", "rect": False}
+        return accuracy_of(file, {**asked, "single_cls": self.single_cls}, file.parent)[0]
 
     def ms(self, files: Sequence[Path]) -> list[float]:
         """Times files in turns; returns the milliseconds of each."""
@@ -82,3 +78,31 @@ class Ground:
         with runtime.threading():
             found = in_turns(runs)
         return [found[number] for number in range(len(files))]
+
+
+class Judged:
+    """What `export.py` makes of an ONNX by measuring (see `deploy.exporting.Finish`).
+
+    Args:
+        options: Of `export.py`.
+
+    Attributes:
+        option: Of the command line, which asks for it.
+        ground: By what it is judged; there once it is prepared.
+
+    Raises:
+        PruningError: If options contradict each other.
+    """
+
+    option: str
+    ground: Ground
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        if not isinstance(options.imgsz, int):
+            raise PruningError(f"{self.option} measures on square images: give --imgsz one side")
+        self.options = options
+
+    def prepare(self, model: Any, content: dict[str, Any], settings: dict[str, Any], data: str | None) -> None:
+        """Looks for the data set (see `deploy.exporting.Finish`)."""
+        threads = self.options.threads or 0
+        self.ground = Ground.of(model, content, data, settings["imgsz"], threads, self.option)

@@ -9,57 +9,34 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
 
 from ..accuracy import titles_of, what_counts
 from ..deploy.annotation import annotate
+from ..deploy.onnx_files import session_of
 from ..errors import PruningError, counted
 from ..report import say, table
 from .faster import Product, fastest_within
-from .ground import COMPARED, Ground
+from .ground import COMPARED, Ground, Judged
 from .integers import Integers
 
 DEFAULT_DROP = 0.01
 
 
-class Int8:
-    """Makes the fastest network in integers that loses at most some accuracy.
+class Int8(Judged):
+    """Makes the fastest network in integers that loses at most some accuracy."""
 
-    Args:
-        options: Of `export.py`.
-
-    Raises:
-        PruningError: If options contradict each other.
-    """
+    option = "--int8"
 
     def __init__(self, options: argparse.Namespace) -> None:
-        settings = {"format": options.format, "imgsz": options.imgsz, **options.settings}
+        settings = {"format": options.format, **options.settings}
         if str(settings["format"]).lower() != "onnx":
             raise PruningError(f"--int8 makes an ONNX; for format {settings['format']} say quantize=8")
         if idle := [key for key in ("quantize", "dynamic", "batch", "nms") if settings.get(key)]:
             raise PruningError(f"--int8 goes without {idle[0]}=: it makes an ONNX of one image, for the CPU")
-        if not isinstance(settings["imgsz"], int):
-            raise PruningError("--int8 measures on square images: give --imgsz one side")
-        self._options = options
-        self._ground: Ground | None = None
-
-    def prepare(self, model: Any, content: dict[str, Any], settings: dict[str, Any], data: str | None) -> None:
-        """Looks for the data set.
-
-        Args:
-            model: The network.
-            content: Of its checkpoint.
-            settings: Of the export.
-            data: The data set that the user named, or that of the training; None is not known.
-
-        Raises:
-            PruningError: If there is none, or it is not of this network.
-        """
-        threads = self._options.threads or 0
-        self._ground = Ground.of(model, content, data, settings["imgsz"], threads, "--int8")
+        super().__init__(options)
 
     def __call__(self, onnx: Path, name: str) -> Path:
         """Returns the network in integers, beside the ONNX.
@@ -71,15 +48,14 @@ class Int8:
         Raises:
             PruningError: If it is slower or loses more, unless that is wanted.
         """
-        assert self._ground is not None
-        product, drop = onnx.with_name(f"{name}-int8.onnx"), self._options.max_map_drop
+        product, drop = onnx.with_name(f"{name}-int8.onnx"), self.options.max_map_drop
         with tempfile.TemporaryDirectory(prefix="integers-") as folder:
             start = Path(shutil.copy(onnx, folder))  # the release measures in the folder of a file
-            before = self._ground.accuracy(start)
-            found = in_integers(start, self._ground, before - drop)
-            say(f"\n{comparison(start, before, found, self._ground.model)}\n")
+            before = self.ground.accuracy(start)
+            found = in_integers(start, self.ground, before - drop)
+            say(f"\n{comparison(start, before, found, self.ground.model)}\n")
             if why := shortcomings(found, before, drop):
-                if not self._options.force:
+                if not self.options.force:
                     raise PruningError(f"{why}: nothing was written; --force writes it, --max-map-drop allows more")
                 say(f"{why}; written by --force")
             describe(found, before)
@@ -142,11 +118,7 @@ def shortcomings(found: Product, before: float, drop: float) -> str:
 
 def outputs_of(onnx: Path, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns all outputs of an ONNX for some images, one after the other, each in float64."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+    session = session_of(onnx, onnx.name)
     name = session.get_inputs()[0].name
     return [output.astype(np.float64) for image in images for output in session.run(None, {name: image})]
 
