@@ -20,11 +20,26 @@ from ultralytics.pruning.training.optimizers import CHOICE, SHORT, of_a_fine_tun
     ],
 )
 def test_what_nobody_named(known, iterations, chosen):
-    args = SimpleNamespace(**{"optimizer": "auto", "lr0": 0.01, "finetune": True, "sparsity": None, **known})
+    named = {"optimizer": "auto", "lr0": 0.01, "warmup_bias_lr": 0.1, "finetune": True, "sparsity": None, **known}
+    args = SimpleNamespace(**named)
     found = of_a_fine_tuning(SimpleNamespace(args=args), args.optimizer, args.lr0, iterations)
     assert found == chosen
     if chosen == CHOICE:
-        assert (args.optimizer, args.lr0) == CHOICE  # for a run that goes on
+        assert (args.optimizer, args.lr0, args.warmup_bias_lr) == (*CHOICE, 0.0)  # for a run that goes on
+    else:
+        assert args.warmup_bias_lr == 0.1
+
+
+def test_no_bias_moves_faster_than_the_rest(small_weights, quick, tmp_path):
+    """The release warms biases up from 0.1, which tears a trained network apart in its first steps."""
+    rates = []
+    model = YOLO(small_weights)
+    model.add_callback(
+        "on_train_batch_end",
+        lambda trainer: rates.extend(group["lr"] for group in trainer.optimizer.param_groups),
+    )
+    model.train(finetune=True, project=str(tmp_path), name="run", **{**quick, "optimizer": "auto", "epochs": 2})
+    assert rates and max(rates) <= CHOICE[1]
 
 
 def test_a_real_fine_tuning(small_weights, quick, tmp_path):

@@ -26,4 +26,5 @@ def of_a_fine_tuning(trainer: Any, name: str, lr: float, iterations: float) -> t
     if str(name).lower() != "auto" or not args.finetune or args.sparsity or iterations > SHORT:
         return name, lr
     args.optimizer, args.lr0 = CHOICE
+    args.warmup_bias_lr = 0.0  # by the release's 0.1, AdamW moves each bias of a trained network by up to 0.1 a step
     return CHOICE
