@@ -1,4 +1,4 @@
-"""Compares the criteria on the built-in digits: `python benchmarks/criteria.py > docs/criteria.md`.
+"""Compares the criteria on the built-in digits: `python benchmarks/criteria.py > docs/results/criteria.md`.
 
 Cuts one trained YOLOv8n by each criterion to a half and a third of its multiply-adds, and measures mAP50-95 right after
 the cut, with batch-norm statistics estimated anew, and after an equal short fine-tuning, alone and taught by the
@@ -109,7 +109,7 @@ def light_teacher(criterion: str, speed_up: float) -> float:
 PAGE = """\
 # Criteria, one by one
 
-Made by `python benchmarks/criteria.py {words}> docs/criteria.md` on one core of a
+Made by `python benchmarks/criteria.py {words}> docs/results/criteria.md` on one core of a
 {machine} CPU: YOLOv8n, 45 epochs on the built-in digits at {imgsz} pixels, mAP50-95 {before:.3f}, and {after:.3f} after
 {epochs} epochs more, cut by each criterion. `seconds`: trace, scores, choice, cut and check, with {batches} batches of
 16 images where the criterion reads gradients. `before`, `cut`: mAP50-95 right before and after the cut, with folding.

@@ -1,4 +1,6 @@
-"""Runs every stage on the GPU and checks what only a GPU can show: `python benchmarks/gpu.py --output docs/gpu.md`.
+"""Runs every stage on the GPU and checks what only a GPU can show.
+
+    python benchmarks/gpu.py --output docs/results/gpu.md
 
 All stages on the built-in digits with AMP, each mode of sparsity training and what its step costs, the cut on the GPU
 against the silenced original and against the CPU's cut, latency tables against whole networks, and two GPUs where there
@@ -25,7 +27,7 @@ from ultralytics.pruning.report import say, table
 PAGE = """\
 # On a GPU
 
-Made by `python benchmarks/gpu.py{words} --output docs/gpu.md` on {machine}, PyTorch {torch}.
+Made by `python benchmarks/gpu.py{words} --output docs/results/gpu.md` on {machine}, PyTorch {torch}.
 
 | check | result | seconds |
 |---|---|---:|

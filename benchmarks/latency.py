@@ -1,4 +1,4 @@
-"""Times pruned networks in ONNX Runtime: `python benchmarks/latency.py > docs/latency.md`, in the repository's root.
+"""Times pruned networks in ONNX Runtime: `python benchmarks/latency.py > docs/results/latency.md`, in the root.
 
 Each model is cut to several speed-ups (multiply-adds before over after) with widths in multiples of several steps, by
 random scores. All networks of one model run in turns, so that a busy moment of the machine hits all alike, with a
@@ -73,7 +73,7 @@ if __name__ == "__main__":
     cores = len(os.sched_getaffinity(0))
     measured = [line for name in options.models for line in rows(name, options.rounds, Runtime("onnxruntime", cores))]
     print("# Fewer multiply-adds, and how much faster\n")
-    print("Made by `python benchmarks/latency.py > docs/latency.md`: ONNX Runtime on the CPU, one image of")
+    print("Made by `python benchmarks/latency.py > docs/results/latency.md`: ONNX Runtime on the CPU, one image of")
     print(
         f"{IMGSZ} x {IMGSZ}, channels chosen at random, all networks of a model in turns, the best of {options.rounds}"
     )

@@ -1,4 +1,4 @@
-"""Three ways to a measured speed on the digits: `python benchmarks/latency_choice.py > docs/latency-choice.md`.
+"""Three ways to a measured speed on the digits: `python benchmarks/latency_choice.py > docs/results/latency-choice.md`.
 
 One trained YOLOv8n is cut to the same milliseconds in ONNX Runtime, with one thread: by multiply-adds with any widths,
 by multiply-adds with widths in multiples of 8, by the latency model with any widths and with multiples of 8. Then all
@@ -36,9 +36,9 @@ WAYS = {  # name -> whether the latency model chooses, and the multiple that wid
 PAGE = """\
 # Three ways to a measured speed
 
-Made by `python benchmarks/latency_choice.py > docs/latency-choice.md`: YOLOv8n, 45 epochs on the built-in digits at
-{imgsz} pixels, cut by `group_taylor` until ONNX Runtime, with one thread, takes {speed_up:g} times fewer milliseconds
-as timed, then fine-tuned for {epochs} epochs. mAP50-95.
+Made by `python benchmarks/latency_choice.py > docs/results/latency-choice.md`: YOLOv8n, 45 epochs on the built-in
+digits at {imgsz} pixels, cut by `group_taylor` until ONNX Runtime, with one thread, takes {speed_up:g} times fewer
+milliseconds as timed, then fine-tuned for {epochs} epochs. mAP50-95.
 
 ```
 {table}

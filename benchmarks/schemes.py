@@ -1,4 +1,4 @@
-"""Compares the schemes of compress.py on the built-in digits: `python benchmarks/schemes.py > docs/schemes.md`.
+"""Compares the schemes of compress.py on the built-in digits: `python benchmarks/schemes.py > docs/results/schemes.md`.
 
 Each takes the same trained YOLOv8n to the same share of its multiply-adds in equally many epochs, fine-tuning
 included, with and without the original as a teacher. Interrupted, it goes on: about an hour on one CPU core.
@@ -35,7 +35,7 @@ VARIANTS = {
 PAGE = """\
 # Schemes of `compress.py`
 
-Made by `python benchmarks/schemes.py {words}> docs/schemes.md` on one CPU core:
+Made by `python benchmarks/schemes.py {words}> docs/results/schemes.md` on one CPU core:
 YOLOv8n, 45 epochs on the built-in digits at {imgsz} pixels, to {left:.0%} of its multiply-adds in {steps} steps
 of {each} epochs (steered: as many in one training) and {last} epochs of fine-tuning. Accuracy is mAP50-95."""
 

@@ -1,9 +1,11 @@
-"""Compares the modes of sparsity training on the built-in digits: `python benchmarks/sparsity.py > docs/sparsity.md`.
+"""Compares the modes of sparsity training on the built-in digits.
+
+    python benchmarks/sparsity.py > docs/results/sparsity.md
 
 A YOLOv8n is trained from random weights; each mode then trains it on for the same number of epochs, and so does the
 dense network that all are compared with. What is measured: the accuracy over the sparsity, epoch by epoch, and the
 accuracy right after cutting, before any fine-tuning. A run that is finished is not trained again, so that the
-benchmark can be interrupted. About an hour on two CPU cores. Also draws assets/sparsity.png.
+benchmark can be interrupted. About an hour on two CPU cores. Also draws docs/assets/sparsity.png.
 """
 
 import argparse
@@ -52,7 +54,7 @@ HEADER = """\
 PAGE = """\
 # Sparsity training, mode by mode
 
-Made by `python benchmarks/sparsity.py > docs/sparsity.md`: YOLOv8n on the built-in digits at 160 pixels,
+Made by `python benchmarks/sparsity.py > docs/results/sparsity.md`: YOLOv8n on the built-in digits at 160 pixels,
 {first} epochs dense from random weights, then {more} epochs of each mode; mAP50-95.
 
 {tables[0]}
@@ -164,5 +166,5 @@ if __name__ == "__main__":
         }
         tables.append("\n".join([HEADER, *(row(name, folder) for name, folder in folders.items())]))
         if folders and variants is MODES:
-            draw(folders, places.ROOT / "assets" / "sparsity.png")
+            draw(folders, places.ROOT / "docs" / "assets" / "sparsity.png")
     print(PAGE.format(first=START["epochs"], more=MORE["epochs"], longer=LONGER["epochs"], tables=tables))

@@ -1,7 +1,7 @@
 """Prunes every model file of the release, and lets Torch-Pruning try the same: `python benchmarks/zoo.py`.
 
 Each file at its smallest scale, and the largest scale of each family, with random weights and batch norm statistics, at
-a pruning ratio of 0.5. Writes docs/zoo.json and, from it, docs/zoo.md; what is not measured anew stays in both.
+a pruning ratio of 0.5. Writes docs/results/zoo.json and, from it, zoo.md; what is not measured anew stays in both.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from ultralytics.pruning.files.places import ROOT
 from ultralytics.pruning.report import say
 from ultralytics.pruning.surgery.verification import largest_difference, silenced
 
-DATA, TABLE = ROOT / "docs" / "zoo.json", ROOT / "docs" / "zoo.md"
+DATA, TABLE = ROOT / "docs" / "results" / "zoo.json", ROOT / "docs" / "results" / "zoo.md"
 CHILD = Path(__file__).with_name("zoo_torch_pruning.py")
 RATIO = 0.5
 REPEATS = 3

@@ -343,7 +343,11 @@ def test_killed_while_drawing_keeps_the_old_picture(checkpoints, tmp_path, monke
 
 def test_schematics_can_be_drawn() -> None:
     """The C2f picture is drawn from a trace: its tied channels are those of the bottlenecks' shortcuts."""
-    pictures = runpy.run_path(str(REPOSITORY / "assets" / "make.py"))
+    pictures = runpy.run_path(str(REPOSITORY / "docs" / "assets" / "make.py"))
     words = " ".join(text.get_text() for text in pictures["c2f"]().axes[0].texts)
     assert "cv1, m.0.cv2 and m.1.cv2" in words
-    assert size(REPOSITORY / "assets" / "c2f.png")[0] == size(REPOSITORY / "assets" / "conv-bn-act.png")[0] == 1600
+    assert (
+        size(REPOSITORY / "docs" / "assets" / "c2f.png")[0]
+        == size(REPOSITORY / "assets" / "conv-bn-act.png")[0]
+        == 1600
+    )

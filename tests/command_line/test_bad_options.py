@@ -177,7 +177,7 @@ OPTIONS = [  # scripts, words, what the line says
     (("latency_table.py",), ("--weights", "README.md"), "needs a .pt"),
     (("latency_table.py",), ("--output", "table.txt"), "must end with that"),
     (("latency_table.py",), ("--output", "/proc/nowhere/table.json"), "cannot write into"),
-    (("latency_table.py",), ("--output", REPOSITORY / "docs" / "zoo.json"), "is no table of latencies"),
+    (("latency_table.py",), ("--output", REPOSITORY / "docs" / "results" / "zoo.json"), "is no table of latencies"),
     (("latency_table.py",), ("epochs=3",), "unrecognized arguments"),
 ]
 CASES = [(script, words, said) for scripts, words, said in OPTIONS for script in scripts]

@@ -10,7 +10,7 @@ from ..command_line.entry import Parser
 from ..command_line.settings import training_keys
 from ..compression.recipe import SCHEMES, Recipe
 
-DEFAULT_CRITERION = "group_hessian"  # the best of docs/criteria.md
+DEFAULT_CRITERION = "group_hessian"  # the best of docs/results/criteria.md
 OURS = ("data", "epochs", "batch", "imgsz", "finetune", "distill_model", "round_to", "time", "classes_from")
 OF_A_SPARSITY_TRAINING = ("sparsity", "sr", "target_", "latency_table")  # how their names begin
 

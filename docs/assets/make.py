@@ -1,4 +1,4 @@
-"""Makes the README's pictures: `python assets/make.py`, in the repository's root.
+"""Makes the README's pictures: `python docs/assets/make.py`, in the repository's root.
 
 The two schematics need nothing; `gamma.png` needs the checkpoints of the first two stages.
 """
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
 ASSETS = Path(__file__).resolve().parent
-sys.path.insert(0, str(ASSETS.parent))  # Python searches a script's own folder, and the overlay is in the one above
+sys.path.insert(0, str(ASSETS.parents[1]))  # Python searches a script's own folder, and the overlay is in the root
 
 from torch import nn  # noqa: E402
 
