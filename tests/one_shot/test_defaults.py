@@ -159,3 +159,11 @@ def test_what_a_sparsity_training_has_ordered_is_used_up_by_the_cut(prune, tmp_p
     prune({"sr": 0.1, "sparsity": "subgradient", "epochs": 7})
     args = YOLO(tmp_path / "out" / "pruned.pt").ckpt["train_args"]
     assert "sr" not in args and "sparsity" not in args and args["epochs"] == 7
+
+
+def test_a_network_is_looked_at_as_it_was_trained(small_weights) -> None:
+    """At another size than that of its training a network finds other things, and the scores are those of that size."""
+    model, content = load(small_weights)
+    assert content["train_args"]["imgsz"] == 64
+    assert prune_network(model, speed_up=1.2, scoring=Scoring("l1")).plan.settings["imgsz"] == 64
+    assert prune_network(model, speed_up=1.2, scoring=Scoring("l1"), imgsz=96).plan.settings["imgsz"] == 96

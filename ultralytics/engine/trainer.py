@@ -11,7 +11,7 @@ from ultralytics import instead_of
 from ultralytics.pruning.checkpoints import loading
 from ultralytics.pruning.passes.memory import leave_gpus
 from ultralytics.pruning.runs import moved, workers
-from ultralytics.pruning.training import checkpoints, folder, networks, optimizers, progress, sparsity
+from ultralytics.pruning.training import checkpoints, fine_tuning, folder, networks, progress, sparsity
 
 # =====
 
@@ -70,6 +70,7 @@ def generate_ddp_command(release, trainer):
 def _setup_train(release, self):
     automatic = sparsity.chooses_the_optimizer(self)  # before the release puts its choice in the place of the word
     release(self)
+    fine_tuning.average_weights(self)  # a resumed one has loaded how many steps it has made
     sparsity.start_sparsity(self, automatic=automatic)  # attached before a state is loaded, which it is a part of
     progress.show_sparsity(self)  # behind the callback of a batch's start that counts the batch
     loading.allow_modules_of(unwrap_model(self.model))  # it is saved, and the release loads it again at the end
@@ -78,7 +79,7 @@ def _setup_train(release, self):
 
 @instead_of(BaseTrainer, "build_optimizer")
 def _build_optimizer(release, self, model, name="auto", lr=0.001, momentum=0.9, decay=1e-5, iterations=1e5):
-    name, lr = optimizers.of_a_fine_tuning(self, name, lr, iterations)
+    name, lr = fine_tuning.optimizer_of(self, name, lr, iterations)
     return release(self, model, name, lr, momentum, decay, iterations)
 
 

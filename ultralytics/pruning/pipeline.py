@@ -20,7 +20,7 @@ from .latency import Latency
 from .networks.keep_classes import check_kept
 from .networks.keep_classes import keep_classes as keep_classes_of
 from .networks.wrappers import unwrapped
-from .one_shot.defaults import Default, default_of, of_its_classes
+from .one_shot.defaults import Default, default_of, of_its_classes, side_of_training
 from .one_shot.plans import plan_by_timings, plan_of_all, plan_of_zeros
 from .one_shot.rounds import Chosen, carried_out, choose_in_rounds
 from .passes.images import Images, recalibrate
@@ -88,7 +88,7 @@ def prune_network(
     latency: Latency | None = None,
     scoring: Scoring | None = None,
     limits: Limits | None = None,
-    imgsz: int | Sequence[int] = 640,
+    imgsz: int | Sequence[int] | None = None,
     fold: bool = True,
     statistics: Images | None = None,
     rounds: int = 1,
@@ -113,7 +113,8 @@ def prune_network(
         zeros: True: just the channels go whose scales are exactly zero.
         scoring: How channels are scored; by default as the network asks for, which may mean rounds and a fit.
         limits: What holds for single layers; a floor alone by default.
-        imgsz: Side of the image, in pixels, for which the plan gives costs.
+        imgsz: Side of the images, in pixels, that are scored on, and for which the plan gives costs; by default that of
+            the network's training, 640 if it knows none.
         fold: Whether the readers of removed channels absorb what these emit.
         statistics: Training images on which the statistics of the batch norms are estimated anew, if any.
         rounds: In how many rounds the channels are chosen, each of which scores anew what the one before has left.
@@ -148,7 +149,9 @@ def prune_network(
         raise PruningError("keep_classes without a target only takes rows out: name a target to prune by")
 
     start = time.perf_counter()
-    model, noted = _of_classes(unwrapped(model), keep_classes, imgsz)
+    model = unwrapped(model)
+    imgsz = imgsz or side_of_training(model)
+    model, noted = _of_classes(model, keep_classes, imgsz)
     images, refit, statistics = (of_its_classes(model, some) for some in (images, refit, statistics))
     channel_map = channel_map_of(model, imgsz)
     seconds = {"trace": time.perf_counter() - start}

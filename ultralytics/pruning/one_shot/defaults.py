@@ -144,13 +144,24 @@ def default_of(
         target: Whether a target is named.
         in_time: Whether that counts milliseconds.
     """
-    known = getattr(model, "args", None)
-    train_args = known if isinstance(known, dict) else vars(known) if known else {}
+    train_args = args_of_training(model)
     side = imgsz if isinstance(imgsz, int) else max(imgsz)
     home = next(model.parameters()).device
     where = str(home.index or 0) if home.type == "cuda" else "cpu"
     images = images or images_of_training(model, train_args, side, where)
     return default_for(model, channel_map, train_args, images, side, where, target=target, in_time=in_time)
+
+
+def args_of_training(model: Any) -> Mapping[str, Any]:
+    """Returns what a network was trained with, as far as it knows; empty if it does not."""
+    known = getattr(model, "args", None)
+    return known if isinstance(known, dict) else vars(known) if known else {}
+
+
+def side_of_training(model: Any) -> int:
+    """Returns the side of the images that a network was trained on, in pixels; the release's default if not known."""
+    side = args_of_training(model).get("imgsz")
+    return side if isinstance(side, int) and side > 0 else 640
 
 
 def of_its_classes(model: Any, images: Images | None) -> Images | None:

@@ -1,0 +1,98 @@
+"""The optimizer and the average of a short fine-tuning; all other trainings are the release's to decide."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ultralytics import YOLO
+from ultralytics.pruning import load
+from ultralytics.pruning.training.fine_tuning import CHOICE, DECAY, RAMP, SHORT, average_weights, optimizer_of
+from ultralytics.utils.torch_utils import ModelEMA
+
+
+@pytest.mark.parametrize(
+    ("known", "iterations", "chosen"),
+    [
+        ({}, SHORT, CHOICE),
+        ({"finetune": False}, SHORT, ("auto", 0.01)),
+        ({"sparsity": "steered"}, SHORT, ("auto", 0.01)),
+        ({}, SHORT + 1, ("auto", 0.01)),
+        ({"optimizer": "SGD"}, SHORT, ("SGD", 0.01)),
+    ],
+)
+def test_what_nobody_named(known, iterations, chosen):
+    named = {"optimizer": "auto", "lr0": 0.01, "warmup_bias_lr": 0.1, "finetune": True, "sparsity": None, **known}
+    args = SimpleNamespace(**named)
+    found = optimizer_of(SimpleNamespace(args=args), args.optimizer, args.lr0, iterations)
+    assert found == chosen
+    if chosen == CHOICE:
+        assert (args.optimizer, args.lr0, args.warmup_bias_lr) == (*CHOICE, 0.0)  # for a run that goes on
+    else:
+        assert args.warmup_bias_lr == 0.1
+
+
+def test_no_bias_moves_faster_than_the_rest(small_weights, quick, tmp_path):
+    """The release warms biases up from 0.1, which tears a trained network apart in its first steps."""
+    rates = []
+    model = YOLO(small_weights)
+    model.add_callback(
+        "on_train_batch_end",
+        lambda trainer: rates.extend(group["lr"] for group in trainer.optimizer.param_groups),
+    )
+    model.train(finetune=True, project=str(tmp_path), name="run", **{**quick, "optimizer": "auto", "epochs": 2})
+    assert rates and max(rates) <= CHOICE[1]
+
+
+def test_a_real_fine_tuning(small_weights, quick, tmp_path):
+    """What the checkpoint says of its training, and what the steps were made by."""
+    seen = []
+    model = YOLO(small_weights)
+    model.add_callback("on_train_start", lambda trainer: seen.append(trainer.optimizer))
+    model.train(finetune=True, project=str(tmp_path), name="run", **{**quick, "optimizer": "auto"})
+    args = load(tmp_path / "run" / "weights" / "last.pt")[1]["train_args"]
+    assert (args["optimizer"], args["lr0"]) == CHOICE
+    assert type(seen[0]).__name__ == CHOICE[0] and {group["initial_lr"] for group in seen[0].param_groups} == {
+        CHOICE[1]
+    }
+
+
+@pytest.mark.parametrize(
+    ("known", "images", "ours"),
+    [({}, 160, True), ({"finetune": False}, 160, False), ({"sparsity": "steered"}, 160, False), ({}, 160_016, False)],
+)
+def test_what_is_averaged(known, images, ours):
+    """The release averages over 100 steps once thousands are made; a short fine-tuning, once a few times 50 are."""
+    args = SimpleNamespace(**{"finetune": True, "sparsity": None, "nbs": 16, **known})
+    loader = SimpleNamespace(dataset=range(images))
+    trainer = SimpleNamespace(args=args, train_loader=loader, batch_size=8, epochs=1, ema=ModelEMA(torch.nn.Identity()))
+    average_weights(trainer)
+    assert trainer.ema.decay(760) == pytest.approx(DECAY * (1 - math.exp(-760 / RAMP)) if ours else 0.316, abs=1e-3)
+
+
+def test_a_process_that_measures_nothing_averages_nothing():
+    args = SimpleNamespace(finetune=True, sparsity=None, nbs=16)
+    trainer = SimpleNamespace(
+        args=args, train_loader=SimpleNamespace(dataset=range(8)), batch_size=8, epochs=1, ema=None
+    )
+    average_weights(trainer)
+    assert trainer.ema is None
+
+
+def test_a_resumed_fine_tuning_averages_on(small_weights, quick, tmp_path):
+    """The average after a break is that of an uninterrupted run."""
+    settings = {**quick, "optimizer": "auto", "epochs": 3, "nbs": 8, "finetune": True, "project": str(tmp_path)}
+
+    def stop(trainer):
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+
+    YOLO(small_weights).train(name="whole", **settings)
+    broken = YOLO(small_weights)
+    broken.add_callback("on_model_save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        broken.train(name="broken", **settings)
+    YOLO(tmp_path / "broken" / "weights" / "last.pt").train(resume=True)
+    first, second = (load(tmp_path / name / "weights" / "last.pt")[0].state_dict() for name in ("whole", "broken"))
+    assert all(torch.equal(first[name], second[name]) for name in first)

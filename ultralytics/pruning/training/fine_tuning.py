@@ -1,0 +1,49 @@
+"""How a short fine-tuning steps, where nobody names an optimizer, and what it averages.
+
+The release's `auto` takes, for short trainings, a learning rate that falls with the number of classes: 0.001 for 6,
+0.0006 for 13. That is made for networks that begin with the weights of another data set; one that lost channels has
+further to go. And its average of the weights, which is what is measured and kept, needs thousands of steps before it
+averages at all. Measured on photographs, see docs/results/recipes.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+SHORT = 10_000  # iterations; above, the release's `auto` takes another optimizer, and its average is as long as ours
+CHOICE = ("AdamW", 0.002)
+DECAY, RAMP = 0.99, 50  # the average reaches over about 100 steps, once it has made a few times 50
+
+
+def is_short(trainer: Any, iterations: float) -> bool:
+    """Whether a training is a fine-tuning of few steps, and no sparsity training."""
+    return bool(trainer.args.finetune) and not trainer.args.sparsity and iterations <= SHORT
+
+
+def optimizer_of(trainer: Any, name: str, lr: float, iterations: float) -> tuple[str, float]:
+    """Returns the optimizer and the learning rate of a training.
+
+    Args:
+        trainer: Its arguments are set to what is chosen, so that a run that goes on does the same.
+        name: What the arguments ask for.
+        lr: What they ask for.
+        iterations: How many steps there will be.
+    """
+    if str(name).lower() != "auto" or not is_short(trainer, iterations):
+        return name, lr
+    args = trainer.args
+    args.optimizer, args.lr0 = CHOICE
+    args.warmup_bias_lr = 0.0  # by the release's 0.1, AdamW moves each bias of a trained network by up to 0.1 a step
+    return CHOICE
+
+
+def average_weights(trainer: Any) -> None:
+    """Lets a short fine-tuning average its weights from its first epochs on; for a resumed one it is the same.
+
+    Args:
+        trainer: Set up, with its loader and, on the process that measures, its average.
+    """
+    steps = math.ceil(len(trainer.train_loader.dataset) / max(trainer.batch_size, trainer.args.nbs)) * trainer.epochs
+    if trainer.ema and is_short(trainer, steps):
+        trainer.ema.decay = lambda made: DECAY * (1 - math.exp(-made / RAMP))
