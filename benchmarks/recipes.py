@@ -23,6 +23,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches a script's own folder, not the root's
@@ -50,8 +51,8 @@ RUNS = places.RUNS / "recipes-benchmark"
 FOUND = RUNS / "found.json"
 PAGE = places.ROOT / "docs" / "results" / "recipes.md"
 YARDSTICK = "the network itself, trained on"
-YARDSTICKS = {YARDSTICK: {}, f"{YARDSTICK}, AdamW lr0=0.002": {"optimizer": "AdamW", "lr0": 0.002}}
 FADING, TUNING = "steered", "fine-tuned"  # the trainings of a compression, by their folders
+STEPPED = "(steps as the release's)"  # rows of fine-tunings before they stepped as training/fine_tuning.py says
 STEPS = 4  # of which the epochs of the fading are made up
 
 
@@ -64,12 +65,14 @@ class Variant:
         fading: Part of the epochs that the fading takes.
         settings: Training arguments beside the common ones.
         cuts: In how many cuts, by what the outputs need, as prune.py does it; 0: one that is faded to.
+        round_to: What widths are a multiple of.
     """
 
     taught: tuple[str, ...] = ()
     fading: float = 0.5
     settings: dict[str, Any] = field(default_factory=dict)
     cuts: int = 0
+    round_to: int = DEFAULT_ROUND_TO
 
 
 VARIANTS: dict[str, Variant] = {
@@ -88,7 +91,7 @@ VARIANTS: dict[str, Variant] = {
     "no teacher, cosine": Variant(settings={"cos_lr": True}),
     "at once": Variant(cuts=1),
     "at once, AdamW lr0=0.001": Variant(cuts=1, settings={"optimizer": "AdamW", "lr0": 0.001}),
-    "at once, AdamW lr0=0.002": Variant(cuts=1, settings={"optimizer": "AdamW", "lr0": 0.002}),
+    "at once, widths in 8s": Variant(cuts=1, round_to=8),
     "at once, AdamW lr0=0.004": Variant(cuts=1, settings={"optimizer": "AdamW", "lr0": 0.004}),
     "at once, SGD lr0=0.01": Variant(cuts=1, settings={"optimizer": "SGD", "lr0": 0.01}),
     "at once, MuSGD lr0=0.01": Variant(cuts=1, settings={"optimizer": "MuSGD", "lr0": 0.01}),
@@ -157,7 +160,7 @@ class Ground:
             steps=STEPS,
             epochs_per_step=each,
             epochs=self.epochs - STEPS * each,
-            limits=Limits(round_to=DEFAULT_ROUND_TO),
+            limits=Limits(round_to=variant.round_to),
             recalibrate=0,
             teacher=bool(variant.taught),
             training=training,
@@ -177,9 +180,9 @@ def compressed(ground: Ground, name: str, folder: Path) -> dict[str, float]:
     return {"dense": run.original.accuracy, "cut": cut or 0.0, "map": kept.accuracy, "left": left, "seconds": seconds}
 
 
-def trained_on(ground: Ground, name: str, folder: Path) -> dict[str, float]:
+def trained_on(ground: Ground, folder: Path) -> dict[str, float]:
     """Trains the network on for as many epochs; returns its accuracy before and after."""
-    recipe = ground.recipe(Variant(settings=YARDSTICKS[name]))
+    recipe = ground.recipe(Variant())
     best = folder / "longer" / "weights" / "best.pt"
     work.train(
         "longer", ground.weights, {"epochs": ground.epochs, "finetune": True}, replace(recipe, teacher=False), folder
@@ -191,30 +194,39 @@ def trained_on(ground: Ground, name: str, folder: Path) -> dict[str, float]:
 def cut_at_once(ground: Ground, name: str, folder: Path) -> dict[str, float]:
     """Cuts as prune.py does where nobody says how, and fine-tunes; returns the accuracy on the way and at the end.
 
-    Of several cuts, the ones before the last are followed by a quarter of the epochs together.
+    Of several cuts, the ones before the last are followed by a quarter of the epochs together. The first cut has
+    nothing to do with the seed of the trainings, so it is made once for all of them.
     """
     variant = VARIANTS[name]
-    recipe, start, before = replace(ground.recipe(variant), teacher=bool(variant.taught)), ground.weights, 0
-    images = replace(recipe.images, batches=Images.batches)
+    recipe, start = replace(ground.recipe(variant), teacher=bool(variant.taught)), ground.weights
+    early = ground.epochs // 4 if variant.cuts > 1 else 0
     for number in range(1, variant.cuts + 1):
-        model, _ = checkpoint.load(start)
-        before = before or cost_of(trace(model, imgsz=ground.imgsz)).macs
-        now = cost_of(trace(model, imgsz=ground.imgsz)).macs
-        wanted = ground.speed_up ** (number / variant.cuts)
-        cut = prune_network(
-            model, speed_up=wanted * now / before, limits=recipe.limits, images=images, imgsz=ground.imgsz
-        )
-        file = folder / f"cut-{number}.pt"
-        checkpoint.save(cut.model, file)
         last = number == variant.cuts
-        early = ground.epochs // 4 if variant.cuts > 1 else 0
+        shared = RUNS / f"cut-{folder_name(without_seed(ground.name))}-{variant.cuts}-{variant.round_to}.pt"
+        file = shared if number == 1 else folder / f"cut-{number}.pt"
+        if not file.is_file():
+            cut(start, file, ground, ground.speed_up ** (number / variant.cuts), recipe)
         epochs = ground.epochs - early if last else early // (variant.cuts - 1)
         work.train(f"tuned-{number}", file, {"epochs": epochs, "finetune": True}, recipe, folder)
         start = folder / f"tuned-{number}" / "weights" / "last.pt"
     files = (ground.weights, file, start.with_name("best.pt"))
     dense, after_cut, after = (work.measured_accuracy(each, recipe, folder) for each in files)
-    macs = cost_of(trace(checkpoint.load(files[-1])[0], imgsz=ground.imgsz)).macs
+    before, macs = (macs_of(each, ground) for each in (files[0], files[-1]))
     return {"dense": dense, "cut": after_cut, "map": after, "left": share_left(files), "macs": macs / before}
+
+
+def cut(start: Path, file: Path, ground: Ground, speed_up: float, recipe: Recipe) -> None:
+    """Cuts a checkpoint to a speed-up that counts from the network before all cuts."""
+    images = replace(recipe.images, batches=Images.batches)
+    wanted = speed_up * macs_of(start, ground) / macs_of(ground.weights, ground)
+    model, _ = checkpoint.load(start)
+    found = prune_network(model, speed_up=wanted, limits=recipe.limits, images=images, imgsz=ground.imgsz)
+    checkpoint.save(found.model, file)
+
+
+def macs_of(file: Path, ground: Ground) -> int:
+    """Returns the multiply-adds of a checkpoint."""
+    return cost_of(trace(checkpoint.load(file)[0], imgsz=ground.imgsz)).macs
 
 
 def share_left(files: Sequence[Path]) -> float:
@@ -227,18 +239,18 @@ def measured(ground: Ground, name: str) -> dict[str, float]:
     """Returns what a cell gave, from the file if it is in there."""
     known = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.is_file() else {}
     key = f"{ground.name}: {name}"
-    if name in YARDSTICKS:  # the same training, whatever the others are to come to
+    if name == YARDSTICK:  # the same training, whatever the others are to come to
         known = {key if without_speed_up(other) == without_speed_up(key) else other: known[other] for other in known}
     if key in known:
         keep(key, known[key])
         return known[key]
-    folder = RUNS / "".join(letter if letter.isalnum() else "-" for letter in key)
+    folder = RUNS / folder_name(key)
     folder.mkdir(parents=True, exist_ok=True)
     say(f"{key} ...")
     start = time.perf_counter()
     with release.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
-        if name in YARDSTICKS:
-            found = trained_on(ground, name, folder)
+        if name == YARDSTICK:
+            found = trained_on(ground, folder)
         else:
             found = (cut_at_once if VARIANTS[name].cuts else compressed)(ground, name, folder)
     found = {"seconds": time.perf_counter() - start, **found}
@@ -247,9 +259,19 @@ def measured(ground: Ground, name: str) -> dict[str, float]:
     return found
 
 
+def folder_name(words: str) -> str:
+    """Returns words as the name of a folder."""
+    return "".join(letter if letter.isalnum() else "-" for letter in words)
+
+
 def without_speed_up(key: str) -> str:
     """Returns the key of a cell without the speed-up."""
     return re.sub(r", [\d.]+x, ", ", ", key)
+
+
+def without_seed(words: str) -> str:
+    """Returns the name of a ground, or the key of a cell, without the seed."""
+    return re.sub(r", seed \d+", "", words)
 
 
 def keep(key: str, found: dict[str, float]) -> None:
@@ -260,33 +282,44 @@ def keep(key: str, found: dict[str, float]) -> None:
 
 
 def page(found: dict[str, dict[str, float]]) -> str:
-    """Returns all that was measured as a page, a table for each ground."""
-    tables: dict[str, list[str]] = {}
-    for key, cell in found.items():
-        ground, name = key.split(": ", 1)
-        cut = f"{cell['cut']:.3f}" if "cut" in cell else ""
-        row = f"| {name} | {cut} | {cell['map']:.3f} | {cell['left']:.1%} | {cell['seconds']:.0f} |"
-        tables.setdefault(f"{ground} (before: {cell['dense']:.3f})", []).append(row)
+    """Returns all that was measured as a page: a table for each ground, in it a row for each variant with all seeds."""
+    tables: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for key in sorted(found, key=lambda key: (without_seed(key.split(": ")[0]), STEPPED in key)):
+        ground, name = without_seed(key).split(": ", 1)
+        tables.setdefault(f"{ground} (before: {found[key]['dense']:.3f})", {}).setdefault(name, []).append(found[key])
     lines = [
         "# Settings of `compress.py`, on photographs",
         "",
         "By `python benchmarks/recipes.py`, which says what is compared, and how the networks were trained. mAP50-95",
         "on the val split, right after the cut and at the end; `left` is the share of the parameters. All rows of a",
-        "table had equally many epochs. Data: playing cards (EdjeElectronics' object-detection tutorial, Apache-2.0)",
-        "and chess pieces (Roboflow's public chess set, public domain). `at once` is `--scheme one-shot`, `no teacher`",
-        "and `taught` are `--scheme steered`. Rows that name no learning rate had that of the release's `auto`, 0.001",
-        "for the 6 classes of cards and 0.0006 for the 13 of chess; AdamW at 0.002 is what fine-tunings take since.",
+        "table had equally many epochs. Where a variant was trained with several seeds, the mean and all of them.",
+        "Data: playing cards (EdjeElectronics' object-detection tutorial, Apache-2.0) and chess pieces (Roboflow's",
+        "public chess set, public domain). `at once` is `--scheme one-shot`, `no teacher` and `taught` are",
+        "`--scheme steered`.",
+        "",
+        f"Rows `{STEPPED}` were trained before fine-tunings stepped and averaged as they do",
+        "now: they averaged as the release does, and if they name no learning rate, they had that of the release's",
+        "`auto`, 0.001 for the 6 classes of cards and 0.0006 for the 13 of chess. All others took AdamW at 0.002, and",
+        "averaged over 100 steps.",
     ]
     for title, rows in tables.items():
         head = ["| variant | after the cut | at the end | left | seconds |", "|---|---:|---:|---:|---:|"]
-        lines += ["", f"## {title}", "", *head, *rows]
+        lines += ["", f"## {title}", "", *head, *(row(name, cells) for name, cells in rows.items())]
     return "\n".join(lines) + "\n"
+
+
+def row(name: str, cells: list[dict[str, float]]) -> str:
+    """Returns a row of the page."""
+    cut_to = f"{cells[0]['cut']:.3f}" if "cut" in cells[0] else ""
+    each = [cell["map"] for cell in cells]
+    end = f"{each[0]:.3f}" if len(each) == 1 else f"{fmean(each):.3f} ({', '.join(f'{one:.3f}' for one in each)})"
+    return f"| {name} | {cut_to} | {end} | {cells[0]['left']:.1%} | {fmean(cell['seconds'] for cell in cells):.0f} |"
 
 
 def main() -> None:
     """Measures the cells that are asked for, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [*YARDSTICKS, *VARIANTS]
+    names = [YARDSTICK, *VARIANTS]
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--imgsz", type=int, default=320)
