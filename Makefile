@@ -1,7 +1,7 @@
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: install demo zoo test lint clean
+.PHONY: install quick demo zoo test compat docs lint clean
 
 install: $(VENV)/.installed
 
@@ -18,7 +18,21 @@ NORMAL := runs/train-norm/weights/best.pt
 SPARSE := runs/train-sparsity/weights/last.pt
 TUNED  := runs/finetune/weights/best.pt
 
+# A look at it: a network that has hardly been trained, cut to half and trained on for two epochs.
+QUICK := --data digits --imgsz 160 --batch 16 --device cpu --overwrite nbs=16 fliplr=0 plots=False
+
+quick: install  ## prunes, checks, fine-tunes two epochs and exports, in five minutes on two cores
+	@echo "A YOLOv8n is trained for five epochs on the built-in digits, cut to half of its multiply-adds, fine-tuned for two"
+	@echo "epochs, exported to ONNX and compared. About four minutes on two cores."
+	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 5 --name quick $(QUICK) optimizer=AdamW lr0=0.001
+	$(PYTHON) prune.py --weights runs/quick/weights/best.pt --data digits --speed-up 2 --round-to 8 --save-dir runs/quick/pruned --val
+	$(PYTHON) finetune.py --weights runs/quick/pruned/pruned.pt --epochs 2 --name quick-tuned $(QUICK)
+	$(PYTHON) export.py --weights runs/quick-tuned/weights/best.pt --data digits --imgsz 160
+	$(PYTHON) val.py runs/quick/weights/best.pt runs/quick-tuned/weights/best.pt runs/quick-tuned/weights/best.onnx --data digits --imgsz 160 --device cpu --name quick-val --overwrite
+
 demo: install  ## all stages on the built-in digits, on the CPU
+	@echo "All stages on the built-in digits, on the CPU, minutes on two cores: training 10, sparsity training 8, pruning 1,"
+	@echo "fine-tuning 4, export, measuring and a report 2. Each prints a table at its end; runs/report.html has all of them."
 	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 30 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
 	$(PYTHON) train_sparsity.py --epochs 16 --sparsity steered --target-speed-up 2.5 $(DIGITS) round_to=1 optimizer=AdamW lr0=0.001 close_mosaic=5
 	$(PYTHON) vis-bn-weight.py
@@ -38,6 +52,23 @@ zoo: install  ## every model file of the release, and Torch-Pruning beside it: m
 test: install
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+# Another release of Ultralytics, in a virtual environment of its own: the suite tells what holds. See docs/overlay.md.
+COMPAT := .venv-compat
+
+compat:  ## make compat RELEASE=8.4.189
+	@test -n "$(RELEASE)" || { echo "Which release? make compat RELEASE=8.4.189"; exit 2; }
+	python3 -m venv $(COMPAT)
+	sed 's/^\(ultralytics-opencv-headless\)==.*/\1==$(RELEASE)/' requirements.txt > $(COMPAT)/requirements.txt
+	sed 's/^-r requirements.txt//' requirements-dev.txt >> $(COMPAT)/requirements.txt
+	$(COMPAT)/bin/python -m pip install --quiet --requirement $(COMPAT)/requirements.txt
+	$(COMPAT)/bin/python -m pip install --quiet --no-deps --requirement requirements-checkpoints.txt
+	YOLO_PRUNING_ANY_RELEASE=1 $(COMPAT)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -q
+
+docs: install  ## the site, in site/
+	$(PYTHON) -m pip install --quiet --requirement requirements-docs.txt
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+	@echo "Open site/index.html."
+
 lint: install
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
@@ -45,4 +76,4 @@ lint: install
 	$(VENV)/bin/lint-imports --no-logo
 
 clean:
-	rm -rf $(VENV) runs datasets .ultralytics .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(COMPAT) site runs datasets .ultralytics .pytest_cache .mypy_cache .ruff_cache .hypothesis

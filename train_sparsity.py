@@ -29,7 +29,7 @@ if __name__ == "__main__":
     add(
         "--sparsity",
         choices=list(sparsity.MODES),
-        help=f"mode ({sparsity.DEFAULT_MODE} if empty; the README says when to use which)",
+        help=f"mode ({sparsity.DEFAULT_MODE} if empty; docs/sparsity-training.md says when to use which)",
     )
     add(
         "--sr",

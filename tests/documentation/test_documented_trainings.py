@@ -1,4 +1,4 @@
-"""Every command that README.md and --help print runs as printed, in their order, in a folder with a space in its name.
+"""Every command that README.md, the docs and --help print runs as printed, in their order, in a folder with a space.
 
 The words are those that are printed. What they ask for is made short after it is read: few epochs at 64 pixels, where
 nothing is timed, no pictures of a training, few rounds of a timing.
@@ -29,7 +29,18 @@ from ultralytics.pruning.quantization import ground
 from ultralytics.pruning.stages import compress_options, compressing, sweep
 
 SHOWN = re.compile(r"`(python [\w-]+\.py [^`]+|python [\w-]+\.py)`")
-README = SHOWN.findall(" ".join((REPOSITORY / "README.md").read_text().split()))
+PAGES = ("pruning", "compress", "int8", "latency", "choosing", "sparsity-training", "troubleshooting")
+
+
+def shown(page: str) -> list[str]:
+    """The commands in a page, but for the dry runs of test_documented_commands.py and the options of any stage."""
+    lines = SHOWN.findall(" ".join((REPOSITORY / page).read_text().split()))
+    return [line for line in lines if "--help" not in line and ("--dry-run" not in line or "--latency" in line)]
+
+
+README = shown("README.md")
+README_VAL = next(line for line in README if "val.py" in line)
+DOCS = list(dict.fromkeys(line for page in PAGES for line in shown(f"docs/{page}.md")))
 HELP = {
     script.name: command
     for script in sorted(REPOSITORY.glob("*.py"))
@@ -44,7 +55,7 @@ ORDER += (
 )  # and prune.py, whose example is in test_documented_commands.py
 LONGEST = {"epochs": 1, "steps": 1, "epochs_per_step": 3, "imgsz": 64}  # a fading takes three epochs
 TIMED = 160  # pixels; on smaller images nothing is left to time
-WRITES = {"train_sparsity.py": "train-sparsity", "finetune.py": "finetune"}
+WRITES = {"train_sparsity.py": "train-sparsity", "finetune.py": "finetune", "compress.py": "compress", "val.py": "val"}
 
 
 @pytest.fixture
@@ -121,16 +132,33 @@ def person(folder, monkeypatch, capfd):
     return type_in
 
 
-def test_the_readme_from_its_first_line_to_its_last(folder, person):
-    lines = [line for line in README if "--help" not in line and ("--dry-run" not in line or "--latency" in line)]
-    assert len(lines) >= 13
-    for number, line in enumerate(lines):
-        script = line.split()[1]
-        if script in WRITES and any(script in before for before in lines[:number]):
-            shutil.rmtree(folder / "runs" / WRITES[script])  # a finished run is not replaced without being asked
+def follow(lines: list[str], person, folder: Path) -> None:
+    """Types in one line after the other; a finished run is not replaced without being asked, so it is put away."""
+    for line in lines:
+        name = WRITES.get(line.split()[1])
+        if name and "--name" not in line:
+            shutil.rmtree(folder / "runs" / name, ignore_errors=True)
         person(line)
-    made = ["weights/pruned.onnx", "board.json", "report.html", "report.md", "runs/compress/report.html"]
-    made += [f"runs/{name}" for name in ("bn-weights.png", "val/val.csv", "compress/compressed.pt", "sweep/sweep.csv")]
+
+
+def test_the_readme_from_its_first_line_to_its_last(folder, person):
+    assert len(README) >= 10
+    follow(README, person, folder)
+    made = ["weights/pruned.onnx", "runs/bn-weights.png", "runs/val/val.csv", "runs/compress/compressed.pt"]
+    made += ["runs/compress/report.html", "runs/finetune/weights/best.onnx"]
+    assert [name for name in made if not (folder / name).is_file()] == []
+
+
+def test_the_docs_from_their_first_line_to_their_last(folder, person, small_weights):
+    """They begin where the README ends: with the runs that its stages make."""
+    assert len(DOCS) >= 15
+    for run in ("train-norm", "finetune"):
+        (folder / "runs" / run / "weights").mkdir(parents=True)
+        shutil.copy(small_weights, folder / "runs" / run / "weights" / "best.pt")
+    follow(["python prune.py --weights best.pt --data my.yaml --speed-up 1.5", README_VAL], person, folder)
+    follow(DOCS, person, folder)
+    made = ["board.json", "report.html", "report.md", "runs/formats/val.csv", "runs/sweep/sweep.csv"]
+    made += ["runs/ladder/ladder.csv", "runs/labelled/compressed.pt", "runs/unlabelled/compressed.pt"]
     assert [name for name in made if not (folder / name).is_file()] == []
 
 
