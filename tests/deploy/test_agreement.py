@@ -30,7 +30,7 @@ def changed(row: int, column: int, by: float) -> np.ndarray:
 def test_equal_detections_agree_in_any_order():
     found = compare(BOXES, BOXES[::-1], CONFIDENCE)
     assert found == Agreement(images=1, pairs=4) and found.holds
-    assert match(BOXES, BOXES[::-1]).tolist() == [[i, 3 - i] for i in range(4)]
+    assert match(Found(BOXES), Found(BOXES[::-1])).tolist() == [[i, 3 - i] for i in range(4)]
 
 
 @pytest.mark.parametrize("column", range(4))
@@ -96,6 +96,10 @@ def test_outputs_before_nms_are_compared_by_boxes_and_scores():
         other = output.copy()
         other[0, row, 17] += gap
         assert same_outputs(output, other, classes=3, gain=gain) is same
+    for gap, same in ((5e-4, True), (5e-3, False)):  # of one class: what follows belongs to masks, keypoints or angles
+        other = output.copy()
+        other[0, 6, 17] += gap
+        assert same_outputs(output, other, classes=1, gain=1.0) is same
     assert not same_outputs(output, output[..., :-1], classes=3, gain=1.0)
     assert not same_outputs(output.swapaxes(1, 2), output.swapaxes(1, 2), classes=3, gain=1.0)  # detections, after NMS
 
@@ -133,6 +137,21 @@ def test_keypoints_masks_and_angles_belong_to_their_detection():
         assert not matching.compare(ours, other, CONFIDENCE).holds
     found = matching.compare(ours, Found(BOXES, masks=fuller), CONFIDENCE)
     assert found.mask == pytest.approx(1 - masks[0].mean()) and found.mask > MASK_TOLERANCE
+
+
+def clipped(*keypoints: float) -> Found:
+    """Detections whose boxes end at the image's border, all at the same place and of the same score, in an order."""
+    boxes = np.array([[0, 0, 64, 64, 0.5, 0]] * len(keypoints), float)
+    return Found(boxes, np.array(keypoints).reshape(-1, 1, 1).repeat(2, 2))
+
+
+def test_equal_boxes_are_told_apart_by_what_belongs_to_them():
+    assert matching.compare(clipped(3, 50, 20), clipped(20, 3, 50), CONFIDENCE) == Agreement(1, 3)
+
+
+def test_of_equal_boxes_either_may_be_the_one_that_is_left():
+    for same in (False, True):
+        assert matching.compare(clipped(3, 20), clipped(3, 50), CONFIDENCE, lambda same=same: same).holds is same
 
 
 def test_half_a_turn_leaves_a_box_as_it_is():

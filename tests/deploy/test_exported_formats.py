@@ -8,17 +8,11 @@ import pytest
 import torch
 
 from ultralytics import YOLO
-from ultralytics.nn.tasks import OBBModel, PoseModel, SegmentationModel
-from ultralytics.pruning import PruningError, Scoring, prune_network, save
+from ultralytics.pruning import PruningError, save
 from ultralytics.pruning.deploy import equal_accuracy, exporting
-from ultralytics.pruning.deploy.agreement import RUNTIMES, check_agreement
+from ultralytics.pruning.deploy.agreement import RUNTIMES
 
 NEEDED = {"openvino": "openvino", "ncnn": "ncnn", "onnx": "onnxruntime", "torchscript": "torch"}
-KINDS = {
-    "yolov8n-seg.yaml": (SegmentationModel, "segment"),
-    "yolo11n-pose.yaml": (PoseModel, "pose"),
-    "yolov8n-obb.yaml": (OBBModel, "obb"),
-}
 
 
 def choices(weights: Path, **changes) -> argparse.Namespace:
@@ -55,24 +49,6 @@ def test_the_product_of_another_network_is_not_kept(name, small_weights, digits,
     with pytest.raises(PruningError, match="something other"):
         exporting.export(choices(weights, format=name, data=str(digits)))
     assert [file.name for file in weights.parent.iterdir()] == [weights.name]
-
-
-@pytest.mark.parametrize("model", KINDS)
-def test_pruned_networks_of_other_tasks_agree(model, tmp_path, digits):
-    """Masks, keypoints and angles, of networks whose scores are made to find something."""
-    torch.manual_seed(0)
-    network = KINDS[model][0](model, nc=3, verbose=False)
-    network.task, network.names = (
-        model.partition("-")[2].removesuffix(".yaml").replace("seg", "segment"),
-        dict(enumerate("abc")),
-    )
-    for layers in network.model[-1].cv3:  # every class is about as likely as not
-        torch.nn.init.constant_(layers[-1].bias, 0.0)
-    network = prune_network(network, speed_up=1.5, scoring=Scoring("l1")).model
-    save(network, tmp_path / "net.pt")
-    product = Path(YOLO(tmp_path / "net.pt").export(format="torchscript", imgsz=64, device="cpu"))
-    images = sorted((digits.parent / "images" / "val").glob("*"))[:2]
-    check_agreement(product, tmp_path / "net.pt", images, {"imgsz": 64, "format": "torchscript"})
 
 
 def test_a_product_that_is_less_accurate_is_refused(small_weights, digits, monkeypatch):

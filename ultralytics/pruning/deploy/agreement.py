@@ -161,7 +161,13 @@ def compare_on(models: Sequence[Any], image: Path, run: dict[str, Any]) -> Agree
 
     def computes_the_same() -> bool:
         (ours, theirs), gain = outputs_on(models, image, run)
-        return same_outputs(ours, theirs, classes=len(models[1].names), gain=gain)
+        return same_outputs(ours, theirs, classes=len(models[1].names), gain=gain) and same_prototypes()
+
+    def same_prototypes() -> bool:
+        if models[1].task != "segment":
+            return True
+        (ours, theirs), _ = outputs_on(models, image, run, which=1)
+        return raw_difference(ours, theirs) <= RAW_TOLERANCE
 
     ours, theirs = (found_in(predict(model, image, run)) for model in models)
     return compare(ours, theirs, run["conf"], computes_the_same)
@@ -199,8 +205,17 @@ def predict(model: Any, image: Path | np.ndarray, run: dict[str, Any]) -> Any:
     return results[0]
 
 
-def outputs_on(models: Sequence[Any], image: Path | np.ndarray, run: dict[str, Any]) -> tuple[list[np.ndarray], float]:
-    """Returns the first output of both networks for one image, and the gain of the image's preparation."""
+def outputs_on(
+    models: Sequence[Any], image: Path | np.ndarray, run: dict[str, Any], *, which: int = 0
+) -> tuple[list[np.ndarray], float]:
+    """Returns an output of both networks for one image, and the gain of the image's preparation.
+
+    Args:
+        models: Of the release.
+        image: An image file, or an image of shape (H, W, 3).
+        run: The settings of both.
+        which: 0 for the detections, 1 for the prototypes of masks.
+    """
     outputs, gain = [], 1.0
     for model in models:
         pixels = predict(model, image, run).orig_img
@@ -208,7 +223,8 @@ def outputs_on(models: Sequence[Any], image: Path | np.ndarray, run: dict[str, A
         gain = min(batch.shape[-2] / pixels.shape[0], batch.shape[-1] / pixels.shape[1])
         output = model.predictor.model(batch)
         while isinstance(output, (list, tuple)):
-            output = output[0]
+            inner = isinstance(output[0], (list, tuple))
+            output = output[0 if inner else which]
         outputs.append(output.double().numpy())
     return outputs, gain
 

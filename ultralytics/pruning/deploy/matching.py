@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .outputs import RAW_TOLERANCE, raw_difference
+
 BOX_TOLERANCE = 0.5  # pixels of the image
 SCORE_TOLERANCE = 0.01
 SAME_OBJECT = 0.5  # IoU from which on two boxes can be the same detection
 POINT_TOLERANCE = 0.5  # pixels of the image, of a keypoint
 MASK_TOLERANCE = 0.02  # share of two masks together that only one of them has
 ANGLE_TOLERANCE = 0.01  # radians
+PART_TOLERANCES = {"point": POINT_TOLERANCE, "mask": MASK_TOLERANCE, "angle": ANGLE_TOLERANCE}
 
 
 @dataclass(frozen=True)
@@ -97,25 +100,55 @@ def differences(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.nd
     return box, score, overlap & (a[..., 5] == b[..., 5])
 
 
-def match(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def match(found: Found, other: Found) -> np.ndarray:
     """Pairs the detections of two sides, the most similar first; each is used once.
 
+    Boxes may be the same where keypoints, masks or angles are not: two that reach beyond the image end at its border.
+
     Args:
-        ours: Detections (see `differences`) of shape (N, 6).
-        theirs: The other side's, of shape (M, 6).
+        found: What one side found.
+        other: What the other one found.
 
     Returns:
         Indices into both, of shape (K, 2).
     """
-    box, score, same = differences(ours, theirs)
+    box, score, same = differences(found.boxes, other.boxes)
     distance = np.maximum(box / BOX_TOLERANCE, score / SCORE_TOLERANCE)
-    free = np.ones(len(ours), bool), np.ones(len(theirs), bool)
+    near = np.argwhere(same & (distance <= 1))
+    for name, gaps in part_gaps(found, other, near).items():
+        distance[tuple(near.T)] = np.maximum(distance[tuple(near.T)], gaps / PART_TOLERANCES[name])
+    free = np.ones(len(found.boxes), bool), np.ones(len(other.boxes), bool)
     pairs = []
     for i, j in np.argwhere(same)[np.argsort(distance[same], kind="stable")]:
         if free[0][i] and free[1][j]:
             free[0][i] = free[1][j] = False
             pairs.append((i, j))
     return np.array(pairs, dtype=int).reshape(-1, 2)
+
+
+def part_gaps(found: Found, other: Found, pairs: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns how far the keypoints, masks and angles of pairs differ, by their name in `Agreement`, of shape (K,).
+
+    Args:
+        found: What one side found.
+        other: What the other one found.
+        pairs: Indices into both, of shape (K, 2).
+    """
+    ours, theirs = pairs.T
+    gaps = {}
+    if found.points is not None and other.points is not None:
+        gaps["point"] = np.abs(found.points[ours] - other.points[theirs]).max((1, 2), initial=0)
+    if found.masks is not None and other.masks is not None:
+        gaps["mask"] = np.array([_mask_gap(found.masks[i], other.masks[j]) for i, j in pairs])
+    if found.angles is not None and other.angles is not None:
+        gap = np.abs(found.angles[ours] - other.angles[theirs]) % np.pi  # turned by half, a box is the same
+        gaps["angle"] = np.minimum(gap, np.pi - gap)
+    return gaps
+
+
+def _mask_gap(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Returns the share of two masks together that only one of them has."""
+    return (ours ^ theirs).sum() / max((ours | theirs).sum(), 1)
 
 
 def compare(
@@ -127,7 +160,7 @@ def compare(
     the confidence threshold, so a detection without a partner may lie that close to it. And ties may be broken
     differently: which of two boxes survives NMS, which of two classes is the best, which detections are the first 300.
     The detections left do not show a tie, so one is assumed only if the outputs of the networks, before all that, agree
-    on the image in every box and every score.
+    on the image in all that detections are made of.
 
     Args:
         found: What one side found.
@@ -136,43 +169,23 @@ def compare(
         computes_the_same: Whether the networks' outputs for the image agree; asked only if the detections do not.
     """
     ours, theirs = found.boxes, other.boxes
-    pairs = match(ours, theirs)
+    pairs = match(found, other)
     box, score, _ = (values[tuple(pairs.T)] for values in differences(ours, theirs))
-    equal = (box <= BOX_TOLERANCE) & (score <= SCORE_TOLERANCE)
+    gaps = {"box": box, "score": score, **part_gaps(found, other, pairs)}
+    allowed = {"box": BOX_TOLERANCE, "score": SCORE_TOLERANCE, **PART_TOLERANCES}
+    equal = np.all([gap <= allowed[name] for name, gap in gaps.items()], axis=0)
     scores = np.concatenate([np.delete(ours, pairs[:, 0], 0), np.delete(theirs, pairs[:, 1], 0)])[:, 4]
     alone = int((scores > confidence + SCORE_TOLERANCE).sum())
     marginal = len(scores) - alone
     if (alone or not equal.all()) and computes_the_same():
         marginal += alone + 2 * int((~equal).sum())
-        box, score, pairs, alone = box[equal], score[equal], pairs[equal], 0
-    largest = {"box": float(box.max(initial=0)), "score": float(score.max(initial=0))}
-    return Agreement(1, len(box), **largest, **parts(found, other, pairs), alone=alone, marginal=marginal)
-
-
-def parts(found: Found, other: Found, pairs: np.ndarray) -> dict[str, float]:
-    """Returns the largest difference of keypoints, masks and angles in pairs; 0 where there are none.
-
-    Args:
-        found: What one side found.
-        other: What the other one found.
-        pairs: Indices into both, of shape (K, 2).
-    """
-    ours, theirs = pairs.T
-    largest = {}
-    if found.points is not None and other.points is not None:
-        largest["point"] = float(np.abs(found.points[ours] - other.points[theirs]).max(initial=0))
-    if found.masks is not None and other.masks is not None:
-        a, b = found.masks[ours], other.masks[theirs]
-        either = np.maximum((a | b).sum((1, 2)), 1)
-        largest["mask"] = float(((a ^ b).sum((1, 2)) / either).max(initial=0))
-    if found.angles is not None and other.angles is not None:
-        gap = np.abs(found.angles[ours] - other.angles[theirs]) % np.pi  # turned by half, a box is the same
-        largest["angle"] = float(np.minimum(gap, np.pi - gap).max(initial=0))
-    return largest
+        gaps, alone = {name: gap[equal] for name, gap in gaps.items()}, 0
+    largest = {name: float(gap.max(initial=0)) for name, gap in gaps.items()}
+    return Agreement(1, len(gaps["box"]), **largest, alone=alone, marginal=marginal)
 
 
 def same_outputs(ours: np.ndarray, theirs: np.ndarray, classes: int, gain: float) -> bool:
-    """Whether two networks' outputs agree before NMS, in every box and every score.
+    """Whether two networks' outputs agree before NMS, in every box, every score and what follows them.
 
     Args:
         ours: (x, y, width, height) in pixels of the network's image, then scores, of shape (1, 4 + C + ..., A).
@@ -184,4 +197,6 @@ def same_outputs(ours: np.ndarray, theirs: np.ndarray, classes: int, gain: float
         return False
     gap = np.abs(ours - theirs).max((0, 2))
     # Half, since a corner adds up an error of the centre and one of the size.
-    return bool((gap[:4] <= BOX_TOLERANCE / 2 * gain).all() and (gap[4 : 4 + classes] <= SCORE_TOLERANCE).all())
+    detections = (gap[:4] <= BOX_TOLERANCE / 2 * gain).all() and (gap[4 : 4 + classes] <= SCORE_TOLERANCE).all()
+    parts = raw_difference(ours[:, 4 + classes :], theirs[:, 4 + classes :])  # coefficients, keypoints, angles
+    return bool(detections and parts <= RAW_TOLERANCE)

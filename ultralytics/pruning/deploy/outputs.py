@@ -14,7 +14,8 @@ def raw_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     if ours.shape != theirs.shape:
         return float("inf")
     others = tuple(axis for axis in range(ours.ndim) if axis != 1)
-    return float((np.abs(ours - theirs).max(others) / np.abs(theirs).max(others).clip(SMALLEST_SCALE)).max())
+    gaps = np.abs(ours - theirs).max(others) / np.abs(theirs).max(others).clip(SMALLEST_SCALE)
+    return float(gaps.max(initial=0))
 
 
 def share_that_differs(ours: np.ndarray, theirs: np.ndarray) -> float:
