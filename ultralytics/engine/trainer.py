@@ -11,7 +11,7 @@ from ultralytics import instead_of
 from ultralytics.pruning.checkpoints import loading
 from ultralytics.pruning.passes.memory import leave_gpus
 from ultralytics.pruning.runs import moved, workers
-from ultralytics.pruning.training import checkpoints, fine_tuning, folder, networks, progress, sparsity
+from ultralytics.pruning.training import checkpoints, fine_tuning, folder, networks, precision, progress, sparsity
 
 # =====
 
@@ -113,7 +113,7 @@ def _save_metrics(release, self, metrics):
 
 # =====
 
-# ===== checkpoints appear whole, written under a temporary name and renamed =====
+# ===== checkpoints appear whole, under a temporary name first; where half precision costs accuracy, in float32 =====
 
 
 @instead_of(BaseTrainer, "save_model")
@@ -125,7 +125,9 @@ def _save_model(release, self):
 @instead_of(BaseTrainer, "final_eval")
 def _final_eval(release, self):
     checkpoints.forget_states(self)  # first: all epochs are done, whether or not what follows fails
+    before = precision.about_to_be_halved(self)
     release(self)
+    precision.keep_float32(self, *before)
     sparsity.conclude_sparsity(self)  # last: whatever may fail in it, the checkpoints are finished
 
 

@@ -14,6 +14,7 @@ from ultralytics.utils import LOGGER, RANK
 from ..files import whole
 from ..release import quiet_release
 from ..runs import resuming
+from . import precision
 
 
 @contextlib.contextmanager
@@ -28,7 +29,8 @@ def written_whole(trainer: Any) -> Iterator[None]:
     with whole.naming_the_disk(folder), whole.temporary_folder(folder, "epoch") as temporary:
         try:
             trainer.wdir, trainer.last, trainer.best = temporary, temporary / last.name, temporary / best.name
-            yield
+            with precision.saved_in_float32(trainer):
+                yield
         finally:
             trainer.wdir, trainer.last, trainer.best = folder, last, best
 
@@ -88,6 +90,7 @@ def stripped_whole(
         with quiet_release(), whole.naming_the_disk(place.parent):  # it would name the temporary file
             stripped = release(checkpoint, temporary, updates)
             if temporary.exists():  # else it was no checkpoint, as the release has said
+                precision.held_in_half(stripped, checkpoint, temporary)
                 os.replace(temporary, place)
     finally:
         temporary.unlink(missing_ok=True)
