@@ -10,7 +10,7 @@ import torch
 from helpers.processes.python import run_python
 from helpers.repository import REPOSITORY
 from ultralytics import YOLO
-from ultralytics.pruning import PruningError, Scoring, load, prune_network, save, trace
+from ultralytics.pruning import PruningError, Scoring, load, plans_of, prune_network, save, trace
 from ultralytics.pruning.checkpoints.checkpoint import is_finished
 from ultralytics.pruning.selection.zeros import share_at_zero
 
@@ -125,6 +125,37 @@ def test_a_killed_sparsity_training_keeps_its_choice(asked, start, digits, tmp_p
     network = load(run / "weights" / "last.pt")[0]
     assert share_at_zero(trace(network), network) == pytest.approx(0.5, abs=0.03)
     assert (run / "gamma.png").is_file()
+
+
+@pytest.fixture(scope="module")
+def taught(start, small_weights, digits, tmp_path_factory) -> tuple[Path, dict, Path]:
+    """A twice pruned network, what trains it on with a teacher while channels fade, and the run without a kill."""
+    folder = tmp_path_factory.mktemp("taught")
+    again = prune_network(load(start)[0], prune_ratio=0.3, scoring=Scoring())
+    save(again.model, folder / "twice.pt")
+    asked = {**STEERED, "epochs": 3, "distill_model": str(small_weights), "finetune": True}
+    whole = {**SETTINGS, **asked, "project": str(folder), "name": "whole"}
+    YOLO(folder / "twice.pt").train(data=str(digits), **whole)
+    return folder / "twice.pt", asked, folder / "whole"
+
+
+@pytest.mark.parametrize("die", ["batch", "write", "rename"])
+def test_a_twice_pruned_network_with_a_teacher_goes_on_after_a_kill(die, taught, digits, tmp_path):
+    twice, asked, whole = taught
+    run = killed_run(twice, digits, tmp_path, die, **asked)
+    last = run / "weights" / "last.pt"
+    assert load(last)[1]["epoch"] == 0
+    YOLO(last).train(resume=True)
+    resumed, content = load(last)
+    assert content["epoch"] == -1 and len(plans_of(resumed)) == 2 and not hasattr(resumed, "teacher_model")
+    widths = [{name: p.shape for name, p in network.named_parameters()} for network in (resumed, load(twice)[0])]
+    assert widths[0] == widths[1]
+    assert rows(run) == rows(whole) and len(rows(run)) == 1 + asked["epochs"]
+    assert "train/dis_loss" in rows(run)[0]
+    zeros = [share_at_zero(trace(network), network) for network in (resumed, load(whole / "weights" / "last.pt")[0])]
+    assert zeros[0] == zeros[1] > 0.4
+    assert same_networks(run, whole)
+    assert sorted(file.name for file in (run / "weights").iterdir()) == ["best.pt", "last.pt"]
 
 
 def test_a_steered_training_does_not_go_on_without_its_choice(start, digits, tmp_path):
