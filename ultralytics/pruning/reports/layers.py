@@ -35,6 +35,7 @@ class Width:
         kept: Those that are left.
         held: What kept it from being narrower, in words: a limit, or what its channels are pinned by.
         tied: With what it goes together, or went, in words.
+        decided: What says which channels stay where nothing holds the layer, in words.
     """
 
     name: str
@@ -44,11 +45,12 @@ class Width:
     kept: int
     held: str = ""
     tied: str = ""
+    decided: str = "its scores"
 
     @property
     def why(self) -> str:
-        """All reasons in words; empty where the scores of its channels decided alone."""
-        return "; ".join(reason for reason in (self.held, self.tied) if reason)
+        """All reasons in words."""
+        return "; ".join(reason for reason in (self.held, self.tied) if reason) or self.decided
 
 
 def widths_of(network: Network) -> list[Width]:
@@ -65,6 +67,7 @@ def widths_of(network: Network) -> list[Width]:
         compression is not None and compression.recipe.get("scheme") == "stepwise"
     )  # its shares are of the original
     ties = _ties(network.channel_map)
+    decided = "not at zero after the training" if last.settings.get("zeros") else Width.decided
     widths = []
     for name, layer in first.items():
         if layer.type not in ("Conv2d", "ConvTranspose2d", "Linear"):
@@ -73,7 +76,7 @@ def widths_of(network: Network) -> list[Width]:
         at_cut = last.layers[name].out_before if name in last.layers and not by_step else layer.out_before
         held = _held(name, at_cut, kept, limits, network)
         tied = ties.get(name, "") if kept else "its block was taken out whole"
-        widths.append(Width(name, layer.type, network.part_of(name), layer.out_before, kept, held, tied))
+        widths.append(Width(name, layer.type, network.part_of(name), layer.out_before, kept, held, tied, decided))
     return widths
 
 
@@ -129,7 +132,8 @@ def _held(name: str, before: int, kept: int, limits: Limits, network: Network) -
     if pattern := next((one for one in limits.ignore if _matches(one, parents)), None):
         return f"ignored: {pattern}"
     if ratio := next(((one, share) for one, share in limits.ratios if _matches(one, parents)), None):
-        return f"its own ratio: {ratio[0]} loses {ratio[1]:.0%}"
+        rounded = f", rounded up to {kept}" if before - kept < round(ratio[1] * before) else ""
+        return f"its own ratio: {ratio[0]} loses {ratio[1]:.0%}{rounded}"
     return _at_limit(name, before, kept, limits)
 
 
@@ -146,8 +150,9 @@ def _at_limit(name: str, before: int, kept: int, limits: Limits) -> str:
         return ""
     number = {"floor": limits.floor, "min_channels": limits.min_channels, "max_ratio": limits.max_ratio}[rule]
     said = "the last channel" if least[rule] == 1 and rule == "floor" else RULES[rule].format(number)
-    if rounded > before:
-        return f"whole: no multiple of {step} is narrower"
+    if rounded >= before > least[rule]:
+        beyond = f" above its {said}" if step < before else ""
+        return f"whole: no multiple of {step}{beyond} is narrower"
     return f"{said}, rounded up to {rounded}" if rounded > least[rule] else said
 
 

@@ -142,10 +142,7 @@ def _layers(report: Report) -> Markup | None:
     cut = [(network, widths) for network in report.networks if (widths := widths_of(network))]
     if not cut:
         return None
-    said = (
-        "A column is a layer, filled as far as its channels were kept. A red dot: a limit holds it, or it cannot be "
-        "cut. Where no reason is given, the scores of its channels decided alone."
-    )
+    said = "A column is a layer, filled as far as its channels were kept. A red dot: it is held, or cannot be cut."
     parts = dict.fromkeys(width.part for _, widths in cut for width in widths)
     legend = _legend([(part, part) for part in PARTS if part in parts] + [("held", "held")])
     last = cut[-1][0]
@@ -182,7 +179,8 @@ def _cut(network: Network, widths: list[Width], is_open: bool) -> Markup:
 def _why(width: Width) -> Markup:
     """Returns why a layer kept what it kept: what held it, and with what it goes together."""
     held = tag("span", width.held, class_="reason") if width.held else None
-    return tag("span", held, "; " if width.held and width.tied else None, width.tied, class_="why")
+    rest = width.tied if held else width.why
+    return tag("span", held, "; " if held and rest else None, rest, class_="why")
 
 
 def _meter(width: Width) -> Markup:
