@@ -20,7 +20,7 @@ from versus_ours import integers
 from ultralytics.pruning.checkpoints import checkpoint
 from ultralytics.pruning.command_line.devices import cores
 from ultralytics.pruning.errors import PruningError, first_line
-from ultralytics.pruning.files.locks import alone_in, waiting
+from ultralytics.pruning.files.locks import take, waiting
 from ultralytics.pruning.files.whole import whole_file
 from ultralytics.pruning.latency import Runtime
 from ultralytics.pruning.latency.timing import processor
@@ -62,6 +62,7 @@ METHODS = {
     "dense, int8": Method(lambda job: integers(job, HEADLINES[0]), HEADLINES[0], at_levels=False, alone=True),
     "ours, int8": Method(lambda job: integers(job, "ours"), "ours", alone=True),
 }
+ORDER = (*list(RIVALS)[:3], "dense, int8", *list(RIVALS)[3:], *OURS, "ours, int8")  # of a table's rows
 
 
 @dataclass(frozen=True)
@@ -121,27 +122,34 @@ def cell_done(cell: Cell, runs: Path) -> bool:
     """
     folder = runs / "".join(letter if letter.isalnum() else "-" for letter in cell.key)
     try:
-        with alone_in(folder):
-            if cell.key in known(runs)["cells"]:
-                return True
-            resumed, start = folder.is_dir(), time.perf_counter()
-            folder.mkdir(parents=True, exist_ok=True)
-            say(f"{cell.key} ...")
-            with logged(folder / "log.txt"):
-                try:
-                    row = measured(cell, folder, runs)
-                except Exception as error:
-                    traceback.print_exc()
-                    keep(runs, "failed", cell.key, first_line(error))
-                    raise
-            row |= {"seconds": round(time.perf_counter() - start, 1), "resumed": resumed}
-            keep(runs, "cells", cell.key, row)
-            say(f"{cell.key}: mAP50-95 {row['map']:.4f}, {row['left']:.1%} left, {row['seconds']:.0f} s")
-            return True
+        lock = take(folder)
     except PruningError as error:
-        if "another process works in" in str(error):
+        if isinstance(error.__cause__, BlockingIOError):
             return False
         raise
+    try:
+        if cell.key not in known(runs)["cells"]:
+            make(cell, folder, runs)
+        return True
+    finally:
+        lock.release()
+
+
+def make(cell: Cell, folder: Path, runs: Path) -> None:
+    """Makes and measures a cell's network, and keeps its row, or why there is none."""
+    resumed, start = folder.is_dir(), time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"{cell.key} ...")
+    with logged(folder / "log.txt"):
+        try:
+            row = measured(cell, folder, runs)
+        except Exception as error:
+            traceback.print_exc()
+            keep(runs, "failed", cell.key, first_line(error))
+            raise
+    row |= {"seconds": round(time.perf_counter() - start, 1), "resumed": resumed}
+    keep(runs, "cells", cell.key, row)
+    say(f"{cell.key}: mAP50-95 {row['map']:.4f}, {row['left']:.1%} left, {row['seconds']:.0f} s")
 
 
 def measured(cell: Cell, folder: Path, runs: Path) -> dict[str, Any]:
@@ -204,9 +212,21 @@ def cells_done(cells: Sequence[Cell], runs: Path, publish: Callable[[], None]) -
         left = later
 
 
-def timed(ground: Ground, runs: Path, threads: int) -> None:
-    """Times all networks that there are of a ground, of all seeds and levels, and the dense one, in turns."""
-    rows = {key: row for key, row in known(runs)["cells"].items() if row["ground"] == ground.name}
+def of_ground(found: dict[str, Any], ground: str) -> dict[str, dict[str, Any]]:
+    """Returns the rows of a ground, of all seeds and levels."""
+    return {key: row for key, row in found["cells"].items() if row["ground"] == ground}
+
+
+def timed(ground: Ground, runs: Path, threads: int, rounds: int) -> None:
+    """Times all networks that there are of a ground, of all seeds and levels, and the dense one, in turns.
+
+    Args:
+        ground: What all methods share.
+        runs: Folder of the runs.
+        threads: Of the CPU.
+        rounds: Of the timing in turns, of which the best counts.
+    """
+    rows = of_ground(known(runs), ground.name)
     dense = runs / "dense" / f"{checkpoint.sha256(ground.weights)[:12]}.pt"
     dense.parent.mkdir(parents=True, exist_ok=True)
     if not dense.is_file():
@@ -215,6 +235,6 @@ def timed(ground: Ground, runs: Path, threads: int) -> None:
     runtime, model = Runtime("onnxruntime", threads), checkpoint.load(dense)[0]
     say(f"{ground.name}: {len(files)} networks in turns ...")
     ways = {key: runtime.network(model, imgsz, exported(file, imgsz)) for key, (file, imgsz) in files.items()}
-    found = paces(ways, threads)
-    ms = {key: {"ms": pace.median, "best": pace.best, "spread": pace.spread} for key, pace in found.items()}
+    found = [paces(ways, threads) for _ in range(rounds)]
+    ms = {key: min(each[key].median for each in found) for key in ways}
     keep(runs, "ms", ground.name, {"networks": ms, **runtime.about()})

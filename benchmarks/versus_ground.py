@@ -13,11 +13,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python searches a script's own folder, not the root's
 
 import yaml
+from zoo_models import randomise
 
 from ultralytics.pruning.checkpoints import checkpoint
 from ultralytics.pruning.compression import work
 from ultralytics.pruning.compression.recipe import Recipe, images_of
 from ultralytics.pruning.cost import Cost, cost_of
+from ultralytics.pruning.data.sets import names_in
 from ultralytics.pruning.deploy.exporting import export_by_release, val_images
 from ultralytics.pruning.passes.validating import validate
 from ultralytics.pruning.release import quiet_release
@@ -175,6 +177,19 @@ def tiny(ground: Ground, folder: Path, images: int = 16) -> Ground:
     (root / "data.yaml").write_text(yaml.safe_dump(few), encoding="utf-8")
     small = {"imgsz": 64, "batch": 8, "epochs": 1, "dense_epochs": 1}
     return replace(ground, data=str(root / "data.yaml"), title=f"{ground.title} (tiny)", **small)
+
+
+def untrained(cfg: Path, data: str, file: Path) -> Path:
+    """Writes an untrained network of a model yaml for the classes of a data set, whose gammas differ; for `--tiny`."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    names = names_in(data)
+    model: Any = DetectionModel(str(cfg), nc=len(names), verbose=False)
+    randomise(model)
+    model.names, model.task = names, "detect"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(model, file)
+    return file
 
 
 def _with_split(data: str, content: dict[str, Any], split: str, folder: Path) -> str:

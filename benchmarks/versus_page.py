@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from versus_cells import DENSE, ORDER, of_ground
 from versus_sizes import table as sizes_table
 
 from ultralytics.pruning.files import places
@@ -21,9 +23,10 @@ INTRODUCTION = """\
 By `python benchmarks/versus.py`, which says how it is measured, and how long it takes. From one trained dense network,
 equally many epochs and one recipe for all: what each was given stands below the tables. mAP on the val split, in images
 padded to squares; of several seeds the mean, and the lowest and highest in brackets. Milliseconds in ONNX Runtime, the
-median of many in turns with all others of the data set. `left` is the share of the dense network's multiply-adds. Of a
-rival with several settings, the better row counts. Data: playing cards (EdjeElectronics' object-detection tutorial,
-Apache-2.0), chess pieces (Roboflow's public chess set, public domain), printed circuits (DeepPCB, MIT).
+median of many in turns with all others of the data set, the best of three such measurements. `left` is the share of the
+dense network's multiply-adds. Of a rival with several settings the better row counts, in bold. Data: playing cards
+(EdjeElectronics' object-detection tutorial, Apache-2.0), chess pieces (Roboflow's public chess set, public domain),
+printed circuits (DeepPCB, MIT).
 """
 STUDY = """\
 ## DeepPCB at full size
@@ -44,16 +47,22 @@ def write(found: Mapping[str, Any], folder: Path | None) -> None:
     """
     pictures = []
     for ground, timing in found["ms"].items():
-        rows = [row | {"key": key} for key, row in found["cells"].items() if row["ground"] == ground]
-        points = [row for row in rows if row["key"] in timing["networks"]]
+        points = [row for row in rows_of(found, ground) if row["key"] in timing["networks"]]
         if points:
             file = (folder or ASSETS) / picture_of(ground)
+            file.parent.mkdir(parents=True, exist_ok=True)
             draw(points, timing["networks"], ground, file)
             pictures.append(ground)
     place = (folder or DOCS) / "versus.md"
     place.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(place) as whole:
         whole.write_text(page(found, pictures, "../../assets/" if folder is None else ""), encoding="utf-8")
+
+
+def rows_of(found: Mapping[str, Any], ground: str) -> Rows:
+    """Returns the rows of a ground with their keys, in the order of a table."""
+    rows = [row | {"key": key} for key, row in of_ground(dict(found), ground).items()]
+    return sorted(rows, key=lambda row: (ORDER.index(row["method"]), row["seed"]))
 
 
 def picture_of(ground: str) -> str:
@@ -65,7 +74,7 @@ def page(found: Mapping[str, Any], pictures: Sequence[str], pictures_in: str) ->
     """Returns all that was measured as a page."""
     parts = [INTRODUCTION]
     for ground in dict.fromkeys(row["ground"] for row in found["cells"].values()):
-        rows = [row | {"key": key} for key, row in found["cells"].items() if row["ground"] == ground]
+        rows = rows_of(found, ground)
         timing = found["ms"].get(ground, {})
         parts.append(f"## {ground}\n")
         if ground in pictures:
@@ -84,20 +93,31 @@ def page(found: Mapping[str, Any], pictures: Sequence[str], pictures_in: str) ->
 def table(rows: Rows, timing: Mapping[str, Any]) -> str:
     """Returns the rows of a level, a line for each method: seeds together."""
     networks = timing.get("networks", {})
-    dense = networks.get("dense", {}).get("ms")
+    dense, best = networks.get(DENSE), best_settings(rows)
     lines = [
         "| network | left | parameters | GFLOPs | mAP50 | mAP50-95 | ms | faster |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = [row for row in rows if row["method"] == method]
-        ms = [networks[row["key"]]["ms"] for row in mine if row["key"] in networks]
+        ms = [networks[row["key"]] for row in mine if row["key"] in networks]
         speed = (f"{mean(ms):.2f}", f"{dense / mean(ms):.2f}x") if ms and dense else ("", "")
         size = f"{mean(row['left'] for row in mine):.1%}", f"{mean(row['params'] for row in mine):,.0f}"
         flops = f"{mean(row['gflops'] for row in mine):.2f}"
-        scores = [over_seeds([row[name] for row in mine]) for name in ("map50", "map")]
-        lines.append("| " + " | ".join((method, *size, flops, *scores, *speed)) + " |")
+        scores = [over_seeds([row[score] for row in mine]) for score in ("map50", "map")]
+        name = f"**{method}**" if method in best else method
+        lines.append("| " + " | ".join((name, *size, flops, *scores, *speed)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def best_settings(rows: Rows) -> set[str]:
+    """Returns of each rival that has several settings the best one."""
+    kinds: dict[str, dict[str, float]] = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        kind = method.split(", ")[0]
+        if kind in ("forks", "Torch-Pruning"):
+            kinds.setdefault(kind, {})[method] = mean(row["map"] for row in rows if row["method"] == method)
+    return {max(scores, key=scores.__getitem__) for scores in kinds.values() if len(scores) > 1}
 
 
 def mean(values: Any) -> float:
@@ -146,16 +166,24 @@ def draw(rows: Rows, networks: Mapping[str, Any], title: str, file: Path) -> Non
     axes = figure.add_subplot()
     levels = sorted({row["level"] for row in rows if row["level"]}, reverse=True)
     marks = dict(zip(levels, MARKS[1:], strict=False)) | {None: MARKS[0]}
-    for row in rows:
-        place = networks[row["key"]]["ms"], row["map"]
-        colour = next(colour for kind, colour in COLOURS.items() if row["method"].startswith(kind))
-        face = "none" if "int8" in row["method"] else colour  # a ring for integers
-        axes.scatter(*place, marker=marks[row["level"]], s=45, facecolor=face, edgecolor=colour)
-        axes.annotate(row["method"], place, xytext=(5, 3), textcoords="offset points", size=6, color=colour)
+    named: list[tuple[float, float, str, str]] = []
+    for method, level in dict.fromkeys((row["method"], row["level"]) for row in rows):
+        mine = [row for row in rows if (row["method"], row["level"]) == (method, level)]
+        ms, scores = mean(networks[row["key"]] for row in mine), [row["map"] for row in mine]
+        colour = next(colour for kind, colour in COLOURS.items() if method.startswith(kind))
+        face = "none" if "int8" in method else colour  # a ring for integers
+        axes.vlines(ms, min(scores), max(scores), color=colour, lw=1)
+        axes.scatter(ms, mean(scores), marker=marks[level], s=45, facecolor=face, edgecolor=colour)
+        named.append((mean(scores), ms, method, colour))
+    axes.margins(x=0.2)
+    height, above = float(np.diff(axes.get_ylim())[0]) / 40, -np.inf
+    for score, ms, method, colour in sorted(named):  # names one above the other, not one over the other
+        above = max(score, above + height)
+        axes.text(ms, above, f"   {method}", size=6, color=colour, va="center")
     axes.set(xlabel="milliseconds of an image, ONNX Runtime", ylabel="mAP50-95", title=title)
     axes.grid(alpha=0.3)
     words = {level: f"{level:.0%} of the multiply-adds" if level else "at every level" for level in marks}
     handles = [Line2D([], [], marker=marks[level], color="#333333", ls="", label=words[level]) for level in marks]
-    axes.legend(handles=handles, fontsize=7, loc="lower right")
+    axes.legend(handles=handles, fontsize=7, loc="best")
     with whole_file(file) as whole_picture:
         figure.savefig(whole_picture, format="png")
