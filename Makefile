@@ -65,7 +65,6 @@ compat:  ## make compat RELEASE=8.4.189
 	YOLO_PRUNING_ANY_RELEASE=1 $(COMPAT)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -q
 
 docs: install  ## the site, in site/
-	$(PYTHON) -m pip install --quiet --requirement requirements-docs.txt
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 	@echo "Open site/index.html."
 

@@ -25,9 +25,9 @@ from ultralytics.pruning.passes.validating import validate
 from ultralytics.pruning.release import quiet_release
 from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.tracing.trace import trace
-from ultralytics.pruning.training.optimizers import CHOICE
+from ultralytics.pruning.training.fine_tuning import CHOICE
 
-COMMON = dict(zip(("optimizer", "lr0"), CHOICE, strict=True))  # of all trainings, as of every fine-tuning here
+COMMON = dict(zip(("optimizer", "lr0"), CHOICE, strict=True))  # what a fine-tuning takes by itself, and so all do
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Job:
             scheme="one-shot",
             training=training,
         )
-        asked = {**COMMON, "finetune": True, "epochs": epochs, **settings}
+        asked = {"finetune": True, "epochs": epochs, **settings}
         return work.train(name, start, asked, recipe, self.folder).with_name("best.pt")
 
 

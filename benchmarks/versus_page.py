@@ -14,7 +14,7 @@ from versus_sizes import table as sizes_table
 from ultralytics.pruning.files import places
 from ultralytics.pruning.files.whole import whole_file
 
-DOCS, ASSETS = places.ROOT / "docs" / "results", places.ROOT / "assets"
+DOCS, ASSETS = places.ROOT / "docs" / "results", places.ROOT / "docs" / "assets"
 COLOURS = {"ours": "#c2520b", "Torch-Pruning": "#1764ab", "forks": "#2f9e6e", "narrower": "#8a56ac", "dense": "#777777"}
 MARKS = "oDs^v"  # of the levels, in this order
 INTRODUCTION = """\
@@ -43,7 +43,7 @@ def write(found: Mapping[str, Any], folder: Path | None) -> None:
 
     Args:
         found: All that was measured (see `versus_cells.known`).
-        folder: Where both go; `docs/results` and `assets` if None.
+        folder: Where both go; `docs/results` and `docs/assets` if None.
     """
     pictures = []
     for ground, timing in found["ms"].items():
@@ -56,7 +56,7 @@ def write(found: Mapping[str, Any], folder: Path | None) -> None:
     place = (folder or DOCS) / "versus.md"
     place.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(place) as whole:
-        whole.write_text(page(found, pictures, "../../assets/" if folder is None else ""), encoding="utf-8")
+        whole.write_text(page(found, pictures, "../assets/" if folder is None else ""), encoding="utf-8")
 
 
 def rows_of(found: Mapping[str, Any], ground: str) -> Rows:

@@ -2,14 +2,13 @@
 
 import re
 import runpy
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from helpers.repository import REPOSITORY, SCRIPTS
-from ultralytics.pruning import load
+from ultralytics.pruning import load, save
 
 README = (REPOSITORY / "README.md").read_text()
 PACKAGE = REPOSITORY / "ultralytics" / "pruning"
@@ -21,11 +20,11 @@ def test_it_is_read_in_a_few_minutes():
     assert [line for line in lines if len(line) > 120] == []
 
 
-def test_the_python_example_runs(tmp_path, monkeypatch, capsys, small_weights):
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys, small_weights, digits):
     (code,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
     assert len(code.strip().splitlines()) <= 8
     monkeypatch.chdir(tmp_path)
-    shutil.copy(small_weights, "best.pt")
+    save(load(small_weights)[0], "best.pt", train_args={"data": str(digits), "imgsz": 64, "task": "detect"})
     exec(compile(code, "README.md", "exec"), {})
     left, before = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{5,}", capsys.readouterr().out))
     network, _ = load(tmp_path / "pruned.pt")
