@@ -4,8 +4,9 @@
 --pruned runs/compress/compressed.pt
 
 The dense network in ONNX Runtime is what all rows are compared with; the pruned one is exported to every format that
-runs here (see `export.py --fastest`). `docs/results/runtimes.md` is written from all that was measured. Best on a
-machine that rests: what others compute meanwhile makes every row slower, and some more than others.
+runs here (see `export.py --fastest`). `docs/results/runtimes.md` and the README's picture are made from all that was
+measured; `--draw` makes them anew without measuring. Best on a machine that rests: what others compute meanwhile makes
+every row slower, and some more than others.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ from ultralytics.pruning.report import say
 RUNS = places.RUNS / "runtimes-benchmark"
 FOUND = RUNS / "found.json"
 PAGE = places.ROOT / "docs" / "results" / "runtimes.md"
+PICTURE = places.ROOT / "docs" / "assets" / "runtimes.png"
 DENSE = "dense, ONNX Runtime"
+INK, HUES = "#333333", ("#c2520b", "#1764ab", "#2f9e6e", "#8a56ac")  # a hue for each pair of networks
+SHOWN = {DENSE: "dense", "pruned, onnx": "pruned", "pruned, onnx int8": "pruned, INT8", "pruned, openvino": "OpenVINO"}
 ROUNDS = 3  # of the timing in turns, of which the best counts
 
 
@@ -69,6 +73,8 @@ def page(found: dict[str, dict[str, Any]]) -> str:
         "By `python benchmarks/runtimes.py`, which says what is compared. Milliseconds for one image, the median of",
         "many in turns, the best of three such measurements; mAP50-95 on the val split. What a runtime computes in",
         "where it is told nothing stands behind its name.",
+        "",
+        "![Accuracy over milliseconds](../assets/runtimes.png)",
     ]
     for title, about in found.items():
         rows = about["rows"]
@@ -83,15 +89,47 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
+    """Draws accuracy over milliseconds: of the dense network, of the pruned one, in integers, in another runtime."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), dpi=200, layout="constrained")
+    axes = figure.add_subplot()
+    for hue, (title, about) in zip(HUES, found.items(), strict=False):
+        points = [(about["rows"][name]["ms"], about["rows"][name]["accuracy"], words) for name, words in SHOWN.items()]
+        axes.plot(*zip(*[point[:2] for point in points], strict=True), "o-", color=hue, label=title.split(",")[0])
+        for ms, accuracy, words in points:
+            place = (0, -24) if words == "OpenVINO" else (0, 7)  # the next one is too near for both above the line
+            axes.annotate(f"{words}\n{ms:.1f} ms", (ms, accuracy), place, textcoords="offset points", color=INK)
+            axes.texts[-1].set(ha="center", fontsize=8)
+    tops = [row["accuracy"] for about in found.values() for row in about["rows"].values()]
+    axes.set(xlabel="milliseconds for one image, one CPU core", ylabel="mAP50-95", xlim=(0, None))
+    axes.set_ylim(min(tops) - 0.05, max(tops) + 0.05)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(file)
+
+
 def main() -> None:
     """Measures a pair of networks, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dense", required=True, type=Path)
-    parser.add_argument("--pruned", required=True, type=Path)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--dense", type=Path)
+    parser.add_argument("--pruned", type=Path)
+    parser.add_argument("--data")
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--draw", action="store_true", help="page and picture of what was measured before")
     options = parser.parse_args()
+    if not options.draw:
+        measure(options)
+    known = json.loads(FOUND.read_text(encoding="utf-8"))
+    PAGE.write_text(page(known), encoding="utf-8")
+    draw(known, PICTURE)
+    say(PAGE.read_text(encoding="utf-8"))
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measures a pair of networks, and keeps what was found."""
     title = f"{Path(options.data).resolve().parent.name}, {options.pruned.stem}, {options.imgsz} px"
     rows = measured(options.dense, options.pruned, options.data, options.imgsz, options.threads)
     known = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.is_file() else {}
@@ -99,8 +137,6 @@ def main() -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     with whole_file(FOUND) as file:
         file.write_text(json.dumps(known, indent=1), encoding="utf-8")
-    PAGE.write_text(page(known), encoding="utf-8")
-    say(PAGE.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
