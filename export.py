@@ -15,7 +15,11 @@ if __name__ == "__main__":
     add = options.add_argument
     add("--weights", type=kinds.as_source, default="runs/finetune/weights/best.pt", help="checkpoint to export")
     add("--format", type=kinds.as_word, default="onnx", help="onnx, torchscript, openvino, engine, ...")
-    add("--imgsz", type=kinds.as_sides, default=640, help="side of the images in pixels, or height,width")
+    add(
+        "--imgsz",
+        type=kinds.as_sides,
+        help="side of the images in pixels, or height,width; that of the training if empty",
+    )
     data = f"data set to compare on, a yaml or 'digits', {own_labels.FOLDERS}; that of the training if left out"
     add("--data", type=kinds.as_data_set, help=data)
     add("--images", type=kinds.as_positive, default=16, help="how many of its val images to compare on")

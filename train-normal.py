@@ -22,5 +22,6 @@ if __name__ == "__main__":
         name=places.NORMAL,
         weights="weights/yolov8s.pt",
         epochs=200,
+        from_yaml=True,
     )
     entry.run(options, lambda chosen: training.train_stage(STAGE, chosen))

@@ -14,7 +14,7 @@ if __name__ == "__main__":
     add = options.add_argument
     data = "data set: a yaml, or 'digits', which is made on first use"
     add("--data", type=kinds.as_data_set, default="coco.yaml", help=data)
-    add("--imgsz", type=kinds.as_side, default=640, help="side of the images in pixels")
+    add("--imgsz", type=kinds.as_side, help="side of the images in pixels; that of the first .pt's training if empty")
     add("--batch", type=kinds.as_positive, default=16, help="images at once; if given, they are timed so, too")
     add("--threads", type=kinds.as_threads, metavar="N", help="of the CPU, while they are timed (default: all cores)")
     add("--no-timing", dest="timing", action="store_false", help="measure the accuracy only")

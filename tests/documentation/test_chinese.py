@@ -27,7 +27,7 @@ def test_commands_code_tables_and_figures_are_the_same(english, chinese):
     assert rows[0] == rows[1]
     cells = [[of(r"\d+(?:[,.]\d+)*", line) for line in text.splitlines() if line.startswith("|")] for text in prose]
     assert [sorted(row) for row in cells[0]] == [sorted(row) for row in cells[1]]
-    figures = [sorted(of(r"(?<![\w.])\d+\.\d+(?![\w.])", text)) for text in prose]
+    figures = [sorted(of(r"(?<![\w.])\d+\.\d+(?!\w|\.\w)", text)) for text in prose]
     assert figures[0] == figures[1]
 
 

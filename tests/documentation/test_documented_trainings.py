@@ -94,7 +94,7 @@ def person(folder, monkeypatch, capfd):
                 most["imgsz"] = options.imgsz = TIMED
             for name in most.keys() & vars(options).keys():
                 setattr(options, name, options.__dict__[name] and min(options.__dict__[name], most[name]))
-            if "prune.py" in options.command and not options.imgsz and not options.plan:
+            if hasattr(options, "imgsz") and not options.imgsz and not getattr(options, "plan", None):
                 options.imgsz = most["imgsz"]  # else that of the training, which these checkpoints do not know
             if hasattr(options, "epochs") or "val.py" in options.command:
                 options.settings |= {"plots": False}

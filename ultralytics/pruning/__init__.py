@@ -16,6 +16,7 @@ from .cost import Cost, cost_of
 from .criteria import CRITERIA
 from .criteria.scoring import Scoring
 from .errors import PruningError
+from .passes.images import Images
 from .pipeline import Pruned, prune, prune_network, repeat_plan
 from .plans.plan import PruningPlan
 from .selection.choose import make_plan
@@ -29,6 +30,7 @@ __all__ = [
     "CRITERIA",
     "ChannelMap",
     "Cost",
+    "Images",
     "Limits",
     "Pruned",
     "PruningError",

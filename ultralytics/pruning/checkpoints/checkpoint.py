@@ -207,6 +207,14 @@ def image_size(content: dict[str, Any]) -> int | list[int]:
     return (content.get("train_args") or {}).get("imgsz") or 640
 
 
+def side_of_training(content: dict[str, Any]) -> int:
+    """Returns the longer side of the images that a checkpoint was trained on, in pixels; 640 if unknown."""
+    size = image_size(content)
+    sides = size if isinstance(size, (list, tuple)) else [size]
+    known = [side for side in sides if isinstance(side, int) and not isinstance(side, bool) and side > 0]
+    return max(known, default=640)
+
+
 def is_finished(content: dict[str, Any]) -> bool:
     """Whether a checkpoint's content is that of a finished run, which cannot be resumed.
 

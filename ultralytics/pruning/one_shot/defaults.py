@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from ..channels import ChannelMap
+from ..checkpoints import checkpoint
 from ..criteria.scoring import Scoring
 from ..data.some_classes import data_for, resolve_for
 from ..errors import PruningError
@@ -160,8 +161,7 @@ def args_of_training(model: Any) -> Mapping[str, Any]:
 
 def side_of_training(model: Any) -> int:
     """Returns the side of the images that a network was trained on, in pixels; the release's default if not known."""
-    side = args_of_training(model).get("imgsz")
-    return side if isinstance(side, int) and side > 0 else 640
+    return checkpoint.side_of_training({"train_args": args_of_training(model)})
 
 
 def of_its_classes(model: Any, images: Images | None) -> Images | None:

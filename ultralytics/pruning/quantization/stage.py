@@ -34,7 +34,8 @@ def export_stage(options: argparse.Namespace) -> None:
         viewer.check({"format": options.format, **options.settings})
     if options.data:
         weights = located(options.weights)
-        model, _ = checkpoint.load(weights, trained_with_bn=False)
+        model, content = checkpoint.load(weights, trained_with_bn=False)
+        options.imgsz = options.imgsz or checkpoint.side_of_training(content)
         needed = ("train", "val") if finish else ()
         own_labels.label(options, model, weights, options.imgsz, needed=needed, original=True)
     product = exporting.export(options, finish)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..channels import ChannelMap
 from ..cost import CostModel
+from ..errors import PruningError
 
 Milliseconds = Callable[[np.ndarray], float]  # from a choice, bool of shape (G,)
 
@@ -44,6 +45,11 @@ class Costs:
         return self._cost(kept).deployed
 
     def milliseconds(self, kept: np.ndarray) -> float:
-        """Returns the time for one image."""
-        assert self._milliseconds is not None, "milliseconds are a target of those who time layers"
+        """Returns the time for one image.
+
+        Raises:
+            PruningError: If nobody has timed the layers.
+        """
+        if self._milliseconds is None:
+            raise PruningError("milliseconds are a target only with timings: prune_network(latency=...) takes them")
         return self._milliseconds(kept)

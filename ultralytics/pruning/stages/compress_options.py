@@ -77,4 +77,4 @@ def add_schedule(parser: Parser) -> None:
     add("--epochs-per-step", type=kinds.as_positive, help=each)
     add("--epochs", type=kinds.as_positive, default=Recipe.epochs, help="epochs of the fine-tuning at the end")
     add("--batch", type=kinds.as_positive, default=48, help="images per step")
-    add("--imgsz", type=kinds.as_side, default=640, help="side of the training images in pixels")
+    add("--imgsz", type=kinds.as_side, help="side of the images in pixels; that of the training if empty")

@@ -30,6 +30,7 @@ from ..one_shot.own_labels import agreement
 from ..passes.validating import validate
 from ..runs.folders import room_for
 from ..runs.stale import older_products
+from .weights import side_before
 
 
 class CheckpointParser(entry.Parser):
@@ -62,10 +63,11 @@ def measure_stage(options: argparse.Namespace) -> None:
     Raises:
         PruningError: If something that the user gave is wrong; nothing is written then.
     """
-    settings = {"imgsz": options.imgsz, "batch": options.batch, "device": options.device, **options.settings}
+    paths = [find(word) for word in options.checkpoints]
+    side = options.imgsz or side_before(next((str(path) for path in paths if path.suffix == ".pt"), "none.pt"))
+    settings = {"imgsz": side, "batch": options.batch, "device": options.device, **options.settings}
     check_sizes(settings)
     check_timing(options)
-    paths = [find(word) for word in options.checkpoints]
     rows = [describe(path, settings) for path in paths]
     check_classes_asked(options, rows)
     split = settings.get("split") or "val"

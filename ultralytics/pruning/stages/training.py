@@ -33,7 +33,7 @@ from ..runs.stale import older_products
 from ..sparsity import TARGET_ARGUMENTS
 from .sparsity import check_target, latency_of, prune_options, sparsity_settings
 from .summary import training_summary
-from .weights import find_weights
+from .weights import find_weights, side_before
 
 SAID_OF_SETTINGS = (ValueError, RuntimeError, TypeError, AssertionError, LookupError, ImportError)  # by the release
 ONE_LINE = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
@@ -62,17 +62,20 @@ class Stage:
     sparsity: bool = False
 
 
-def training_parser(what: str, example: str, *, name: str, weights: str, epochs: int, batch: int = 48) -> Parser:
-    """Returns the options that all training stages have."""
+def training_parser(
+    what: str, example: str, *, name: str, weights: str, epochs: int, batch: int = 48, from_yaml: bool = False
+) -> Parser:
+    """Returns the options that all training stages have; from a yaml, there was no training before."""
     parser = Parser(what, example)
     add = parser.add_argument
     data_sets = "data set: a yaml, or 'digits', which is made on first use"
     folder = "run folder under runs/; the next stage reads the default"
+    side, otherwise = (640, "") if from_yaml else (None, "; that of the training before if empty")
     add("--weights", type=kinds.as_network, default=weights, help="checkpoint to start from")
     add("--data", type=kinds.as_data_set, default="coco.yaml", help=data_sets)
     add("--epochs", type=kinds.as_positive, default=epochs, help="passes over the training images")
     add("--batch", type=kinds.as_positive, default=batch, help="images per step")
-    add("--imgsz", type=kinds.as_side, default=640, help="side of the training images in pixels")
+    add("--imgsz", type=kinds.as_side, default=side, help=f"side of the images in pixels{otherwise}")
     add("--name", type=kinds.as_run_name, default=name, help=folder)
     add("--overwrite", action="store_true", help="replace the run of that name")
     add("--resume", action="store_true", help="go on with an interrupted run of that name")
@@ -172,6 +175,7 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     """
     from ultralytics.nn.tasks import guess_model_task
 
+    options.imgsz = options.imgsz or side_before(options.weights)
     settings = training_settings(stage, options)
     weights = find_weights(options.weights, from_yaml=stage.from_yaml)
     network: Any = None

@@ -39,6 +39,14 @@ def find_weights(weights: str, *, from_yaml: bool) -> Path:
     return path
 
 
+def side_before(weights: str) -> int:
+    """Returns the side of the images that `--weights` were trained on, in pixels; 640 where that cannot be told."""
+    try:
+        return checkpoint.side_of_training(checkpoint.load(located(weights), trained_with_bn=False)[1])
+    except PruningError:  # whoever loads it next says so
+        return checkpoint.side_of_training({})
+
+
 def _download(path: Path) -> None:
     """Lets the release fetch one of its checkpoints.
 
