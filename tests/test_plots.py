@@ -346,8 +346,5 @@ def test_schematics_can_be_drawn() -> None:
     pictures = runpy.run_path(str(REPOSITORY / "docs" / "assets" / "make.py"))
     words = " ".join(text.get_text() for text in pictures["c2f"]().axes[0].texts)
     assert "cv1, m.0.cv2 and m.1.cv2" in words
-    assert (
-        size(REPOSITORY / "docs" / "assets" / "c2f.png")[0]
-        == size(REPOSITORY / "assets" / "conv-bn-act.png")[0]
-        == 1600
-    )
+    assets = REPOSITORY / "docs" / "assets"
+    assert size(assets / "c2f.png")[0] == size(assets / "conv-bn-act.png")[0] == 1600

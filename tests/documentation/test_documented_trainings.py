@@ -41,7 +41,8 @@ def shown(page: str) -> list[str]:
 
 README = shown("README.md")
 README_VAL = next(line for line in README if "val.py" in line)
-DOCS = list(dict.fromkeys(line for page in PAGES for line in shown(f"docs/{page}.md")))
+DOCS = [line for page in PAGES for line in shown(f"docs/{page}.md") if line not in README]
+DOCS = list(dict.fromkeys(DOCS))
 HELP = {
     script.name: command
     for script in sorted(REPOSITORY.glob("*.py"))
