@@ -82,7 +82,8 @@ def export(options: argparse.Namespace, finish: Finish | None = None) -> Path:
 
     path = places.located(options.weights).resolve()
     model, content = checkpoint.load(path, trained_with_bn=False)
-    options.imgsz = options.imgsz or checkpoint.side_of_training(content)
+    if options.imgsz is None:
+        options.imgsz = checkpoint.side_of_training(content)
     check_side(options.imgsz, model)
 
     settings = {"format": options.format, "imgsz": options.imgsz, "device": options.device, **options.settings}

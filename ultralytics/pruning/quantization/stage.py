@@ -35,7 +35,8 @@ def export_stage(options: argparse.Namespace) -> None:
     if options.data:
         weights = located(options.weights)
         model, content = checkpoint.load(weights, trained_with_bn=False)
-        options.imgsz = options.imgsz or checkpoint.side_of_training(content)
+        if options.imgsz is None:
+            options.imgsz = checkpoint.side_of_training(content)
         needed = ("train", "val") if finish else ()
         own_labels.label(options, model, weights, options.imgsz, needed=needed, original=True)
     product = exporting.export(options, finish)

@@ -122,7 +122,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     checkpoint.check_others(options.settings)
     if checkpoint.counts_as_one(options.settings, content):
         options.settings["single_cls"] = True
-    options.imgsz = options.imgsz or checkpoint.side_of_training(content)
+    if options.imgsz is None:
+        options.imgsz = checkpoint.side_of_training(content)
     check_side(options.imgsz, model)
     milder = milder_of(options)
     latency = latency_of(options)

@@ -64,8 +64,9 @@ def measure_stage(options: argparse.Namespace) -> None:
         PruningError: If something that the user gave is wrong; nothing is written then.
     """
     paths = [find(word) for word in options.checkpoints]
-    side = options.imgsz or side_before(next((str(path) for path in paths if path.suffix == ".pt"), "none.pt"))
-    settings = {"imgsz": side, "batch": options.batch, "device": options.device, **options.settings}
+    if options.imgsz is None:
+        options.imgsz = side_before(next((str(path) for path in paths if path.suffix == ".pt"), "none.pt"))
+    settings = {"imgsz": options.imgsz, "batch": options.batch, "device": options.device, **options.settings}
     check_sizes(settings)
     check_timing(options)
     rows = [describe(path, settings) for path in paths]

@@ -175,7 +175,8 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     """
     from ultralytics.nn.tasks import guess_model_task
 
-    options.imgsz = options.imgsz or side_before(options.weights)
+    if options.imgsz is None:
+        options.imgsz = side_before(options.weights)
     settings = training_settings(stage, options)
     weights = find_weights(options.weights, from_yaml=stage.from_yaml)
     network: Any = None
