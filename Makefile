@@ -22,9 +22,9 @@ TUNED  := runs/finetune/weights/best.pt
 QUICK := --data digits --imgsz 160 --batch 16 --device cpu --overwrite nbs=16 fliplr=0 plots=False
 
 quick: install  ## prunes, checks, fine-tunes two epochs and exports, in five minutes on two cores
-	@echo "A YOLOv8n is trained for five epochs on the built-in digits, cut to half of its multiply-adds, fine-tuned for two"
+	@echo "A YOLOv8n is trained for three epochs on the built-in digits, cut to half of its multiply-adds, fine-tuned for two"
 	@echo "epochs, exported to ONNX and compared. About four minutes on two cores."
-	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 5 --name quick $(QUICK) optimizer=AdamW lr0=0.001
+	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 3 --name quick $(QUICK) optimizer=AdamW lr0=0.001
 	$(PYTHON) prune.py --weights runs/quick/weights/best.pt --data digits --speed-up 2 --round-to 8 --save-dir runs/quick/pruned --val
 	$(PYTHON) finetune.py --weights runs/quick/pruned/pruned.pt --epochs 2 --name quick-tuned $(QUICK)
 	$(PYTHON) export.py --weights runs/quick-tuned/weights/best.pt --data digits --imgsz 160

@@ -100,7 +100,7 @@ def test_names_that_the_terminal_cannot_show_do_no_harm(tmp_path):
     code = f"import runpy, sys; sys.argv = {words!r}; runpy.run_path(sys.argv[0], run_name='__main__')\n"
     code += "from ultralytics.utils import LOGGER; LOGGER.info('größe ✓')\n"
     code += "sys.argv[1] = 'größer.pt'; runpy.run_path(sys.argv[0], run_name='__main__')"
-    seen = run_python("-c", code, PYTHONIOENCODING="ascii", LC_ALL="C")
+    seen = run_python("-c", code, PYTHONIOENCODING="ascii", LC_ALL="C", PYTHONWARNINGS="ignore")
     assert seen.returncode == 2 and len(seen.stderr.splitlines()) == 1, seen.stderr
     assert "gr\\xf6\\xdfer.pt" in seen.stderr
     assert "gr\\xf6\\xdfe.pt" in seen.stdout and "gr\\xf6\\xdfe \\u2713" in seen.stdout

@@ -15,7 +15,7 @@ from helpers.repository import copied_repository
 from ultralytics import YOLO
 from ultralytics.data.digits import Recipe, build
 from ultralytics.pruning import Limits, cut, load, plans_of, prune_network, trace
-from ultralytics.pruning.checkpoints.checkpoint import sha256
+from ultralytics.pruning.checkpoints.checkpoint import release_version, sha256
 from ultralytics.pruning.plans.plan import PruningPlan
 from ultralytics.pruning.runs.folders import interrupted_run, set_aside
 from ultralytics.pruning.stages.sparsity import Trained, prune_options
@@ -110,7 +110,12 @@ def test_the_plan_repeats_the_cut(stages):
     data = json.loads(text)
     source = stages.root / "runs/train-sparsity/weights/last.pt"
     assert data["format"] == 1
-    assert data["source"] == {"file": str(source), "sha256": sha256(source), "task": "detect", "release": "8.4.190"}
+    assert data["source"] == {
+        "file": str(source),
+        "sha256": sha256(source),
+        "task": "detect",
+        "release": release_version(),
+    }
     assert data["settings"]["prune_ratio"] == 0.5
     model, _ = load(source)
     assert data["cost"]["before"]["params"] == sum(p.numel() for p in model.parameters())
