@@ -1,6 +1,5 @@
 """The optimizer and the average of a short fine-tuning; all other trainings are the release's to decide."""
 
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +7,15 @@ import torch
 
 from ultralytics import YOLO
 from ultralytics.pruning import load
-from ultralytics.pruning.training.fine_tuning import CHOICE, DECAY, RAMP, SHORT, average_weights, optimizer_of
+from ultralytics.pruning.training.fine_tuning import (
+    CHOICE,
+    ENOUGH,
+    SHORT,
+    average_weights,
+    decay_of,
+    optimizer_of,
+    rate_of,
+)
 from ultralytics.utils.torch_utils import ModelEMA
 
 
@@ -52,10 +59,23 @@ def test_a_real_fine_tuning(small_weights, quick, tmp_path):
     model.add_callback("on_train_start", lambda trainer: seen.append(trainer.optimizer))
     model.train(finetune=True, project=str(tmp_path), name="run", **{**quick, "optimizer": "auto"})
     args = load(tmp_path / "run" / "weights" / "last.pt")[1]["train_args"]
-    assert (args["optimizer"], args["lr0"]) == CHOICE
-    assert type(seen[0]).__name__ == CHOICE[0] and {group["initial_lr"] for group in seen[0].param_groups} == {
-        CHOICE[1]
-    }
+    steps = 1  # of one epoch of 16 images: the release gathers gradients of 64
+    assert (args["optimizer"], args["lr0"]) == (CHOICE[0], rate_of(steps))
+    rates = {group["initial_lr"] for group in seen[0].param_groups}
+    assert type(seen[0]).__name__ == CHOICE[0] and rates == {rate_of(steps)}
+
+
+def test_few_steps_are_small():
+    """Five steps of AdamW at 0.002 took a cut network from 0.83 to 0.09."""
+    assert rate_of(5) == pytest.approx(0.0001) and rate_of(50) == pytest.approx(0.001)
+    assert rate_of(ENOUGH) == rate_of(SHORT) == CHOICE[1]
+
+
+def test_an_average_is_short_where_the_training_is():
+    assert decay_of(760)(10**6) == pytest.approx(1 - 8 / 760)
+    assert decay_of(8000)(10**6) == decay_of(10_000)(10**6) == pytest.approx(0.99)
+    assert decay_of(5)(1) == 0  # nothing to average over: the last weights
+    assert 0 < decay_of(760)(10) < decay_of(760)(100) < decay_of(760)(760)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +88,7 @@ def test_what_is_averaged(known, images, ours):
     loader = SimpleNamespace(dataset=range(images))
     trainer = SimpleNamespace(args=args, train_loader=loader, batch_size=8, epochs=1, ema=ModelEMA(torch.nn.Identity()))
     average_weights(trainer)
-    assert trainer.ema.decay(760) == pytest.approx(DECAY * (1 - math.exp(-760 / RAMP)) if ours else 0.316, abs=1e-3)
+    assert trainer.ema.decay(760) == pytest.approx(decay_of(10)(760) if ours else 0.316, abs=1e-3)
 
 
 def test_a_process_that_measures_nothing_averages_nothing():

@@ -9,11 +9,13 @@ averages at all. Measured on photographs, see docs/results/recipes.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 SHORT = 10_000  # iterations; above, the release's `auto` takes another optimizer, and its average is as long as ours
 CHOICE = ("AdamW", 0.002)
-DECAY, RAMP = 0.99, 50  # the average reaches over about 100 steps, once it has made a few times 50
+ENOUGH = 100  # steps for that rate; of fewer, each is as much smaller: AdamW moves every weight by about the rate
+REACH = 100  # steps that the average reaches over, an eighth of all at most
 
 
 def is_short(trainer: Any, iterations: float) -> bool:
@@ -33,9 +35,14 @@ def optimizer_of(trainer: Any, name: str, lr: float, iterations: float) -> tuple
     if str(name).lower() != "auto" or not is_short(trainer, iterations):
         return name, lr
     args = trainer.args
-    args.optimizer, args.lr0 = CHOICE
+    args.optimizer, args.lr0 = CHOICE[0], rate_of(iterations)
     args.warmup_bias_lr = 0.0  # by the release's 0.1, AdamW moves each bias of a trained network by up to 0.1 a step
-    return CHOICE
+    return args.optimizer, args.lr0
+
+
+def rate_of(iterations: float) -> float:
+    """Returns the learning rate of a fine-tuning of so many steps."""
+    return round(CHOICE[1] * min(1.0, iterations / ENOUGH), 6)
 
 
 def average_weights(trainer: Any) -> None:
@@ -46,4 +53,10 @@ def average_weights(trainer: Any) -> None:
     """
     steps = math.ceil(len(trainer.train_loader.dataset) / max(trainer.batch_size, trainer.args.nbs)) * trainer.epochs
     if trainer.ema and is_short(trainer, steps):
-        trainer.ema.decay = lambda made: DECAY * (1 - math.exp(-made / RAMP))
+        trainer.ema.decay = decay_of(steps)
+
+
+def decay_of(steps: int) -> Callable[[int], float]:
+    """Returns how much of an average stays at each step, by how many steps were made, for a training of `steps`."""
+    reach = max(1.0, min(REACH, steps / 8))
+    return lambda made: (1 - 1 / reach) * (1 - math.exp(-2 * made / reach))
