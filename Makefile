@@ -1,7 +1,7 @@
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: install quick demo zoo test compat docs lint clean
+.PHONY: install quick announced demo zoo test compat docs lint clean
 
 install: $(VENV)/.installed
 
@@ -30,9 +30,11 @@ quick: install  ## prunes, checks, fine-tunes two epochs and exports, in five mi
 	$(PYTHON) export.py --weights runs/quick-tuned/weights/best.pt --data digits --imgsz 160
 	$(PYTHON) val.py runs/quick/weights/best.pt runs/quick-tuned/weights/best.pt runs/quick-tuned/weights/best.onnx --data digits --imgsz 160 --device cpu --name quick-val --overwrite
 
-demo: install  ## all stages on the built-in digits, on the CPU
-	@echo "All stages on the built-in digits, on the CPU, minutes on two cores: training 10, sparsity training 8, pruning 1,"
-	@echo "fine-tuning 4, export, measuring and a report 2. Each prints a table at its end; runs/report.html has all of them."
+announced:
+	@echo "All stages on the built-in digits, on the CPU, in 20 to 30 minutes on two cores, after an installation of a few:"
+	@echo "training, sparsity training, pruning, fine-tuning, export, measuring, and a report, runs/report.html."
+
+demo: announced install  ## all stages on the built-in digits, on the CPU
 	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 30 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
 	$(PYTHON) train_sparsity.py --epochs 16 --sparsity steered --target-speed-up 2.5 $(DIGITS) round_to=1 optimizer=AdamW lr0=0.001 close_mosaic=5
 	$(PYTHON) vis-bn-weight.py
