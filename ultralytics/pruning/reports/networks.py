@@ -99,7 +99,7 @@ def networks_of(sources: Sequence[Source]) -> list[Network]:
     """
     loaded = [checkpoint.load(_pt(source), trained_with_bn=False) if _pt(source) else (None, {}) for source in sources]
     sides = [source.figures.imgsz for source in sources if source.figures.imgsz]
-    sides += [longest(checkpoint.image_size(content)) for model, content in loaded if model is not None]
+    sides += [checkpoint.side_of_training(content) for model, content in loaded if model is not None]
     if not sides or all(model is None for model, _ in loaded):
         raise PruningError("none of these networks has its .pt on this machine: nothing to report on")
     tasks = [model.task for model, _ in loaded if model is not None]
@@ -125,11 +125,6 @@ def labels(sources: Sequence[Source]) -> list[str]:
 def _pt(source: Source) -> Any:
     """Returns the checkpoint of a network that is one and is there."""
     return source.path if source.path and source.path.suffix == ".pt" else None
-
-
-def longest(imgsz: Any) -> int:
-    """Returns the longer side of images."""
-    return int(max(imgsz)) if isinstance(imgsz, (list, tuple)) and imgsz else int(imgsz)
 
 
 def _network(source: Source, name: str, model: Any, content: dict[str, Any], imgsz: int, task: str) -> Network:
