@@ -12,8 +12,8 @@ if __name__ == "__main__":
         "python val.py runs/train-norm/weights/best.pt weights/pruned.pt --data digits --imgsz 160",
     )
     add = options.add_argument
-    data = "data set: a yaml, or 'digits', which is made on first use"
-    add("--data", type=kinds.as_data_set, default="coco.yaml", help=data)
+    data = "data set: a yaml, or 'digits', which is made on first use; that of the first .pt's training if empty"
+    add("--data", type=kinds.as_data_set, help=data)
     add("--imgsz", type=kinds.as_side, help="side of the images in pixels; that of the first .pt's training if empty")
     add("--batch", type=kinds.as_positive, default=16, help="images at once; if given, they are timed so, too")
     add("--threads", type=kinds.as_threads, metavar="N", help="of the CPU, while they are timed (default: all cores)")

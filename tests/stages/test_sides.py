@@ -1,4 +1,4 @@
-"""Who names no --imgsz gets that of the network's training, in every stage that has a network before it."""
+"""Who names no --imgsz or --data gets those of the network's training, in every stage with a network before it."""
 
 from argparse import Namespace
 
@@ -7,7 +7,7 @@ import pytest
 from ultralytics.pruning import PruningError, Scoring, Target, load, prune_network, save
 from ultralytics.pruning.checkpoints.checkpoint import side_of_training
 from ultralytics.pruning.stages import compress_options, compressing, measuring, training
-from ultralytics.pruning.stages.weights import side_before
+from ultralytics.pruning.stages.weights import follow_training
 
 
 @pytest.mark.parametrize(
@@ -25,31 +25,57 @@ def weights(small_weights, digits, tmp_path):
     return file
 
 
-def test_of_what_cannot_be_loaded(weights, tmp_path) -> None:
-    assert side_before(str(weights)) == 96
-    assert side_before(str(tmp_path / "none.pt")) == 640
+@pytest.mark.parametrize(
+    ("known", "data"),
+    [
+        ({}, "coco.yaml"),
+        ({"data": ""}, "coco.yaml"),
+        ({"data": "digits"}, "digits"),
+        ({"data": "coco8.yaml"}, "coco8.yaml"),
+        ({"data": "/elsewhere/datasets/coco8.yaml"}, "coco8.yaml"),  # one of the release, wherever it lay
+        ({"data": None}, "coco.yaml"),
+    ],
+)
+def test_the_data_of_a_training(known, data) -> None:
+    options = Namespace(imgsz=None, data=None, settings={})
+    follow_training(options, {"train_args": known})
+    assert (options.imgsz, options.data) == (640, data)
+
+
+def test_data_that_is_not_here_is_asked_for(tmp_path, monkeypatch) -> None:
+    content = {"train_args": {"data": str(tmp_path / "elsewhere" / "data.yaml")}}
+    (tmp_path / "data.yaml").touch()
+    monkeypatch.chdir(tmp_path)  # where another data set has that name
+    with pytest.raises(PruningError, match=r"--data is needed.*elsewhere"):
+        follow_training(Namespace(imgsz=64, data=None, settings={}), content)
+    for named in ({"data": "mine.yaml", "settings": {}}, {"data": None, "settings": {"data": "mine.yaml"}}):
+        options = Namespace(imgsz=64, **named)
+        follow_training(options, content)
+        assert options.data == named["data"]
 
 
 def test_a_compression(weights, digits) -> None:
-    words = ["--weights", str(weights), "--data", str(digits), "--speed-up", "2", "--device", "cpu"]
+    words = ["--weights", str(weights), "--speed-up", "2", "--device", "cpu"]
     for more, side in ([], 96), (["--imgsz", "64"], 64):
         options = compress_options.parser().parse_intermixed_args([*words, *more])
         options.settings = {}
-        assert compressing.recipe_of(options).training["imgsz"] == side
+        recipe = compressing.recipe_of(options)
+        assert (recipe.training["imgsz"], recipe.images.data) == (side, str(digits))
 
 
 def test_a_fine_tuning(weights, digits) -> None:
     stage = training.Stage("finetune", {"finetune": True}, ())
     parser = training.training_parser("Trains.", "python finetune.py", name="finetune", weights="x.pt", epochs=1)
     for more, side in ([], 96), (["--imgsz", "64"], 64):
-        options = parser.parse_intermixed_args(["--weights", str(weights), "--data", str(digits), *more])
+        options = parser.parse_intermixed_args(["--weights", str(weights), *more])
         options.settings, options.device = {}, "cpu"
-        assert training.what_to_train(stage, options)[1]["imgsz"] == side
+        settings = training.what_to_train(stage, options)[1]
+        assert (settings["imgsz"], settings["data"]) == (side, str(digits))
     new = training.training_parser("T.", "python t.py", name="n", weights="x.pt", epochs=1, from_yaml=True)
     assert new.parse_intermixed_args([]).imgsz == 640  # a new training begins with the release's
 
 
-def test_a_measurement(weights, monkeypatch) -> None:
+def test_a_measurement(weights, digits, monkeypatch) -> None:
     seen: list[Namespace] = []
 
     def stop(settings) -> None:
@@ -57,10 +83,10 @@ def test_a_measurement(weights, monkeypatch) -> None:
         raise PruningError("enough")
 
     monkeypatch.setattr(measuring, "check_sizes", stop)
-    options = Namespace(checkpoints=[str(weights)], imgsz=None, batch=4, device="cpu", settings={})
+    options = Namespace(checkpoints=[str(weights)], imgsz=None, data=None, batch=4, device="cpu", settings={})
     with pytest.raises(PruningError, match="enough"):
         measuring.measure_stage(options)
-    assert seen[0]["imgsz"] == 96
+    assert (seen[0]["imgsz"], options.data) == (96, str(digits))
 
 
 def test_milliseconds_without_timings(weights) -> None:

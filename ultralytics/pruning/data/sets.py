@@ -18,6 +18,7 @@ from .samples import check_samples
 from .yamls import check_class_folders, check_data_yaml
 
 DATASETS = ROOT / "datasets"
+DEFAULT = "coco.yaml"  # the release's
 
 
 def resolve_data(
@@ -74,6 +75,35 @@ def resolve_data(
             _look_for_images(places["train"], f"{what}: no training images in")
         _look_for_images(places["val"], f"{what}: no val images in")
     return str(file.resolve())
+
+
+def is_known(data: str) -> bool:
+    """Whether a data set is here, or its name is one that the release knows."""
+    from ultralytics.utils import checks
+
+    named = Path(data).name == data and (data == "digits" or bool(checks.check_file(data, hard=False)))
+    return Path(data).exists() or named
+
+
+def data_before(train_args: Mapping[str, Any]) -> str:
+    """Returns the data set that a network was trained on, for whoever names none; the release's default if not known.
+
+    Args:
+        train_args: What the network was trained with.
+
+    Raises:
+        PruningError: If it is neither on this machine nor one of the release.
+    """
+    from ultralytics.utils import ROOT
+
+    data = train_args.get("data")
+    if not isinstance(data, (str, Path)) or not str(data):
+        return DEFAULT
+    name = Path(data).name  # where it lay elsewhere, and is one of the release
+    found = str(data) if is_known(str(data)) else name if (ROOT / "cfg" / "datasets" / name).is_file() else None
+    if not found:
+        raise PruningError(f"--data is needed: the data of the training, {brief(str(data))}, is not on this machine")
+    return found
 
 
 def _yaml_of(data: str, what: str) -> Path:

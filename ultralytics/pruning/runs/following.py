@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import report
+from ..checkpoints.checkpoint import side_of_training
+from ..data.sets import DEFAULT, is_known
 from ..files import places
 
-DEFAULT_DATA, DEFAULT_IMGSZ, DEFAULT_BATCH = "coco.yaml", 640, 48
+DEFAULT_IMGSZ, DEFAULT_BATCH = 640, 48
 STAGES = (places.NORMAL, places.SPARSITY, places.FINETUNE, "compress")
 OF_A_STAGE = re.compile(rf"(?:(.*)-)?(?:{'|'.join(STAGES)})(?:-\d+)?")  # a name that `_name` made, or a default one
 
@@ -26,6 +28,7 @@ class Origin:
         before: The one that was started from, if it is there.
         data: The data set; None is not known.
         imgsz: Side of its images in pixels.
+        side: What the next stage takes where nobody names one.
         batch: Images per training step; None is not known.
         single_cls: Whether all classes count as one.
         name: Of the run.
@@ -36,6 +39,7 @@ class Origin:
     before: Path | None = None
     data: str | None = None
     imgsz: int = DEFAULT_IMGSZ
+    side: int = DEFAULT_IMGSZ
     batch: int | None = None
     single_cls: bool = False
     name: str = ""
@@ -49,6 +53,7 @@ class Origin:
             "before": Path(start) if start.endswith(".pt") and Path(start).is_file() else None,
             "data": train_args.get("data"),
             "imgsz": imgsz if isinstance(imgsz, int) else DEFAULT_IMGSZ,
+            "side": side_of_training({"train_args": train_args}),
             "batch": batch if isinstance(batch, int) and batch > 0 else None,
             "single_cls": bool(train_args.get("single_cls")),
         }
@@ -72,7 +77,7 @@ def say_next(scripts: Sequence[str], origin: Origin, more: Sequence[str] = ()) -
         origin: What they go on with.
         more: Further words of the last one.
     """
-    if origin.data and not _is_known(origin.data):
+    if origin.data and not is_known(origin.data):
         where = "is not on this machine: name your data set in the place of"
         report.say(f"The data of its training, {origin.data}, {where} {PLACEHOLDER}")
     for script in scripts:
@@ -92,22 +97,15 @@ def _data(origin: Origin) -> list[str]:
 
     words = []
     if origin.data and Path(origin.data).exists():
-        default = checks.check_file(DEFAULT_DATA, hard=False)
+        default = checks.check_file(DEFAULT, hard=False)
         if not default or Path(origin.data).resolve() != Path(default).resolve():
             words += ["--data", seen(Path(origin.data))]
-    elif origin.data and not _is_known(origin.data):
+    elif origin.data and not is_known(origin.data):
         words += ["--data", PLACEHOLDER]
-    elif origin.data and origin.data != DEFAULT_DATA:
+    elif origin.data and origin.data != DEFAULT:
         words += ["--data", origin.data]
-    return words + (["--imgsz", str(origin.imgsz)] if origin.imgsz != DEFAULT_IMGSZ else [])
-
-
-def _is_known(data: str) -> bool:
-    """Whether a data set is here, or its name is one that the release knows."""
-    from ultralytics.utils import checks
-
-    named = Path(data).name == data and (data == "digits" or bool(checks.check_file(data, hard=False)))
-    return Path(data).exists() or named
+    told = {origin.imgsz, origin.side} != {DEFAULT_IMGSZ}
+    return words + (["--imgsz", str(origin.imgsz)] if told else [])
 
 
 def _name(origin: Origin, default: str) -> list[str]:

@@ -30,7 +30,7 @@ def parser() -> Parser:
     add = found.add_argument
     add("--weights", type=kinds.as_source, default="runs/train-norm/weights/best.pt", help="trained checkpoint")
     data = "data set: a yaml, or 'digits', which is made on first use"
-    add("--data", type=kinds.as_data_set, default="coco.yaml", help=f"{data}; {own_labels.FOLDERS}")
+    add("--data", type=kinds.as_data_set, help=f"{data}; {own_labels.FOLDERS}; that of the training before if empty")
     own_labels.add_confidence(found)
     add_targets(found)
     add_schedule(found)

@@ -36,6 +36,7 @@ from ..sparsity.erasing import erasable
 from ..tracing.trace import trace
 from .compress_options import DEFAULT_CRITERION, decided, parser
 from .sweep import combinations_of, read_grid, sweep
+from .weights import follow_training
 
 OF_STEPS = ("steps", "epochs_per_step")  # what just the schemes with several trainings read
 
@@ -82,7 +83,9 @@ def sweep_stage(options: argparse.Namespace) -> None:
 
 def leading(options: argparse.Namespace) -> dict[str, str]:
     """Returns where the options and settings lead that name files, as words of a command line."""
-    found = {"--weights": places.source(options.weights), "--data": places.data_set(options.data)}
+    found = {"--weights": places.source(options.weights)}
+    if options.data:
+        found["--data"] = places.data_set(options.data)
     if options.latency_table:
         found["--latency-table"] = places.source(options.latency_table)
     for word in options.words:
@@ -122,8 +125,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     checkpoint.check_others(options.settings)
     if checkpoint.counts_as_one(options.settings, content):
         options.settings["single_cls"] = True
-    if options.imgsz is None:
-        options.imgsz = checkpoint.side_of_training(content)
+    follow_training(options, content)
     check_side(options.imgsz, model)
     milder = milder_of(options)
     latency = latency_of(options)

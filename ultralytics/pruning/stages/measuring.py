@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import report
 from ..accuracy import accuracies, by_class, has_classes
+from ..checkpoints import checkpoint
 from ..command_line import entry, kinds
 from ..command_line.devices import cores
 from ..command_line.settings import VALIDATION
@@ -30,7 +31,7 @@ from ..one_shot.own_labels import agreement
 from ..passes.validating import validate
 from ..runs.folders import room_for
 from ..runs.stale import older_products
-from .weights import side_before
+from .weights import follow_training
 
 
 class CheckpointParser(entry.Parser):
@@ -64,8 +65,8 @@ def measure_stage(options: argparse.Namespace) -> None:
         PruningError: If something that the user gave is wrong; nothing is written then.
     """
     paths = [find(word) for word in options.checkpoints]
-    if options.imgsz is None:
-        options.imgsz = side_before(next((str(path) for path in paths if path.suffix == ".pt"), "none.pt"))
+    first = next((path for path in paths if path.suffix == ".pt"), None)
+    follow_training(options, checkpoint.load(first, trained_with_bn=False)[1] if first else {})
     settings = {"imgsz": options.imgsz, "batch": options.batch, "device": options.device, **options.settings}
     check_sizes(settings)
     check_timing(options)

@@ -16,6 +16,7 @@ from ..command_line.choice import check_words, choice
 from ..command_line.own_labels import label
 from ..command_line.settings import IMAGES, VALIDATION
 from ..criteria import CRITERIA
+from ..data.sets import data_before
 from ..data.some_classes import data_for, images_with_labels
 from ..errors import PruningError
 from ..files.locks import alone_in
@@ -70,10 +71,11 @@ def _prune(options: argparse.Namespace, folder: Path) -> None:
         options.settings["single_cls"] = True
 
     plan = read_plan(options, source) if options.plan else None
-    imgsz = plan.settings.get("imgsz", 640) if plan else options.imgsz or train_args.get("imgsz") or 640
+    side = options.imgsz or checkpoint.side_of_training({"train_args": train_args})
+    imgsz = plan.settings.get("imgsz", 640) if plan else side
     left = of_classes(model, options, plan)
     label(options, model, weights if source["sha256"] else None, imgsz, needed=read_splits(options))
-    data = checked_data(options, left, train_args.get("data"))
+    data = checked_data(options, left, train_args)
     result = pruned(options, model, left, source, plan, data, imgsz, train_args)
 
     if not options.dry_run:
@@ -121,14 +123,13 @@ def read_splits(options: argparse.Namespace) -> list[str]:
     return (["train"] if scored else []) + (["val"] if options.val else [])
 
 
-def checked_data(options: argparse.Namespace, model: Any, trained_on: Any) -> str | None:
+def checked_data(options: argparse.Namespace, model: Any, train_args: dict[str, Any]) -> str | None:
     """Returns the path of the data set's yaml, if one is named, or needed: that of the training where it is here.
 
     Raises:
         PruningError: If it is not there, or not of this network.
     """
-    here = isinstance(trained_on, (str, Path)) and Path(trained_on).exists()
-    wanted = options.data or ((str(trained_on) if here else "coco.yaml") if options.val else None)
+    wanted = options.data or (data_before(train_args) if options.val else None)
     if not wanted:
         return None
     classes = None if options.settings.get("single_cls") else len(model.names)

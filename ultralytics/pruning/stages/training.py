@@ -15,7 +15,7 @@ from ..checkpoints import checkpoint
 from ..command_line import kinds, own_labels
 from ..command_line.entry import Parser
 from ..command_line.settings import check_settings
-from ..data.sets import check_usable, names_in, resolve_data
+from ..data.sets import DEFAULT, check_usable, names_in, resolve_data
 from ..data.some_classes import resolve_for
 from ..errors import PruningError, first_line
 from ..files import places
@@ -33,7 +33,7 @@ from ..runs.stale import older_products
 from ..sparsity import TARGET_ARGUMENTS
 from .sparsity import check_target, latency_of, prune_options, sparsity_settings
 from .summary import training_summary
-from .weights import find_weights, side_before
+from .weights import find_weights, follow_training
 
 SAID_OF_SETTINGS = (ValueError, RuntimeError, TypeError, AssertionError, LookupError, ImportError)  # by the release
 ONE_LINE = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
@@ -70,9 +70,9 @@ def training_parser(
     add = parser.add_argument
     data_sets = "data set: a yaml, or 'digits', which is made on first use"
     folder = "run folder under runs/; the next stage reads the default"
-    side, otherwise = (640, "") if from_yaml else (None, "; that of the training before if empty")
+    data, side, otherwise = (DEFAULT, 640, "") if from_yaml else (None, None, "; that of the training before if empty")
     add("--weights", type=kinds.as_network, default=weights, help="checkpoint to start from")
-    add("--data", type=kinds.as_data_set, default="coco.yaml", help=data_sets)
+    add("--data", type=kinds.as_data_set, default=data, help=f"{data_sets}{otherwise}")
     add("--epochs", type=kinds.as_positive, default=epochs, help="passes over the training images")
     add("--batch", type=kinds.as_positive, default=batch, help="images per step")
     add("--imgsz", type=kinds.as_side, default=side, help=f"side of the images in pixels{otherwise}")
@@ -175,17 +175,16 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     """
     from ultralytics.nn.tasks import guess_model_task
 
-    if options.imgsz is None:
-        options.imgsz = side_before(options.weights)
     settings = training_settings(stage, options)
     weights = find_weights(options.weights, from_yaml=stage.from_yaml)
-    network: Any = None
-    if is_model_yaml(weights.name):
+    network, content = (None, {}) if is_model_yaml(weights.name) else checkpoint.load(weights)
+    follow_training(options, content)
+    settings = {"imgsz": options.imgsz, **settings}
+    if network is None:
         task = guess_model_task(model_yaml(str(weights), "--weights"))
         # or a larger stride, to whose multiple the release rounds the side
         check_side(settings["imgsz"], argparse.Namespace(task=task, stride=[32]))
     else:
-        network, content = checkpoint.load(weights)
         task = network.task
         check_side(settings["imgsz"], network)
         follow_network(stage, weights, network, content, settings)
@@ -203,19 +202,20 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
 
 
 def training_settings(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the training arguments that the stage and the options say, checked.
+    """Returns the training arguments that the stage and the options say, checked; no checkpoint is read yet.
 
     Raises:
         PruningError: If one is refused, or needs what is not installed.
     """
     from ultralytics.cfg import QUANTIZE_ALIASES
 
-    settings = {"epochs": options.epochs, "batch": options.batch, "imgsz": options.imgsz, **stage.settings}
-    settings |= {name: value for name in OWN_OPTIONS if (value := getattr(options, name, None)) is not None}
+    settings = {"epochs": options.epochs, "batch": options.batch, **stage.settings}
+    settings |= {name: value for name in ("imgsz", *OWN_OPTIONS) if (value := getattr(options, name, None)) is not None}
     settings |= {"device": options.device, **options.settings}
     check_settings(settings)
     if stage.sparsity:
-        settings |= sparsity_settings(settings, latency_of(options, settings["imgsz"]))
+        side = settings.get("imgsz", 640)  # or that of the checkpoint, and here it does not count
+        settings |= sparsity_settings(settings, latency_of(options, side))
     checkpoint.check_others(settings)
     if QUANTIZE_ALIASES.get(str(settings.get("quantize")).lower()) == 8:
         packages.need(packages.QUANTIZED_TRAINING, "quantize=8")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints import checkpoint
+from ..data.sets import data_before
 from ..errors import PruningError
 from ..files.places import located, shown, write_folder
 from ..inputs.model_yamls import build, is_model_yaml, model_yaml
+from ..report import say
 
 
 def find_weights(weights: str, *, from_yaml: bool) -> Path:
@@ -39,12 +42,21 @@ def find_weights(weights: str, *, from_yaml: bool) -> Path:
     return path
 
 
-def side_before(weights: str) -> int:
-    """Returns the side of the images that `--weights` were trained on, in pixels; 640 where that cannot be told."""
-    try:
-        return checkpoint.side_of_training(checkpoint.load(located(weights), trained_with_bn=False)[1])
-    except PruningError:  # whoever loads it next says so
-        return checkpoint.side_of_training({})
+def follow_training(options: argparse.Namespace, content: dict[str, Any]) -> None:
+    """Takes the side of the images, and the data set, from the training before, where the options name none.
+
+    Args:
+        options: Of the command line; `imgsz` and `data` are set where they are None.
+        content: What a checkpoint holds beside its network; empty for an exported file.
+
+    Raises:
+        PruningError: If no data set is named, and that of the training is not on this machine.
+    """
+    if options.imgsz is None:
+        options.imgsz = checkpoint.side_of_training(content)
+    if options.data is None and "data" not in options.settings:
+        options.data = data_before(content.get("train_args") or {})
+        say(f"Data: {options.data}, as --data names no other")
 
 
 def _download(path: Path) -> None:
