@@ -67,7 +67,7 @@ compat:  ## make compat RELEASE=8.4.189
 	YOLO_PRUNING_ANY_RELEASE=1 $(COMPAT)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -q
 
 docs: install  ## the site, in site/
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 	@echo "Open site/index.html."
 
 lint: install
