@@ -1,7 +1,7 @@
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: install quick announced demo zoo test compat docs lint clean
+.PHONY: install quick quick-announced announced demo zoo test compat docs lint clean
 
 install: $(VENV)/.installed
 
@@ -21,9 +21,11 @@ TUNED  := runs/finetune/weights/best.pt
 # A look at it: a network that has hardly been trained, cut to half and trained on for two epochs.
 QUICK := --data digits --imgsz 160 --batch 16 --device cpu --overwrite nbs=16 fliplr=0 plots=False
 
-quick: install  ## prunes, checks, fine-tunes two epochs and exports, in five minutes on two cores
+quick-announced:
 	@echo "A YOLOv8n is trained for three epochs on the built-in digits, cut to half of its multiply-adds, fine-tuned for two"
-	@echo "epochs, exported to ONNX and compared. About four minutes on two cores."
+	@echo "epochs, exported to ONNX and compared. About four minutes on two cores, after an installation of a few."
+
+quick: quick-announced install  ## prunes, checks, fine-tunes two epochs and exports, in five minutes on two cores
 	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 3 --name quick $(QUICK) optimizer=AdamW lr0=0.001
 	$(PYTHON) prune.py --weights runs/quick/weights/best.pt --data digits --speed-up 2 --round-to 8 --save-dir runs/quick/pruned --val
 	$(PYTHON) finetune.py --weights runs/quick/pruned/pruned.pt --epochs 2 --name quick-tuned $(QUICK)
@@ -76,5 +78,5 @@ lint: install
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
 
-clean:
-	rm -rf $(VENV) $(COMPAT) site runs datasets .ultralytics .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## what was installed and built; runs/, datasets/ and weights/ stay, they are yours
+	rm -rf $(VENV) $(COMPAT) site .ultralytics .pytest_cache .mypy_cache .ruff_cache .hypothesis

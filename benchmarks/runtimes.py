@@ -120,6 +120,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--draw", action="store_true", help="page and picture of what was measured before")
     options = parser.parse_args()
+    if not (options.draw or (options.dense and options.pruned and options.data)):
+        parser.error("--dense, --pruned and --data are needed, or --draw alone")
     if not options.draw:
         measure(options)
     known = json.loads(FOUND.read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ def load(path: str | Path, *, trained_with_bn: bool = True) -> tuple[Any, dict[s
     """
     path = Path(path)
     if not path.is_file():
-        raise PruningError(f"'{path}' is not there; run the stage that writes it, or name another checkpoint")
+        raise PruningError(f"'{path}' is not there: a wrong name, or the stage that writes it has not run")
     if path.suffix != ".pt":
         raise PruningError(f"'{path}' is a {path.suffix or 'file without ending'}; this needs a .pt checkpoint")
     _refuse_other_formats(path)

@@ -24,7 +24,7 @@ def parser() -> Parser:
     """Returns the options of `compress.py`."""
     found = Parser(
         "Compresses a trained network to a target and fine-tunes it. Stopped at any point, the same command goes on.",
-        "python compress.py --data digits --imgsz 160 --batch 16 --speed-up 2 --epochs-per-step 5 --epochs 20",
+        "python compress.py --data digits --imgsz 160 --batch 16 --speed-up 2 --epochs 20",
         keys=frozenset(key for key in training_keys() if not decided(key)),
     )
     add = found.add_argument

@@ -37,7 +37,7 @@ def find_weights(weights: str, *, from_yaml: bool) -> Path:
         _download(path)
     if not path.is_file():
         raise PruningError(
-            f"'{shown(path)}' is not there; run the stage before this one, or name another with --weights"
+            f"'{shown(path)}' is not there: a wrong name in --weights, or the stage before this one has not run"
         )
     return path
 
