@@ -298,9 +298,9 @@ def page(found: dict[str, dict[str, float]]) -> str:
         "`--scheme steered`.",
         "",
         f"Rows `{STEPPED}` were trained before fine-tunings stepped and averaged as they do",
-        "now: they averaged as the release does, and if they name no learning rate, they had that of the release's",
-        "`auto`, 0.001 for the 6 classes of cards and 0.0006 for the 13 of chess. All others took AdamW at 0.002, and",
-        "averaged over 100 steps.",
+        "now: they averaged as the release does. If they name no learning rate, they had that of the release's `auto`,",
+        "0.001 for the 6 classes of cards and 0.0006 for the 13 of chess. All others took AdamW at 0.002, and averaged",
+        "over 100 steps.",
     ]
     for title, rows in tables.items():
         head = ["| variant | after the cut | at the end | left | seconds |", "|---|---:|---:|---:|---:|"]

@@ -30,7 +30,7 @@ def render(data: dict[str, Any]) -> str:
         "# Every model file of the release",
         "Made by `python benchmarks/zoo.py` (`--only-ours` for the first half alone, or names of models); the figures "
         "are those of `zoo.json`. Each file at its smallest scale, and the largest scale of each family, built with "
-        "random weights and batch norm statistics and pruned at a ratio of 0.5 by the batch norm scales.",
+        "random weights and batch norm statistics. Each is pruned at a ratio of 0.5 by the batch norm scales.",
         _runs(data["runs"]),
         "\n".join(f"- {line}" for line in summary(models)),
         _markdown(HEADER, [_row(name, entry) for name, entry in models.items()]),
