@@ -43,7 +43,7 @@ from ultralytics.pruning.files.whole import whole_file
 from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.pipeline import prune_network
 from ultralytics.pruning.report import say
-from ultralytics.pruning.selection.limits import DEFAULT_ROUND_TO, Limits
+from ultralytics.pruning.selection.limits import DEFAULT_FLOOR, DEFAULT_ROUND_TO, Limits
 from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.tracing.trace import trace
 
@@ -66,6 +66,7 @@ class Variant:
         settings: Training arguments beside the common ones.
         cuts: In how many cuts, by what the outputs need, as prune.py does it; 0: one that is faded to.
         round_to: What widths are a multiple of.
+        floor: Least share of each layer's channels that stays.
     """
 
     taught: tuple[str, ...] = ()
@@ -73,6 +74,7 @@ class Variant:
     settings: dict[str, Any] = field(default_factory=dict)
     cuts: int = 0
     round_to: int = DEFAULT_ROUND_TO
+    floor: float = DEFAULT_FLOOR
 
 
 VARIANTS: dict[str, Variant] = {
@@ -92,6 +94,11 @@ VARIANTS: dict[str, Variant] = {
     "at once": Variant(cuts=1),
     "at once, AdamW lr0=0.001": Variant(cuts=1, settings={"optimizer": "AdamW", "lr0": 0.001}),
     "at once, widths in 8s": Variant(cuts=1, round_to=8),
+    "at once, widths in 8s, floor 0.02": Variant(cuts=1, round_to=8, floor=0.02),
+    "at once, widths in 4s, floor 0.02": Variant(cuts=1, round_to=4, floor=0.02),
+    "at once, floor 0.3": Variant(cuts=1, floor=0.3),
+    "at once, momentum=0.9": Variant(cuts=1, settings={"momentum": 0.9}),
+    "at once, mosaic off for the last 25": Variant(cuts=1, settings={"close_mosaic": 25}),
     "at once, AdamW lr0=0.004": Variant(cuts=1, settings={"optimizer": "AdamW", "lr0": 0.004}),
     "at once, SGD lr0=0.01": Variant(cuts=1, settings={"optimizer": "SGD", "lr0": 0.01}),
     "at once, MuSGD lr0=0.01": Variant(cuts=1, settings={"optimizer": "MuSGD", "lr0": 0.01}),
@@ -160,7 +167,7 @@ class Ground:
             steps=STEPS,
             epochs_per_step=each,
             epochs=self.epochs - STEPS * each,
-            limits=Limits(round_to=variant.round_to),
+            limits=Limits(round_to=variant.round_to, floor=variant.floor),
             recalibrate=0,
             teacher=bool(variant.taught),
             training=training,
@@ -202,7 +209,8 @@ def cut_at_once(ground: Ground, name: str, folder: Path) -> dict[str, float]:
     early = ground.epochs // 4 if variant.cuts > 1 else 0
     for number in range(1, variant.cuts + 1):
         last = number == variant.cuts
-        shared = RUNS / f"cut-{folder_name(without_seed(ground.name))}-{variant.cuts}-{variant.round_to}.pt"
+        rules = f"{variant.cuts}-{variant.round_to}" + (f"-{variant.floor}" if variant.floor != DEFAULT_FLOOR else "")
+        shared = RUNS / f"cut-{folder_name(without_seed(ground.name))}-{rules}.pt"
         file = shared if number == 1 else folder / f"cut-{number}.pt"
         if not file.is_file():
             cut(start, file, ground, ground.speed_up ** (number / variant.cuts), recipe)
