@@ -96,6 +96,7 @@ VARIANTS: dict[str, Variant] = {
     "at once, widths in 8s": Variant(cuts=1, round_to=8),
     "at once, widths in 8s, floor 0.02": Variant(cuts=1, round_to=8, floor=0.02),
     "at once, widths in 4s, floor 0.02": Variant(cuts=1, round_to=4, floor=0.02),
+    "at once, floor 0.02": Variant(cuts=1, floor=0.02),
     "at once, floor 0.3": Variant(cuts=1, floor=0.3),
     "at once, momentum=0.9": Variant(cuts=1, settings={"momentum": 0.9}),
     "at once, mosaic off for the last 25": Variant(cuts=1, settings={"close_mosaic": 25}),
