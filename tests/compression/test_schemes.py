@@ -9,7 +9,7 @@ from helpers.timings import macs_ms, plant
 from ultralytics.pruning import cost_of, load, plans_of, trace
 from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.stages import compress_options
-from ultralytics.pruning.stages.compressing import scheme_of
+from ultralytics.pruning.stages.compressing import recipe_of, scheme_of
 
 SETTINGS = ["nbs=8", "fliplr=0", "optimizer=AdamW", "lr0=0.001", "plots=False"]
 RUNTIME = ["--runtime", "torch", "--threads", 1]
@@ -43,6 +43,15 @@ def test_the_scheme_follows_from_what_is_said(said, scheme):
 def test_several_targets_are_faded_to():
     options = compress_options.parser().parse_intermixed_args(["--speed-up", "2,3"])
     assert scheme_of(options, Target("speed_up", 3.0), ladder=True) == "steered"
+
+
+@pytest.mark.parametrize(
+    ("said", "floor"), [([], 0.02), (["--scheme", "stepwise"], 0.1), (["--scheme", "steered"], 0.1)]
+)
+def test_a_cut_at_once_may_go_further_in_single_layers(words, said, floor):
+    options = compress_options.parser().parse_intermixed_args(list(map(str, [*words, "--speed-up", "2", *said])))
+    options.settings = {}
+    assert recipe_of(options).limits.floor == floor
 
 
 def rows(folder) -> list[dict[str, str]]:

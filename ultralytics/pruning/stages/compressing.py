@@ -29,7 +29,7 @@ from ..passes.images import Images
 from ..release import check_side
 from ..report import say
 from ..runs.folders import visible
-from ..selection.limits import DEFAULT_ROUND_TO
+from ..selection.limits import DEFAULT_FLOOR, DEFAULT_ROUND_TO, LOW_FLOOR
 from ..selection.reach import check_reach
 from ..selection.targets import KINDS, Target
 from ..sparsity.erasing import erasable
@@ -142,6 +142,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     teacher = options.teacher and can_be_taught(model)
     training = training_of(options, model)
     images = images_of(training, data, options.batches or Images.batches)
+    floor = LOW_FLOOR if scheme == "one-shot" else DEFAULT_FLOOR
 
     recipe = Recipe(
         weights=str(weights.resolve()),
@@ -156,7 +157,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         max_map_drop=options.max_map_drop,
         scoring=scoring_of(options, scheme, images),
         recalibrate=options.recalibrate or (Recipe.recalibrate if scheme == "stepwise" else 0),
-        limits=shared.limits(options, round_to=DEFAULT_ROUND_TO),
+        limits=shared.limits(options, round_to=DEFAULT_ROUND_TO, floor=floor),
         latency=latency,
         teacher=teacher,
         training=training,
