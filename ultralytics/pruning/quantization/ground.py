@@ -98,7 +98,7 @@ class Judged:
     ground: Ground
 
     def __init__(self, options: argparse.Namespace) -> None:
-        if not isinstance(options.imgsz, int):
+        if isinstance(options.imgsz, (list, tuple)):  # None: that of the training
             raise PruningError(f"{self.option} measures on square images: give --imgsz one side")
         self.options = options
 
