@@ -19,6 +19,7 @@ RESAVE = "save it again, with ultralytics.pruning.save or by training"
 # Arguments of the training that stages read, by type.
 TEXT_ARGUMENTS = ("data", "task", "sparsity", "optimizer", "latency_table")
 NUMBER_ARGUMENTS = ("epochs", "imgsz", "batch")
+LARGEST_SIDE = 8_192  # of an image, in pixels, as on the command line
 
 
 def check_arguments(content: Any, path: Any) -> None:
@@ -98,13 +99,15 @@ def _of_training(content: dict[str, Any]) -> Iterator[str]:
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{key}={value} in its train_args is not finite"
     for key in TEXT_ARGUMENTS:
-        if not isinstance(args.get(key), (str, Path, list, type(None))):
+        if not isinstance(args.get(key), (str, Path, type(None), *(() if key == "data" else (list,)))):
             yield f"{key}={args[key]!r:.40} in its train_args is not text"
     for key in NUMBER_ARGUMENTS:
         value = args.get(key)
         values = value if isinstance(value, (list, tuple)) else [value]
         if not all(one is None or _is_number(one) for one in values):
             yield f"{key}={args[key]!r:.40} in its train_args is not a number"
+        elif key == "imgsz" and not all(one is None or _is_side(one) for one in values):
+            yield f"imgsz={value!r:.40} in its train_args is no side of an image"
 
     if not isinstance(content.get("train_metrics") or {}, dict):
         yield f"its train_metrics are not a dictionary but a {type(content['train_metrics']).__name__}"
@@ -117,6 +120,11 @@ def _of_training(content: dict[str, Any]) -> Iterator[str]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_side(value: float) -> bool:
+    """Whether a number can be the side of an image in pixels; classifiers take any."""
+    return 1 <= value <= LARGEST_SIDE and value == int(value)
 
 
 def _of_interrupted(optimizer: Any, args: dict[str, Any]) -> Iterator[str]:
