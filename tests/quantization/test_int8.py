@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 from helpers.scripts import refused, run
+from ultralytics.pruning import load, save
 from ultralytics.pruning.deploy.onnx_files import read_onnx
 from ultralytics.pruning.quantization import fastest, ground, int8
 from ultralytics.pruning.quantization.faster import Product
@@ -44,15 +45,42 @@ def test_it_is_written_and_runs(words, weights, monkeypatch, capsys):
     assert np.isfinite(output).all() and output.shape[1] == 14
 
 
-@pytest.mark.parametrize(("after", "score", "message"), [(12.0, 0.5, "slower"), (5.0, 0.4, "loses 0.1")])
-def test_what_is_not_worth_having_is_not_written(words, weights, after, score, message, monkeypatch, capfd):
+def plant(monkeypatch, weights, after: float, score: float) -> None:
+    """Makes what the search finds: an ONNX that takes `after` milliseconds instead of 10, and has this accuracy."""
     product = Product(weights, Choice(), 10.0, after, score)
     monkeypatch.setattr(int8, "fastest_within", lambda *given, **known: product)
     monkeypatch.setattr(ground.Ground, "images", lambda ground: [np.zeros((1, 3, 64, 64), np.float32)] * 20)
     monkeypatch.setattr(ground.Ground, "accuracy", lambda ground, file: 0.5)
     monkeypatch.setattr(int8, "Integers", lambda *given: None)
+
+
+@pytest.mark.parametrize(("after", "score", "message"), [(12.0, 0.5, "slower"), (5.0, 0.4, "loses 0.1")])
+def test_what_is_not_worth_having_is_not_written(words, weights, after, score, message, monkeypatch, capfd):
+    plant(monkeypatch, weights, after, score)
     assert message in refused(monkeypatch, capfd, "export.py", *words)
     assert [entry.name for entry in weights.parent.iterdir()] == ["best.pt"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_images_have_the_size_of_the_training(weights, digits, named, one_thread, monkeypatch, capfd):
+    """Also where the checkpoint names the data set."""
+    save(load(weights)[0], weights, train_args={"imgsz": 96, "data": str(digits)})
+    plant(monkeypatch, weights, 12.0, 0.5)
+    seen: list[int] = []
+    monkeypatch.setattr(
+        ground.Ground, "images", lambda ground: seen.append(ground.imgsz) or [np.zeros((1, 3, 96, 96), np.float32)] * 20
+    )
+    words = ["--weights", weights, *(["--data", digits] if named else []), "--images", 2, "--int8", "--threads", 1]
+    assert "slower" in refused(monkeypatch, capfd, "export.py", *words)
+    assert set(seen) == {96}
+
+
+@pytest.mark.parametrize("option", ["--int8", "--fastest"])
+def test_a_data_set_that_a_checkpoint_names_is_not_downloaded(weights, option, one_thread, monkeypatch, capfd):
+    save(load(weights)[0], weights, train_args={"imgsz": 64, "data": "VisDrone.yaml"})
+    for fetcher in ("safe_download", "download"):
+        monkeypatch.setattr(f"ultralytics.utils.downloads.{fetcher}", lambda *_, **__: pytest.fail("downloads"))
+    assert "--data is needed" in refused(monkeypatch, capfd, "export.py", "--weights", weights, option)
 
 
 REFUSED = [

@@ -16,6 +16,7 @@ from ultralytics.pruning import load
 from ultralytics.pruning.command_line import entry
 from ultralytics.pruning.files import places
 from ultralytics.pruning.runs.following import Origin, _name, run_name_of, say_next, seen
+from ultralytics.pruning.runs.moved import relocated
 
 QUICK = {"--epochs": "1", "workers=0": None, "plots=False": None, "nbs=8": None, "val=False": None}
 COMPRESS = ("--speed-up", "1.5", "--scheme", "stepwise", "--steps", "1", "--epochs-per-step", "1", "--no-distill",
@@ -121,9 +122,24 @@ def test_paths_are_seen_from_where_the_user_stands(repository, monkeypatch):
     assert seen(file) == str(file) and run_name_of(repository / "weights" / "pruned.pt") == ""
 
 
-@pytest.mark.parametrize(("data", "word"), [("./data/gone.yaml", "my.yaml"), ("coco8.yaml", "coco8.yaml")])
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ("./data/gone.yaml", "my.yaml"),
+        ("coco8.yaml", "coco8.yaml"),
+        ("x" * 5000, "my.yaml"),
+        ("a\x1b\0", "my.yaml"),
+    ],
+)
 def test_data_of_another_machine_is_not_printed_as_if_it_were_here(repository, capfd, data, word):
     say_next(("finetune.py",), Origin(repository / "best.pt", data=data))
     said = capfd.readouterr().out
     assert f"--data {word}" in said.splitlines()[-1]
     assert ("is not on this machine" in said) == (word == "my.yaml")
+    assert "\x1b" not in said and len(said) < 600
+
+
+def test_what_no_file_system_can_hold_is_not_looked_for(repository) -> None:
+    for name in ("/" + "x" * 5000 + ".pt", "/a\0b.pt"):
+        assert Origin.of(repository / "best.pt", {"model": name}).before is None
+        assert relocated(name) == name

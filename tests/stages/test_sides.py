@@ -1,5 +1,6 @@
 """Who names no --imgsz or --data gets those of the network's training, in every stage with a network before it."""
 
+import json
 from argparse import Namespace
 
 import pytest
@@ -8,6 +9,7 @@ from ultralytics.pruning import PruningError, Scoring, Target, load, prune_netwo
 from ultralytics.pruning.checkpoints.checkpoint import side_of_training
 from ultralytics.pruning.stages import compress_options, compressing, measuring, training
 from ultralytics.pruning.stages.weights import follow_training
+from ultralytics.pruning.trust import trusting
 
 
 @pytest.mark.parametrize(
@@ -36,9 +38,10 @@ def weights(small_weights, digits, tmp_path):
         ({"data": None}, "coco.yaml"),
     ],
 )
-def test_the_data_of_a_training(known, data) -> None:
+def test_the_data_of_a_training(known, data, monkeypatch) -> None:
+    monkeypatch.setattr("ultralytics.data.utils.check_det_dataset", lambda *_, **__: {})  # as if the images were here
     options = Namespace(imgsz=None, data=None, settings={})
-    follow_training(options, {"train_args": known})
+    follow_training(options, {"train_args": known}, "detect")
     assert (options.imgsz, options.data) == (640, data)
 
 
@@ -47,11 +50,53 @@ def test_data_that_is_not_here_is_asked_for(tmp_path, monkeypatch) -> None:
     (tmp_path / "data.yaml").touch()
     monkeypatch.chdir(tmp_path)  # where another data set has that name
     with pytest.raises(PruningError, match=r"--data is needed.*elsewhere"):
-        follow_training(Namespace(imgsz=64, data=None, settings={}), content)
+        follow_training(Namespace(imgsz=64, data=None, settings={}), content, "detect")
     for named in ({"data": "mine.yaml", "settings": {}}, {"data": None, "settings": {"data": "mine.yaml"}}):
         options = Namespace(imgsz=64, **named)
-        follow_training(options, content)
+        follow_training(options, content, "detect")
         assert options.data == named["data"]
+
+
+@pytest.mark.parametrize(
+    ("data", "task"),
+    [
+        ("coco.yaml", "detect"),  # of the release, whose images are not here
+        ("VisDrone.yaml", "obb"),
+        ("own.yaml", "detect"),
+        (None, "segment"),
+        (".", "detect"),  # a folder of images, which nobody asked to label
+        ("clip.mp4", "pose"),
+        ("*.yaml", "detect"),
+        ("x" * 5000, "detect"),
+        ("a\0b", "detect"),
+        ("/" + "x" * 300 + ".yaml", "classify"),
+        ("imagenet", "classify"),
+        ("own.yaml", "classify"),
+        ("digits", "classify"),
+        ("http://127.0.0.1:9/x.yaml", "detect"),
+    ],
+)
+def test_nothing_is_fetched_or_labelled_because_a_checkpoint_names_it(data, task, tmp_path, monkeypatch) -> None:
+    def begun(*what, **_) -> None:
+        raise AssertionError(what)
+
+    for fetcher in ("safe_download", "download", "subprocess.run"):
+        monkeypatch.setattr(f"ultralytics.data.utils.{fetcher}", begun)
+    (tmp_path / "clip.mp4").touch()
+    mark = tmp_path / "ran"
+    script = f"import pathlib; pathlib.Path({str(mark)!r}).touch()"
+    own = {"path": "nowhere", "train": "t", "val": "v", "names": ["a"], "kpt_shape": [2, 3], "download": script}
+    (tmp_path / "own.yaml").write_text(json.dumps(own))
+    monkeypatch.chdir(tmp_path)
+    with trusting(True), pytest.raises(PruningError, match="--data is needed"):
+        follow_training(Namespace(imgsz=64, data=None, settings={}), {"train_args": {"data": data}}, task)
+    assert not mark.exists() and not (tmp_path / "datasets").exists()
+
+
+def test_a_classifier_follows_its_folder(tmp_path) -> None:
+    options = Namespace(imgsz=64, data=None, settings={})
+    follow_training(options, {"train_args": {"data": str(tmp_path)}}, "classify")
+    assert options.data == str(tmp_path)
 
 
 def test_a_compression(weights, digits) -> None:

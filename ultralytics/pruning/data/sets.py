@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from .. import packages
 from ..errors import PruningError, counted, first_line
-from ..files.places import ROOT
+from ..files.places import ROOT, exists
 from ..inputs.documents import brief, found_in, read_yaml
 from ..release import quiet_release
 from .images import images_in
@@ -79,31 +80,13 @@ def resolve_data(
 
 def is_known(data: str) -> bool:
     """Whether a data set is here, or its name is one that the release knows."""
-    from ultralytics.utils import checks
+    from ultralytics.utils import DATASETS_DIR, checks
 
-    named = Path(data).name == data and (data == "digits" or bool(checks.check_file(data, hard=False)))
-    return Path(data).exists() or named
-
-
-def data_before(train_args: Mapping[str, Any]) -> str:
-    """Returns the data set that a network was trained on, for whoever names none; the release's default if not known.
-
-    Args:
-        train_args: What the network was trained with.
-
-    Raises:
-        PruningError: If it is neither on this machine nor one of the release.
-    """
-    from ultralytics.utils import ROOT
-
-    data = train_args.get("data")
-    if not isinstance(data, (str, Path)) or not str(data):
-        return DEFAULT
-    name = Path(data).name  # where it lay elsewhere, and is one of the release
-    found = str(data) if is_known(str(data)) else name if (ROOT / "cfg" / "datasets" / name).is_file() else None
-    if not found:
-        raise PruningError(f"--data is needed: the data of the training, {brief(str(data))}, is not on this machine")
-    return found
+    if exists(data):
+        return True
+    if Path(data).name != data:  # which leaves out addresses, too
+        return False
+    return data == "digits" or exists(DATASETS_DIR / data) or bool(checks.check_file(glob.escape(data), hard=False))
 
 
 def _yaml_of(data: str, what: str) -> Path:

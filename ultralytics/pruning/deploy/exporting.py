@@ -14,6 +14,7 @@ from .. import packages, release, report
 from ..checkpoints import checkpoint
 from ..data import sets
 from ..data.images import images_in
+from ..data.of_training import data_before
 from ..errors import PruningError, first_line, hint, quoted
 from ..files import places, whole
 from ..files.locks import alone_in
@@ -101,7 +102,8 @@ def export(options: argparse.Namespace, finish: Finish | None = None) -> Path:
     trained_on = _trained_on(content, path)
     images = comparison_images(data, trained_on, options.images, model.task) if compares else []
     if finish:
-        finish.prepare(model, content, settings, data or trained_on)
+        known = data or (data_before({"data": trained_on}, model.task) if trained_on else None)
+        finish.prepare(model, content, settings, known)
     places.write_folder(path.parent)
 
     with (

@@ -41,6 +41,14 @@ def first_there(name: str | Path, is_there: Callable[[Path], bool] = Path.exists
     return next((place for place in (here(name), ROOT / name) if is_there(place)), None)
 
 
+def exists(path: str | Path) -> bool:
+    """Whether something lies at a path that a file names: perhaps one that no file system can hold, or may be seen."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def source(name: str) -> str:
     """Returns the path of a file to read; if it is in neither place, the path in the repository."""
     place = here(name)

@@ -13,6 +13,7 @@ import numpy as np
 from ..data import sets
 from ..data.images import images_in
 from ..errors import PruningError, first_line
+from ..files.places import exists
 from ..passes.isolation import isolated
 from ..release import quiet_release
 from ..runs.moved import relocated
@@ -79,7 +80,7 @@ def shown_by(networks: Sequence[Network], data: str | None) -> tuple[list[Shown]
     named = data
     if data is None:
         noted = list(dict.fromkeys(name for network in there for name in _data_of(network)))
-        data = next((place for place in map(relocated, noted) if Path(place).exists()), None)
+        data = next((place for place in map(relocated, noted) if exists(place)), None)
         if data is None and noted:
             return [], f"No images: the data of the training, {noted[0]}, is not on this machine; --data names it."
         if data is None:

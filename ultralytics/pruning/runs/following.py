@@ -13,6 +13,7 @@ from .. import report
 from ..checkpoints.checkpoint import side_of_training
 from ..data.sets import DEFAULT, is_known
 from ..files import places
+from ..inputs.documents import brief
 
 DEFAULT_IMGSZ, DEFAULT_BATCH = 640, 48
 STAGES = (places.NORMAL, places.SPARSITY, places.FINETUNE, "compress")
@@ -50,7 +51,7 @@ class Origin:
         """Reads what a training was told; `known` is said by the user and counts more."""
         imgsz, batch, start = train_args.get("imgsz"), train_args.get("batch"), str(train_args.get("model"))
         found = {
-            "before": Path(start) if start.endswith(".pt") and Path(start).is_file() else None,
+            "before": Path(start) if start.endswith(".pt") and places.exists(start) and Path(start).is_file() else None,
             "data": train_args.get("data"),
             "imgsz": imgsz if isinstance(imgsz, int) else DEFAULT_IMGSZ,
             "side": side_of_training({"train_args": train_args}),
@@ -79,7 +80,7 @@ def say_next(scripts: Sequence[str], origin: Origin, more: Sequence[str] = ()) -
     """
     if origin.data and not is_known(origin.data):
         where = "is not on this machine: name your data set in the place of"
-        report.say(f"The data of its training, {origin.data}, {where} {PLACEHOLDER}")
+        report.say(f"The data of its training, {brief(origin.data)}, {where} {PLACEHOLDER}")
     for script in scripts:
         words = [*_WORDS[script](origin), *(more if script == scripts[-1] else ())]
         report.say(f"Next: python {shlex.join([seen(places.ROOT / script), *words])}")
@@ -96,7 +97,7 @@ def _data(origin: Origin) -> list[str]:
     from ultralytics.utils import checks
 
     words = []
-    if origin.data and Path(origin.data).exists():
+    if origin.data and places.exists(origin.data):
         default = checks.check_file(DEFAULT, hard=False)
         if not default or Path(origin.data).resolve() != Path(default).resolve():
             words += ["--data", seen(Path(origin.data))]

@@ -44,10 +44,10 @@ def relocated(path: str, before: str | Path | None = None, now: Path | None = No
         The new path; the noted one if it is still right, is relative, or nothing is found.
     """
     noted = Path(path)
-    if not noted.is_absolute() or noted.exists():
+    if not noted.is_absolute() or places.exists(noted):
         return path
     for candidate in _candidates(noted, Path(before) if before else None, now):
-        if candidate.exists():
+        if places.exists(candidate):
             say(f"'{noted}' is not there any more: taking '{shown(candidate)}'")
             if (candidate.parent / "recipe.json").is_file() and candidate.name == "digits.yaml":
                 from ultralytics.data.digits import note_place

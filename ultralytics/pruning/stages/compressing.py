@@ -125,7 +125,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     checkpoint.check_others(options.settings)
     if checkpoint.counts_as_one(options.settings, content):
         options.settings["single_cls"] = True
-    follow_training(options, content)
+    follow_training(options, content, model.task)
     check_side(options.imgsz, model)
     milder = milder_of(options)
     latency = latency_of(options)

@@ -66,7 +66,8 @@ def measure_stage(options: argparse.Namespace) -> None:
     """
     paths = [find(word) for word in options.checkpoints]
     first = next((path for path in paths if path.suffix == ".pt"), None)
-    follow_training(options, checkpoint.load(first, trained_with_bn=False)[1] if first else {})
+    model, content = checkpoint.load(first, trained_with_bn=False) if first else (None, {})
+    follow_training(options, content, model.task if model else "detect")
     settings = {"imgsz": options.imgsz, "batch": options.batch, "device": options.device, **options.settings}
     check_sizes(settings)
     check_timing(options)

@@ -11,7 +11,7 @@ from ..checkpoints import checkpoint
 from ..deploy.agreement import check_written
 from ..deploy.exporting import comparison_images, export_by_release
 from ..errors import PruningError
-from ..files.places import shown
+from ..files.places import exists, shown
 from ..files.whole import naming_the_disk, temporary_folder
 from ..pipeline import Pruned
 from ..release import quiet_release
@@ -25,7 +25,7 @@ COMPARED = 2  # images of a data set on which the ONNX is compared; export.py ta
 def images_for(data: str | None, train_args: dict[str, Any], task: str) -> list[Path]:
     """Returns images to compare the ONNX on: of `--data`, else of the checkpoint's own training, if they are here."""
     trained_on = train_args.get("data")
-    if data is None and not (isinstance(trained_on, (str, Path)) and Path(trained_on).exists()):
+    if data is None and not (isinstance(trained_on, (str, Path)) and exists(trained_on)):
         return []
     try:
         return comparison_images(data, data or str(trained_on), COMPARED, task)

@@ -16,7 +16,7 @@ from ..command_line.choice import check_words, choice
 from ..command_line.own_labels import label
 from ..command_line.settings import IMAGES, VALIDATION
 from ..criteria import CRITERIA
-from ..data.sets import data_before
+from ..data.of_training import data_before
 from ..data.some_classes import data_for, images_with_labels
 from ..errors import PruningError
 from ..files.locks import alone_in
@@ -129,7 +129,7 @@ def checked_data(options: argparse.Namespace, model: Any, train_args: dict[str, 
     Raises:
         PruningError: If it is not there, or not of this network.
     """
-    wanted = options.data or (data_before(train_args) if options.val else None)
+    wanted = options.data or (data_before(train_args, model.task) if options.val else None)
     if not wanted:
         return None
     classes = None if options.settings.get("single_cls") else len(model.names)

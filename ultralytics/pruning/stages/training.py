@@ -178,14 +178,13 @@ def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict
     settings = training_settings(stage, options)
     weights = find_weights(options.weights, from_yaml=stage.from_yaml)
     network, content = (None, {}) if is_model_yaml(weights.name) else checkpoint.load(weights)
-    follow_training(options, content)
+    task = guess_model_task(model_yaml(str(weights), "--weights")) if network is None else network.task
+    follow_training(options, content, task)
     settings = {"imgsz": options.imgsz, **settings}
     if network is None:
-        task = guess_model_task(model_yaml(str(weights), "--weights"))
         # or a larger stride, to whose multiple the release rounds the side
         check_side(settings["imgsz"], argparse.Namespace(task=task, stride=[32]))
     else:
-        task = network.task
         check_side(settings["imgsz"], network)
         follow_network(stage, weights, network, content, settings)
 

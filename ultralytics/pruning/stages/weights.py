@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints import checkpoint
-from ..data.sets import data_before
+from ..data.of_training import data_before
 from ..errors import PruningError
 from ..files.places import located, shown, write_folder
 from ..inputs.model_yamls import build, is_model_yaml, model_yaml
@@ -42,12 +42,13 @@ def find_weights(weights: str, *, from_yaml: bool) -> Path:
     return path
 
 
-def follow_training(options: argparse.Namespace, content: dict[str, Any]) -> None:
+def follow_training(options: argparse.Namespace, content: dict[str, Any], task: str) -> None:
     """Takes the side of the images, and the data set, from the training before, where the options name none.
 
     Args:
         options: Of the command line; `imgsz` and `data` are set where they are None.
         content: What a checkpoint holds beside its network; empty for an exported file.
+        task: What the network does.
 
     Raises:
         PruningError: If no data set is named, and that of the training is not on this machine.
@@ -55,7 +56,7 @@ def follow_training(options: argparse.Namespace, content: dict[str, Any]) -> Non
     if options.imgsz is None:
         options.imgsz = checkpoint.side_of_training(content)
     if options.data is None and "data" not in options.settings:
-        options.data = data_before(content.get("train_args") or {})
+        options.data = data_before(content.get("train_args") or {}, task)
         say(f"Data: {options.data}, as --data names no other")
 
 
