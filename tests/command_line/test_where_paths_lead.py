@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from helpers.repository import FADED_WEIGHTS, REPOSITORY
 from ultralytics.pruning.checkpoints import checkpoint
 from ultralytics.pruning.command_line import entry, settling
 from ultralytics.pruning.files import places
-from ultralytics.pruning.stages import sweep
+from ultralytics.pruning.stages import sweep, training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,3 +180,33 @@ def test_a_compression_of_a_sweep_runs_where_the_user_stands(two, monkeypatch):
     for folder, leads in ((two.user, two.user), (two.user / "gone", two.repository)):
         monkeypatch.chdir(two.repository)
         assert sweep._remote(str(two.repository), str(folder), [], str(log)) == leads
+
+
+@pytest.mark.parametrize("at_home", [True, False])
+def test_the_command_after_an_interruption_runs_where_the_user_stands(at_home, tmp_path, monkeypatch, capsys):
+    """Also where the repository's path has a space."""
+    root = tmp_path / "my repository"
+    (root / "runs").mkdir(parents=True)
+    monkeypatch.setattr(places, "ROOT", root)
+    monkeypatch.setattr(places, "RUNS", root / "runs")
+    monkeypatch.chdir(root if at_home else tmp_path)
+    script = "finetune.py" if at_home else "my repository/finetune.py"
+    monkeypatch.setattr(sys, "argv", ["finetune.py"])
+    resumes: list[str] = []
+
+    def interrupted(*_, **__) -> None:
+        raise KeyboardInterrupt
+
+    def saved(folder: Path, since: float, command: str, resume: str) -> str:
+        resumes.append(resume)
+        return command
+
+    monkeypatch.setattr(training, "go_on", interrupted)
+    monkeypatch.setattr(training, "saved_training", saved)
+    parser = training.training_parser("Trains.", "python finetune.py", name="a", weights="x.pt", epochs=1)
+    words = ["--name", "my run", "--resume", "--device", "cpu"]
+    with pytest.raises(SystemExit):
+        entry.run(parser, lambda options: training.train_stage(training.Stage("a", {}, ()), options), words)
+    said = capsys.readouterr().err.strip().partition("stopped: ")[2]
+    assert shlex.split(said) == ["python", script, *words]
+    assert [shlex.split(line) for line in resumes] == [["python", script, *words]]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from .. import packages, trust
 from ..errors import PruningError
+from ..files import places
 from ..files.whole import DiskFullError, naming_the_disk
-from ..runs import interruption
+from ..runs import following, interruption
 from . import kinds, settling
 from .devices import choose_device
 from .settings import check_settings as check_settings
@@ -97,7 +98,7 @@ def run(parser: Parser, stage: Callable[[argparse.Namespace], None], words: Sequ
     try:
         with interruption.orderly(), naming_the_disk(Path.cwd()):
             options = parser.parse_intermixed_args(words)
-            options.command = interruption.again(parser.prog, options.words)
+            options.command = interruption.again(following.seen(places.ROOT / parser.prog), options.words)
             options.saved = lambda: f"nothing is left half-written; again with: {options.command}"
             settling.settle(options, parser._actions, options.words, parser.keys)
             options.device = choose_device(options.device)

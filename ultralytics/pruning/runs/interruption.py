@@ -48,8 +48,13 @@ def exit_code(error: KeyboardInterrupt) -> int:
 
 
 def again(program: str, words: Sequence[str]) -> str:
-    """Returns a command line as it was typed, but for `--overwrite`, which would begin anew what can go on."""
-    return f"python {program} {shlex.join(word for word in words if word != '--overwrite')}".rstrip()
+    """Returns a command line as it was typed, but for `--overwrite`, which would begin anew what can go on.
+
+    Args:
+        program: The script, as seen from where the user stands.
+        words: What was typed behind it.
+    """
+    return shlex.join(["python", program, *(word for word in words if word != "--overwrite")])
 
 
 def saved_training(folder: Path, since: float, command: str, resume: str) -> str:

@@ -91,8 +91,9 @@ def train_stage(stage: Stage, options: argparse.Namespace) -> None:
     folder = run_folder(options.name)
     with alone_in(folder):
         recover(folder, ended=is_whole)
-        resume = f"{shlex.join(options.command.split()[:2])} --name {shlex.quote(options.name)} --resume"
-        resume += f" --device {options.device}" if "--device" in options.command.split() else ""
+        typed = shlex.split(options.command)
+        resume = f"{shlex.join(typed[:2])} --name {shlex.quote(options.name)} --resume"
+        resume += f" --device {options.device}" if "--device" in typed else ""
         begun = time.time()
         options.saved = lambda: saved_training(folder, 0 if options.resume else begun, options.command, resume)
         if options.resume:
