@@ -6,14 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from helpers.networks import yolo
 from helpers.repository import FADED_WEIGHTS, REPOSITORY, SCRIPTS, entries
 from helpers.scripts import refused
 from helpers.sparsity_runs import run_of
+from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.pruning import save
-from ultralytics.pruning.command_line import entry
+from ultralytics.pruning.command_line import entry, settings
 from ultralytics.pruning.errors import counted
 
 TRAINING = ("train-normal.py", "train_sparsity.py", "finetune.py")
@@ -240,6 +242,7 @@ SETTINGS = [  # scripts, the setting, what the line says
     (TRAINING, "distill_model=gone.pt", "no such file"),
     (TRAINING, "distill_model=README.md", "a checkpoint, .pt, is needed"),
     (TRAINING, "cfg=gone.yaml", "No such file"),
+    ((*TRAINING, "compress.py"), "optimizer=AdamX", "did you mean 'Adam"),
     (("train_sparsity.py",), "sr=-1", "at least 0"),
     (("train_sparsity.py",), "sparsity=steerd", "did you mean 'steered'"),
     (("train_sparsity.py",), "target_speed_up=nan", "a number above 1"),
@@ -279,6 +282,14 @@ def test_settings_that_no_stage_can_obey(script, word, said, good, digits, runs,
         own = [*own[: own.index(option)], *own[own.index(option) + 2 :]] if option in own else own
     assert said in refused(monkeypatch, capsys, script, *own, word)
     assert not runs.exists() and not (tmp_path / "out").exists()
+
+
+def test_the_optimizers_are_those_of_the_release():
+    with pytest.raises(NotImplementedError) as refusal:
+        BaseTrainer.build_optimizer(None, nn.Identity(), name="none")
+    known = re.search(r"\{(.*)\}", str(refusal.value))
+    assert known and {*re.findall(r"\w+", known[1])} == {*settings.OPTIMIZERS}
+    assert settings.read("optimizer", "adamw") == "adamw"  # which the release takes in any case
 
 
 def test_there_are_cases_of_all_scripts():

@@ -63,6 +63,7 @@ ACCEPTED = {
     "cache": (True, False, "ram", "disk"),
     "copy_paste_mode": ("flip", "mixup"),
 }
+OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop")  # of the release
 
 
 def training_keys() -> frozenset[str]:
@@ -183,6 +184,13 @@ def _indices(value: Any, said: str) -> Any:
     return value
 
 
+def _optimizer(value: Any, said: str) -> Any:
+    """Checks the name of an optimizer, in any case; the release does when a training begins, behind a cut."""
+    if value is not None and str(value).lower() not in map(str.lower, OPTIMIZERS):
+        raise PruningError(f"{said}: unknown optimizer; {hint(str(value), OPTIMIZERS)}")
+    return value
+
+
 def _frozen(value: Any, said: str) -> Any:
     """Checks what `freeze` takes; the release ignores what it does not know."""
     entries = value if isinstance(value, (list, tuple)) else [value] if not isinstance(value, str) else [None]
@@ -238,6 +246,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "batch": _batch,
     "classes": _indices,
     "freeze": _frozen,
+    "optimizer": _optimizer,
     "pretrained": _checkpoint,
     "distill_model": _teacher,
     "latency_table": _table,
