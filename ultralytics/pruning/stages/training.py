@@ -29,6 +29,7 @@ from ..report import say
 from ..runs.folders import forget_replaced, interrupted_run, is_whole, kept_runs, put_back, recover, set_aside
 from ..runs.following import Origin, say_next
 from ..runs.interruption import saved_training
+from ..runs.same import check_same, check_same_data
 from ..runs.stale import older_products
 from ..sparsity import TARGET_ARGUMENTS
 from .sparsity import check_target, latency_of, prune_options, sparsity_settings
@@ -37,7 +38,6 @@ from .weights import find_weights, follow_training
 
 SAID_OF_SETTINGS = (ValueError, RuntimeError, TypeError, AssertionError, LookupError, ImportError)  # by the release
 ONE_LINE = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
-CHANGED_BY_RELEASE = ("batch", "optimizer", "workers", "device", "amp")  # in the arguments of a run
 OWN_OPTIONS = ("sparsity", "sr", *TARGET_ARGUMENTS, "latency_table", "classes_from")
 
 
@@ -141,31 +141,11 @@ def go_on(options: argparse.Namespace, folder: Path) -> None:
     if options.overwrite:
         raise PruningError("--resume goes on with a run, --overwrite replaces it: leave out one of both")
     last = interrupted_run(folder)
-    check_resumed(options, checkpoint.load(last)[1]["train_args"])
+    network, content = checkpoint.load(last)
+    check_same(options, content["train_args"], ("epochs", "imgsz", *OWN_OPTIONS))
+    check_same_data(options, network, content["train_args"], folder)
     say(f"Going on with {shown(last)}, at the settings of that run")
     YOLO(last).train(resume=True, device=options.device)
-
-
-def check_resumed(options: argparse.Namespace, earlier: dict[str, Any]) -> None:
-    """Refuses what contradicts the run that goes on: it would be ignored.
-
-    Args:
-        options: The options.
-        earlier: The training arguments of that run.
-
-    Raises:
-        PruningError: If an option or a setting says otherwise.
-    """
-    if timing := sorted({"runtime", "threads"} & getattr(options, "said", frozenset())):
-        raise PruningError(f"--{timing[0]}: --resume goes on with the timings of that run; leave it out")
-    names = ("epochs", "imgsz", *OWN_OPTIONS)  # the release may have made the batch smaller
-    asked = {name: getattr(options, name, None) for name in names if name in getattr(options, "said", ())}
-    asked |= {name: value for name, value in options.settings.items() if name not in CHANGED_BY_RELEASE}
-    for name, value in asked.items():
-        if name in earlier and str(earlier[name]).strip("[]()") != str(value).strip("[]()"):
-            raise PruningError(
-                f"{name}={value}, but the run was started with {earlier[name]}: --resume goes on with that"
-            )
 
 
 def what_to_train(stage: Stage, options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
