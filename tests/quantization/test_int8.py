@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import yaml
 
 from helpers.scripts import refused, run
 from ultralytics.pruning import load, save
@@ -81,6 +82,18 @@ def test_a_data_set_that_a_checkpoint_names_is_not_downloaded(weights, option, o
     for fetcher in ("safe_download", "download"):
         monkeypatch.setattr(f"ultralytics.utils.downloads.{fetcher}", lambda *_, **__: pytest.fail("downloads"))
     assert "--data is needed" in refused(monkeypatch, capfd, "export.py", "--weights", weights, option)
+
+
+@pytest.mark.parametrize("option", ["--int8", "--fastest"])
+def test_without_labels_nothing_can_be_judged(weights, digits, option, one_thread, tmp_path, monkeypatch, capfd):
+    data = tmp_path / "unlabelled"
+    shutil.copytree(digits.parent, data, ignore=shutil.ignore_patterns("labels", "*.cache"))
+    content = {**yaml.safe_load(digits.read_text()), "path": str(data)}
+    (data / digits.name).write_text(yaml.safe_dump(content))
+    words = ["--weights", weights, "--data", data / digits.name, "--imgsz", 64, "--images", 2]
+    said = refused(monkeypatch, capfd, "export.py", *words, option)
+    assert option in said and "labels" in said
+    assert [entry.name for entry in weights.parent.iterdir()] == ["best.pt"]
 
 
 REFUSED = [

@@ -12,7 +12,9 @@ import numpy as np
 
 from ..checkpoints import checkpoint
 from ..command_line.devices import cores
+from ..data.samples import LABELLED_BY_TEXT, labels_of
 from ..data.some_classes import data_for
+from ..deploy.exporting import val_images
 from ..errors import PruningError
 from ..latency.timing import Runtime, in_turns
 from ..passes.reading import Images, frozen_copy, reader_of
@@ -52,12 +54,17 @@ class Ground:
             option: What needs it.
 
         Raises:
-            PruningError: If there is no data set, or it is not of this network.
+            PruningError: If there is no data set, it is not of this network, or nobody labelled it.
         """
         if not data:
             raise PruningError(f"{option} needs images, for ranges and for accuracy: name the data set with --data")
         single = checkpoint.counts_as_one({}, content)
         found = data_for(model, data, classes=None if single else len(model.names), splits=("train", "val"))
+        if model.task in LABELLED_BY_TEXT and not any(labels_of(image).is_file() for image in val_images(found)):
+            raise PruningError(
+                f"{option} measures accuracy, and no val image of {found} has labels; --data FOLDER_OF_ITS_IMAGES "
+                f"lets the network label them itself"
+            )
         return cls(model, found, imgsz, threads or cores(), single)
 
     def images(self) -> list[np.ndarray]:
