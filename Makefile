@@ -14,9 +14,11 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt requirements-checkpoin
 # The built-in images are small and few, so: small steps with no gradient accumulation (nbs), digits are not mirrored
 # (fliplr), and widths are not rounded (round_to=1), since most layers of so small a network end below 16 channels.
 DIGITS := --data digits --imgsz 160 --batch 16 --device cpu --overwrite nbs=16 fliplr=0 mosaic=0.5
-NORMAL := runs/train-norm/weights/best.pt
-SPARSE := runs/train-sparsity/weights/last.pt
-TUNED  := runs/finetune/weights/best.pt
+# Runs and files have names of their own: those of the stages' defaults are a user's.
+NORMAL := runs/demo/weights/best.pt
+SPARSE := runs/demo-sparsity/weights/last.pt
+PRUNED := runs/demo-pruned/pruned.pt
+TUNED  := runs/demo-tuned/weights/best.pt
 
 # A look at it: a network that has hardly been trained, cut to half and trained on for two epochs.
 QUICK := --data digits --imgsz 160 --batch 16 --device cpu --overwrite nbs=16 fliplr=0 plots=False
@@ -34,21 +36,21 @@ quick: quick-announced install  ## prunes, checks, fine-tunes two epochs and exp
 
 announced:
 	@echo "All stages on the built-in digits, on the CPU, in 20 to 30 minutes on two cores, after an installation of a few:"
-	@echo "training, sparsity training, pruning, fine-tuning, export, measuring, and a report, runs/report.html."
+	@echo "training, sparsity training, pruning, fine-tuning, export, measuring, and a report, runs/demo.html."
 
 demo: announced install  ## all stages on the built-in digits, on the CPU
-	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 30 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
-	$(PYTHON) train_sparsity.py --epochs 16 --sparsity steered --target-speed-up 2.5 $(DIGITS) round_to=1 optimizer=AdamW lr0=0.001 close_mosaic=5
-	$(PYTHON) vis-bn-weight.py
-	$(PYTHON) prune.py
-	$(PYTHON) finetune.py --epochs 12 $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=6
-	$(PYTHON) export.py --data digits --imgsz 160
-	$(PYTHON) val.py $(NORMAL) $(SPARSE) weights/pruned.pt $(TUNED) --data digits --imgsz 160 --device cpu --overwrite
-	$(PYTHON) report.py runs/val -o runs/report.html
+	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 30 --name demo $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
+	$(PYTHON) train_sparsity.py --weights $(NORMAL) --epochs 16 --name demo-sparsity --sparsity steered --target-speed-up 2.5 $(DIGITS) round_to=1 optimizer=AdamW lr0=0.001 close_mosaic=5
+	$(PYTHON) vis-bn-weight.py $(NORMAL) $(SPARSE) --save runs/demo-sparsity/bn-weights.png
+	$(PYTHON) prune.py --weights $(SPARSE) --save-dir runs/demo-pruned
+	$(PYTHON) finetune.py --weights $(PRUNED) --epochs 12 --name demo-tuned $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=6
+	$(PYTHON) export.py --weights $(TUNED) --data digits --imgsz 160
+	$(PYTHON) val.py $(NORMAL) $(SPARSE) $(PRUNED) $(TUNED) --data digits --imgsz 160 --device cpu --name demo-val --overwrite
+	$(PYTHON) report.py runs/demo-val -o runs/demo.html
 	@echo "Epochs: normal 30, sparse 16 more, pruned none, fine-tuned 12 more."
-	@echo "Report: runs/report.html (open it in a browser)"
-	@echo "Pictures: runs/train-sparsity/gamma.png, runs/bn-weights.png, runs/*/results.png, runs/val/*/BoxPR_curve.png"
-	@echo "Files: weights/pruned.pt, .json, .onnx; fine-tuned: $(TUNED) and its .onnx (open one in netron.app)"
+	@echo "Report: runs/demo.html (open it in a browser)"
+	@echo "Pictures: runs/demo-sparsity/gamma.png, bn-weights.png beside it, runs/demo*/results.png, runs/demo-val/*/BoxPR_curve.png"
+	@echo "Files: $(PRUNED), .json, .onnx; fine-tuned: $(TUNED) and its .onnx (open one in netron.app)"
 
 zoo: install  ## every model file of the release, and Torch-Pruning beside it: more than an hour
 	$(PYTHON) benchmarks/zoo.py

@@ -187,13 +187,13 @@ def c2f() -> Figure:
 
 
 def gamma() -> Figure:
-    """Draws the scales before and after sparsity training, from the checkpoints of the first two stages.
+    """Draws the scales before and after sparsity training, from the first two checkpoints of `make demo`.
 
     Raises:
         PruningError: If they are not there.
     """
     networks = []
-    for path in (places.RUNS / places.NORMAL / "weights/best.pt", places.RUNS / places.SPARSITY / "weights/last.pt"):
+    for path in (places.RUNS / "demo/weights/best.pt", places.RUNS / "demo-sparsity/weights/last.pt"):
         if not path.is_file():
             raise PruningError(f"gamma.png is drawn from {places.shown(path)}, which is not there; run: make demo")
         networks.append(plots.network_gammas(path, places.shown(path)))

@@ -1,6 +1,7 @@
 """All pages: links lead somewhere, options exist, the Python blocks run, and the site builds and opens."""
 
 import re
+import shlex
 import subprocess
 import sys
 import unicodedata
@@ -96,3 +97,16 @@ def test_a_page_opens_in_a_browser(site, tmp_path, page, words):
     shown, asked = Browser(tmp_path).opened(site / page)
     assert words in shown and "md-sidebar" in shown
     assert all(address.startswith(("file:", "data:", "blob:")) for address in asked)
+
+
+@pytest.mark.parametrize("target", ["demo", "quick"])
+def test_what_make_runs_leaves_the_runs_of_the_users_alone(target):
+    """Its runs are overwritten each time, so none has the name that a stage takes by itself."""
+    said = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    commands = [shlex.split(line)[1:] for line in said.splitlines() if re.search(r"python \w[\w-]*\.py ", line)]
+    assert {"train-normal.py", "prune.py", "finetune.py", "val.py"} <= {words[0] for words in commands}
+    named = {"prune.py": "--save-dir", "vis-bn-weight.py": "--save", "report.py": "-o", "export.py": "--weights"}
+    for words in commands:
+        option = named.get(words[0], "--name")
+        place = words[words.index(option) + 1] if option in words else ""
+        assert re.match(rf"(runs/)?{target}\b", place), words
