@@ -7,9 +7,10 @@ import pytest
 from helpers.scripts import refused, run
 from helpers.timings import macs_ms, plant
 from ultralytics.pruning import cost_of, load, plans_of, trace
-from ultralytics.pruning.selection.targets import Target
+from ultralytics.pruning.command_line import options as shared
+from ultralytics.pruning.selection.targets import KINDS, Target
 from ultralytics.pruning.stages import compress_options
-from ultralytics.pruning.stages.compressing import recipe_of, scheme_of
+from ultralytics.pruning.stages.compressing import scheme_of
 
 SETTINGS = ["nbs=8", "fliplr=0", "optimizer=AdamW", "lr0=0.001", "plots=False"]
 RUNTIME = ["--runtime", "torch", "--threads", 1]
@@ -46,12 +47,23 @@ def test_several_targets_are_faded_to():
 
 
 @pytest.mark.parametrize(
-    ("said", "floor"), [([], 0.02), (["--scheme", "stepwise"], 0.1), (["--scheme", "steered"], 0.1)]
+    ("said", "round_to", "floor"),
+    [
+        (["--speed-up", "3"], 16, 0.1),
+        (["--speed-up", "5"], 8, 0.02),
+        (["--latency-speed-up", "4"], 8, 0.02),
+        (["--target-params", "9k"], 16, 0.1),
+        (["--speed-up", "5", "--round-to", "2"], 2, 0.02),
+        (["--speed-up", "3.5", "--scheme", "steered"], 16, 0.1),
+    ],
 )
-def test_a_cut_at_once_may_go_further_in_single_layers(words, said, floor):
-    options = compress_options.parser().parse_intermixed_args(list(map(str, [*words, "--speed-up", "2", *said])))
-    options.settings = {}
-    assert recipe_of(options).limits.floor == floor
+def test_a_far_cut_at_once_leaves_narrower_layers(said, round_to, floor):
+    options = compress_options.parser().parse_intermixed_args(said)
+    options.settings, name = {}, next(name for name in KINDS if getattr(options, name))
+    target = Target(name, getattr(options, name))
+    rules = compress_options.layer_rules(scheme_of(options, target, ladder=False), target)
+    found = shared.limits(options, **rules)
+    assert (found.round_to, found.floor) == (round_to, floor)
 
 
 def rows(folder) -> list[dict[str, str]]:

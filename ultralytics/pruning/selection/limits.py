@@ -18,7 +18,6 @@ from ..channels import ChannelMap
 from ..errors import PruningError, closest
 
 DEFAULT_FLOOR = 0.1
-LOW_FLOOR = 0.02  # of one-shot cuts that are fine-tuned: better the further they go, see docs/results/recipes.md
 DEFAULT_ROUND_TO = 16  # of prune.py: the fastest of 1, 4, 8, 16 at equal multiply-adds, see docs/results/latency.md
 
 

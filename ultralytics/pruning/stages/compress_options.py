@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from ..command_line import kinds, own_labels
 from ..command_line import options as shared
 from ..command_line.entry import Parser
 from ..command_line.settings import training_keys
 from ..compression.recipe import SCHEMES, Recipe
+from ..selection.limits import DEFAULT_ROUND_TO
+from ..selection.targets import Target
 
 DEFAULT_CRITERION = "group_hessian"  # the best of docs/results/criteria.md
+FAR = 3.0  # times fewer multiply-adds or milliseconds; beyond, one cut leaves layers narrower
+NARROWER = {"round_to": 8, "floor": 0.02}  # 0.813 for 0.789 at 5x, and as fast: docs/results/recipes.md
 OURS = ("data", "epochs", "batch", "imgsz", "finetune", "distill_model", "round_to", "time", "classes_from")
 OF_A_SPARSITY_TRAINING = ("sparsity", "sr", "target_", "latency_table")  # how their names begin
 
@@ -18,6 +23,12 @@ OF_A_SPARSITY_TRAINING = ("sparsity", "sr", "target_", "latency_table")  # how t
 def decided(key: str) -> bool:
     """Whether a setting of a training is not the user's: a compression decides it, or has an option for it."""
     return key in OURS or key.startswith(OF_A_SPARSITY_TRAINING)
+
+
+def layer_rules(scheme: str, target: Target) -> dict[str, Any]:
+    """Returns what holds for single layers, as fields of `Limits`, where the options do not say otherwise."""
+    is_far = target.kind.nothing is not None and target.value > FAR  # by a factor, not by what is left
+    return NARROWER if scheme == "one-shot" and is_far else {"round_to": DEFAULT_ROUND_TO}
 
 
 def parser() -> Parser:

@@ -29,12 +29,11 @@ from ..passes.images import Images
 from ..release import check_side
 from ..report import say
 from ..runs.folders import visible
-from ..selection.limits import DEFAULT_FLOOR, DEFAULT_ROUND_TO, LOW_FLOOR
 from ..selection.reach import check_reach
 from ..selection.targets import KINDS, Target
 from ..sparsity.erasing import erasable
 from ..tracing.trace import trace
-from .compress_options import DEFAULT_CRITERION, decided, parser
+from .compress_options import DEFAULT_CRITERION, decided, layer_rules, parser
 from .sweep import combinations_of, read_grid, sweep
 from .weights import follow_training
 
@@ -142,7 +141,6 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     teacher = options.teacher and can_be_taught(model)
     training = training_of(options, model)
     images = images_of(training, data, options.batches or Images.batches)
-    floor = LOW_FLOOR if scheme == "one-shot" else DEFAULT_FLOOR
 
     recipe = Recipe(
         weights=str(weights.resolve()),
@@ -157,7 +155,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         max_map_drop=options.max_map_drop,
         scoring=scoring_of(options, scheme, images),
         recalibrate=options.recalibrate or (Recipe.recalibrate if scheme == "stepwise" else 0),
-        limits=shared.limits(options, round_to=DEFAULT_ROUND_TO, floor=floor),
+        limits=shared.limits(options, **layer_rules(scheme, target)),
         latency=latency,
         teacher=teacher,
         training=training,
