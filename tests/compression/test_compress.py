@@ -74,7 +74,7 @@ def test_the_cost_falls_evenly_to_the_target() -> None:
     [
         ({"scheme": "sudden"}, "unknown scheme 'sudden'"),
         ({"max_map_drop": -0.1}, "the allowed drop is -0.1"),
-        ({"target": Target("speed_up", 1.0)}, "speed_up=1 removes nothing"),
+        ({"target": Target("speed_up", 1.0)}, "--speed-up 1 removes nothing"),
         ({"target": Target("prune_ratio", 0.0)}, "prune_ratio=0 removes nothing"),
         ({"steps": 1, "epochs_per_step": 2}, "at least 3 epochs"),
     ],
@@ -369,7 +369,7 @@ def test_training_images_are_looked_for_before_anything_is_measured(command, dig
         (("--speed-up", "2", "--scheme", "steered", "--criterion", "l1"), "--criterion needs --scheme stepwise"),
         (("--speed-up", "2", "--scheme", "steered", "--ignore", "model.22"), "--ignore needs --scheme stepwise"),
         (("--speed-up", "2", "--weights", "no.pt"), "'no.pt'|no.pt' is not there"),
-        (("--speed-up", "1"), "speed_up=1 removes nothing"),
+        (("--speed-up", "1"), "--speed-up 1 removes nothing"),
         (("--speed-up", "2", "epochs=3"), "epochs= cannot be set here"),
         (("--speed-up", "2", "--workers", "2"), "--workers goes with --sweep"),
         (("--speed-up", "2", "--normalize", "gaussian", "--per", "multiply-add"), "gaussian scores may be negative"),

@@ -77,7 +77,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.target.value == self.target.kind.nothing:
-            raise PruningError(f"{self.target.name}={self.target.value:g} removes nothing")
+            raise PruningError(f"{self.target.kind.option} {self.target.value:g} removes nothing")
         if self.scheme not in SCHEMES:
             raise PruningError(f"unknown scheme '{self.scheme}'; there are {', '.join(SCHEMES)}")
         if self.max_map_drop is not None and not 0 <= self.max_map_drop < 1:
