@@ -75,7 +75,7 @@ def test_the_cost_falls_evenly_to_the_target() -> None:
         ({"scheme": "sudden"}, "unknown scheme 'sudden'"),
         ({"max_map_drop": -0.1}, "the allowed drop is -0.1"),
         ({"target": Target("speed_up", 1.0)}, "--speed-up 1 removes nothing"),
-        ({"target": Target("prune_ratio", 0.0)}, "prune_ratio=0 removes nothing"),
+        ({"target": Target("prune_ratio", 0.0)}, "--prune-ratio 0 removes nothing"),
         ({"steps": 1, "epochs_per_step": 2}, "at least 3 epochs"),
     ],
 )
