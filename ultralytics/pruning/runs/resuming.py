@@ -1,8 +1,8 @@
 """What a training needs to go on as if it had not been interrupted.
 
-The release's checkpoint rounds the optimizer's state, and the EMA of a training from scratch; it forgets the live weights,
-the random states and the order of the images: a resumed run is another run. `resume-EPOCH.pt`, beside the checkpoint
-until the run ends, holds the rest. In one process with `workers=0` (always so on the CPU) and without
+The release's checkpoint rounds the optimizer's state, and the EMA of a training from scratch; it forgets the live
+weights, the random states and the order of the images: a resumed run is another run. `resume-EPOCH.pt`, beside the
+checkpoint until the run ends, holds the rest. In one process with `workers=0` (always so on the CPU) and without
 gradient accumulation (`nbs` no larger than `batch`) a resumed run then ends with the same weights, bit for bit. With
 worker processes, whose random states nobody can reach, it goes on from the exact weights with other augmentations;
 gradients of batches that waited for the optimizer's next step are lost.
