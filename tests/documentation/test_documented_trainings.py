@@ -27,7 +27,7 @@ from ultralytics.pruning.deploy import viewer
 from ultralytics.pruning.files import places
 from ultralytics.pruning.latency import timing
 from ultralytics.pruning.quantization import ground
-from ultralytics.pruning.stages import compress_options, compressing, sweep
+from ultralytics.pruning.stages import compress_options, sweep
 
 SHOWN = re.compile(r"`(python [\w-]+\.py [^`]+|python [\w-]+\.py)`")
 PAGES = ("pruning", "compress", "int8", "latency", "choosing", "sparsity-training", "troubleshooting")
@@ -109,7 +109,7 @@ def person(folder, monkeypatch, capfd):
     monkeypatch.setattr(viewer, "show", lambda onnx: None)  # nobody looks
     monkeypatch.setattr(viewer, "wait", lambda: None)
     monkeypatch.setattr(ground.Ground, "ms", lambda ground, files: [2.0, *[1.0] * (len(files) - 1)])
-    monkeypatch.setattr(compressing, "DEFAULT_ROUND_TO", 1)  # by 16, the small network cannot lose 80 % of its channels
+    monkeypatch.setattr(compress_options, "DEFAULT_ROUND_TO", 1)  # by 16, the small network cannot lose 80 % of its channels
 
     def type_in(command: str) -> None:
         _, script, *words = shlex.split(command)
