@@ -109,7 +109,7 @@ def person(folder, monkeypatch, capfd):
     monkeypatch.setattr(viewer, "show", lambda onnx: None)  # nobody looks
     monkeypatch.setattr(viewer, "wait", lambda: None)
     monkeypatch.setattr(ground.Ground, "ms", lambda ground, files: [2.0, *[1.0] * (len(files) - 1)])
-    monkeypatch.setattr(compress_options, "DEFAULT_ROUND_TO", 1)  # by 16, the small network cannot lose 80 % of its channels
+    monkeypatch.setattr(compress_options, "DEFAULT_ROUND_TO", 1)  # by 16, the network cannot lose 80 % of its width
 
     def type_in(command: str) -> None:
         _, script, *words = shlex.split(command)
