@@ -67,7 +67,8 @@ def test_a_missing_package_is_named_before_the_work(script, words, module, said,
 def test_onnx_files_are_not_measured_without_a_runtime(own, runs, monkeypatch, capsys):
     own.with_suffix(".onnx").write_bytes(b"onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "pip install onnxruntime" in refused(monkeypatch, capsys, "val.py", own, own.with_suffix(".onnx"))
+    words = (own, own.with_suffix(".onnx"), "--data", "digits")
+    assert "pip install onnxruntime" in refused(monkeypatch, capsys, "val.py", *words)
     assert not runs.exists()
 
 

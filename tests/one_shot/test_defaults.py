@@ -127,7 +127,7 @@ def test_val_names_the_data_of_the_training_where_that_does_not_fit(network, dig
     other.write_text(yaml.safe_dump(content))
     options = Namespace(data=None, val=True, settings={})
     with pytest.raises(PruningError, match=f"--data {other} lists the network's classes in another order"):
-        checked_data(options, network, str(other))
+        checked_data(options, network, {"data": str(other)})
 
 
 def test_photographs_stand_in_for_missing_images(prune) -> None:
