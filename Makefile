@@ -1,7 +1,7 @@
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: install quick quick-announced announced demo zoo test compat docs lint clean
+.PHONY: install quick quick-announced demo-announced demo zoo test compat docs lint clean
 
 install: $(VENV)/.installed
 
@@ -34,11 +34,11 @@ quick: quick-announced install  ## prunes, checks, fine-tunes two epochs and exp
 	$(PYTHON) export.py --weights runs/quick-tuned/weights/best.pt --data digits --imgsz 160
 	$(PYTHON) val.py runs/quick/weights/best.pt runs/quick-tuned/weights/best.pt runs/quick-tuned/weights/best.onnx --data digits --imgsz 160 --device cpu --name quick-val --overwrite
 
-announced:
+demo-announced:
 	@echo "All stages on the built-in digits, on the CPU, in 20 to 30 minutes on two cores, after an installation of a few:"
 	@echo "training, sparsity training, pruning, fine-tuning, export, measuring, and a report, runs/demo.html."
 
-demo: announced install  ## all stages on the built-in digits, on the CPU
+demo: demo-announced install  ## all stages on the built-in digits, on the CPU
 	$(PYTHON) train-normal.py --weights yolov8n.yaml --epochs 30 --name demo $(DIGITS) optimizer=AdamW lr0=0.001 close_mosaic=10
 	$(PYTHON) train_sparsity.py --weights $(NORMAL) --epochs 16 --name demo-sparsity --sparsity steered --target-speed-up 2.5 $(DIGITS) round_to=1 optimizer=AdamW lr0=0.001 close_mosaic=5
 	$(PYTHON) vis-bn-weight.py $(NORMAL) $(SPARSE) --save runs/demo-sparsity/bn-weights.png

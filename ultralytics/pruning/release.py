@@ -9,6 +9,8 @@ from typing import Any
 
 from .errors import PruningError
 
+LARGEST_SIDE = 8_192  # of an image, in pixels: what one can need of a machine's memory
+
 
 @contextlib.contextmanager
 def quiet_release(least: int = logging.WARNING) -> Iterator[None]:

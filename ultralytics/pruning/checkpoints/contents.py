@@ -13,13 +13,13 @@ from torch import nn
 from ..errors import PruningError, first_line
 from ..inputs.layer_names import check_layers
 from ..networks.rebuild import PLANS_ATTRIBUTE
+from ..release import LARGEST_SIDE
 from ..trust import restricted
 
 RESAVE = "save it again, with ultralytics.pruning.save or by training"
 # Arguments of the training that stages read, by type.
 TEXT_ARGUMENTS = ("data", "task", "sparsity", "optimizer", "latency_table")
 NUMBER_ARGUMENTS = ("epochs", "imgsz", "batch")
-LARGEST_SIDE = 8_192  # of an image, in pixels, as on the command line
 
 
 def check_arguments(content: Any, path: Any) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..errors import PruningError, quoted
 from ..files import names
+from ..release import LARGEST_SIDE
 
 UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)  # narrower than float() reads
@@ -16,7 +17,7 @@ WHOLE = re.compile(r"\d{1,18}", re.ASCII)  # `isdigit` takes digits that int() d
 MOST_COUNT = 1_000_000  # of a count: more than anyone could want
 MOST_CHANNELS = 65_536
 MOST_THREADS = 1_024
-SIDES = (32, 8_192)  # pixels: the stride of the coarsest map, and what one image can need of a machine's memory
+SIDES = (32, LARGEST_SIDE)  # pixels; the first is the stride of the coarsest map
 MOST_STRENGTH = 1e6
 
 

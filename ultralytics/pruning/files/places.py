@@ -41,10 +41,10 @@ def first_there(name: str | Path, is_there: Callable[[Path], bool] = Path.exists
     return next((place for place in (here(name), ROOT / name) if is_there(place)), None)
 
 
-def exists(path: str | Path) -> bool:
+def exists(path: str | Path, is_there: Callable[[Path], bool] = Path.exists) -> bool:
     """Whether something lies at a path that a file names: perhaps one that no file system can hold, or may be seen."""
     try:
-        return Path(path).exists()
+        return is_there(Path(path))
     except (OSError, ValueError):
         return False
 

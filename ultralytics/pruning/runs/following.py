@@ -51,7 +51,7 @@ class Origin:
         """Reads what a training was told; `known` is said by the user and counts more."""
         imgsz, batch, start = train_args.get("imgsz"), train_args.get("batch"), str(train_args.get("model"))
         found = {
-            "before": Path(start) if start.endswith(".pt") and places.exists(start) and Path(start).is_file() else None,
+            "before": Path(start) if start.endswith(".pt") and places.exists(start, Path.is_file) else None,
             "data": train_args.get("data"),
             "imgsz": imgsz if isinstance(imgsz, int) else DEFAULT_IMGSZ,
             "side": side_of_training({"train_args": train_args}),
