@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from helpers.processes.python import run_python
 from helpers.seeing import write_seeing
@@ -256,3 +257,21 @@ def test_a_clip_ends_where_it_ends_or_where_enough_is_read(clip):
     assert len(speed.read_clip(str(clip)).frames) == 5
     found = speed.read_clip(str(clip), most=2)
     assert [round(float(frame.mean()), -1) for frame in found.frames] == [0, 50] and found.milliseconds > 0
+
+
+@pytest.mark.parametrize("other", ["coco.yaml", "more classes"])
+def test_nothing_is_downloaded_that_has_other_classes(other, files, tmp_path, runs, monkeypatch):
+    """The release downloads what is not here as soon as it is asked for the images."""
+
+    def look(*args, **how):
+        raise AssertionError("the release was asked for the images")
+
+    monkeypatch.setattr("ultralytics.data.utils.check_det_dataset", look)
+    if other == "more classes":
+        content = {"train": "images", "val": "images", "names": [f"class {i}" for i in range(11)]}
+        other = tmp_path / "other.yaml"
+        other.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(PruningError, match="has 10 classes"):
+        measuring.measuring_data(
+            str(other), "val", [formats.describe(files["pt"], {"imgsz": SIDE, "device": "cpu", "batch": 4})]
+        )

@@ -19,8 +19,10 @@ from ..command_line.settings import VALIDATION
 from ..data import sets
 from ..data.samples import LABELLED_BY_TEXT
 from ..data.some_classes import measured_on
+from ..data.yamls import check_data_yaml
 from ..errors import PruningError, counted, first_line, typed_line
 from ..files import places
+from ..inputs.documents import read_yaml
 from ..latency.files import without_notice
 from ..measuring import speed
 from ..measuring.formats import checkpoint_of, describe, find, suffix_of, suffixes
@@ -161,6 +163,7 @@ def measuring_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
     if len({row.task == "classify" for row in rows}) > 1:
         tasks = ", ".join(f"'{row.checkpoint}': {row.task}" for row in rows)
         raise PruningError(f"no data set serves all of these checkpoints ({tasks}); measure them one by one")
+    check_before_download(rows, data)
     file = sets.resolve_data(data, task=rows[0].task)
     if rows[0].task in LABELLED_BY_TEXT and not any(row.single_cls or row.names != rows[0].names for row in rows):
         file = measured_on(file, rows[0].names)
@@ -171,6 +174,37 @@ def measuring_data(data: str, split: str, rows: Sequence[Measurement]) -> str:
     for row in rows:
         check_row_classes(row, names, data)
     return file
+
+
+def check_before_download(rows: Sequence[Measurement], data: str) -> None:
+    """Refuses a data set whose yaml has other classes than a checkpoint: the release downloads what is not here.
+
+    A yaml with all classes of a checkpoint and some more is not refused: a set of these can be made of it.
+
+    Raises:
+        PruningError: If it is such a one.
+    """
+    if rows[0].task == "classify":  # known by a folder, or a name alone
+        return
+    content = read_yaml(Path(sets.resolve_data(data, check_images=False, task=rows[0].task)), f"--data {data}")
+    found, names = check_data_yaml(content, rows[0].task), content.get("names") or {}
+    for row in rows:
+        if not set(row.names) <= {str(name) for name in (names.values() if isinstance(names, dict) else names)}:
+            check_count(row, found, data)
+
+
+def check_count(row: Measurement, classes: int, data: str) -> None:
+    """Refuses a data set with another number of classes than a checkpoint.
+
+    Raises:
+        PruningError: If it is such a one.
+    """
+    found = 1 if row.single_cls else classes
+    if row.classes != found:
+        raise PruningError(
+            f"'{row.checkpoint}' has {counted(row.classes, 'class', 'classes')}, --data {data} has {found}; use "
+            "the data of its training"
+        )
 
 
 def names_of_split(file: str, split: str, task: str, data: str) -> dict[int, str]:
@@ -194,12 +228,7 @@ def check_row_classes(row: Measurement, names: dict[int, str], data: str) -> Non
     Raises:
         PruningError: If it is such a one.
     """
-    found = 1 if row.single_cls else len(names)
-    if row.classes != found:
-        raise PruningError(
-            f"'{row.checkpoint}' has {counted(row.classes, 'class', 'classes')}, --data {data} has {found}; use "
-            "the data of its training"
-        )
+    check_count(row, len(names), data)
     if not row.single_cls:
         check_order(row.names, names, data)
 
