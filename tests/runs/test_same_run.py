@@ -5,7 +5,7 @@ from argparse import Namespace
 import pytest
 
 from ultralytics.pruning import PruningError, load
-from ultralytics.pruning.runs.same import check_same, check_same_data
+from ultralytics.pruning.runs.same import check_same, check_same_data, check_same_weights
 
 EARLIER = {"epochs": 3, "imgsz": 64, "batch": 4, "lr0": 0.01, "ratios": [1, 2]}
 
@@ -65,3 +65,18 @@ def test_images_without_labels_are_those_of_the_run(small_weights, digits, tmp_p
     image = next((digits.parent / "images" / "val").glob("*.*"))
     (photos / image.name).write_bytes(image.read_bytes())
     check_same_data(options("data", data=str(photos)), load(small_weights)[0], {"data": str(digits)}, tmp_path)
+
+
+@pytest.mark.parametrize("known", ["yolov8n.yaml", "{folder}/first/best.pt", "{folder}/run/weights/last.pt", None])
+def test_the_same_network_or_none(known, tmp_path) -> None:
+    """A run that went on before names its own checkpoint: what it started from is not known any more."""
+    earlier = {"model": known and known.format(folder=tmp_path)}
+    same = {"yolov8n.yaml": "yolov8n.yaml", None: "any.pt"}.get(known, str(tmp_path / "first" / "best.pt"))
+    for asked in (options("weights", weights=same), options(weights="other.pt")):
+        check_same_weights(asked, earlier, tmp_path / "run")
+
+
+@pytest.mark.parametrize("known", ["yolov8n.yaml", "first/best.pt"])
+def test_another_network_is_refused(known, tmp_path) -> None:
+    with pytest.raises(PruningError, match=rf"weights=other.pt.*{known}"):
+        check_same_weights(options("weights", weights="other.pt"), {"model": known}, tmp_path / "run")

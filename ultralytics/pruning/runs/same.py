@@ -10,6 +10,7 @@ from typing import Any
 from ..data.sets import resolve_data
 from ..data.unlabelled import is_unlabelled
 from ..errors import PruningError
+from ..files.places import located
 from ..networks.keep_classes import keeps_some
 from .moved import relocated
 
@@ -61,6 +62,27 @@ def check_same_data(options: argparse.Namespace, network: Any, earlier: Mapping[
     before = relocated(str(known), earlier.get("save_dir"), folder)
     if Path(asked).resolve() != Path(resolve_data(before, check_images=False, task=network.task)).resolve():
         raise _otherwise("data", named, known)
+
+
+def check_same_weights(options: argparse.Namespace, earlier: Mapping[str, Any], folder: Path) -> None:
+    """Refuses another network to start from than that of the run that goes on.
+
+    A run that went on before knows no longer what it started from, but itself.
+
+    Args:
+        options: Of the command line.
+        earlier: The training arguments of the run.
+        folder: Where it lies today.
+
+    Raises:
+        PruningError: If it is another one.
+    """
+    known = str(earlier.get("model") or "")
+    if "weights" not in getattr(options, "said", ()) or not known or known == options.weights:
+        return
+    before = Path(relocated(known, earlier.get("save_dir"), folder)).resolve()
+    if not before.is_relative_to(folder.resolve()) and located(options.weights).resolve() != before:
+        raise _otherwise("weights", options.weights, known)
 
 
 def _otherwise(name: str, asked: Any, earlier: Any) -> PruningError:

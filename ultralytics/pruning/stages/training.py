@@ -29,7 +29,7 @@ from ..report import say
 from ..runs.folders import forget_replaced, interrupted_run, is_whole, kept_runs, put_back, recover, set_aside
 from ..runs.following import Origin, say_next
 from ..runs.interruption import saved_training
-from ..runs.same import check_same, check_same_data
+from ..runs.same import check_same, check_same_data, check_same_weights
 from ..runs.stale import older_products
 from ..sparsity import TARGET_ARGUMENTS
 from .sparsity import check_target, latency_of, prune_options, sparsity_settings
@@ -143,6 +143,7 @@ def go_on(options: argparse.Namespace, folder: Path) -> None:
     last = interrupted_run(folder)
     network, content = checkpoint.load(last)
     check_same(options, content["train_args"], ("epochs", "imgsz", *OWN_OPTIONS))
+    check_same_weights(options, content["train_args"], folder)
     check_same_data(options, network, content["train_args"], folder)
     say(f"Going on with {shown(last)}, at the settings of that run")
     YOLO(last).train(resume=True, device=options.device)
