@@ -46,13 +46,15 @@ from ultralytics.pruning.report import say
 from ultralytics.pruning.selection.limits import DEFAULT_FLOOR, DEFAULT_ROUND_TO, Limits
 from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.tracing.trace import trace
+from ultralytics.pruning.training.fine_tuning import CHOICE
 
 RUNS = places.RUNS / "recipes-benchmark"
 FOUND = RUNS / "found.json"
 PAGE = places.ROOT / "docs" / "results" / "recipes.md"
 YARDSTICK = "the network itself, trained on"
 FADING, TUNING = "steered", "fine-tuned"  # the trainings of a compression, by their folders
-STEPPED = "(steps as the release's)"  # rows of fine-tunings before they stepped as training/fine_tuning.py says
+STEPPED = "(steps as the release's)"  # rows of fine-tunings before they averaged as training/fine_tuning.py says
+ADAMW = "(AdamW)"  # and before they took MuSGD
 STEPS = 4  # of which the epochs of the fading are made up
 
 
@@ -77,6 +79,12 @@ class Variant:
     floor: float = DEFAULT_FLOOR
 
 
+def stepping(optimizer: str, lr0: float, mosaic_off: int) -> dict[str, Any]:
+    """Returns the settings of a fine-tuning that differ from those of training/fine_tuning.py in what is named."""
+    steps = {"optimizer": optimizer, "lr0": lr0, "momentum": 0.9, "warmup_bias_lr": 0.0}
+    return {**steps, "close_mosaic": mosaic_off}
+
+
 VARIANTS: dict[str, Variant] = {
     "no teacher": Variant(),
     "taught": Variant((FADING, TUNING)),
@@ -94,15 +102,32 @@ VARIANTS: dict[str, Variant] = {
     "at once": Variant(cuts=1),
     "at once, AdamW lr0=0.001": Variant(cuts=1, settings={"optimizer": "AdamW", "lr0": 0.001}),
     "at once, widths in 8s": Variant(cuts=1, round_to=8),
-    "at once, widths in 8s, floor 0.02": Variant(cuts=1, round_to=8, floor=0.02),
-    "at once, widths in 4s, floor 0.02": Variant(cuts=1, round_to=4, floor=0.02),
+    "at once, narrower": Variant(cuts=1, round_to=8, floor=0.02),
+    "at once, narrower, widths in 4s": Variant(cuts=1, round_to=4, floor=0.02),
     "at once, floor 0.02": Variant(cuts=1, floor=0.02),
+    "at once, floor 0.2": Variant(cuts=1, floor=0.2),
     "at once, floor 0.3": Variant(cuts=1, floor=0.3),
+    "at once, floor 0.4": Variant(cuts=1, floor=0.4),
+    "at once, widths in 8s, floor 0.2": Variant(cuts=1, round_to=8, floor=0.2),
+    "at once, widths in 8s, floor 0.3": Variant(cuts=1, round_to=8, floor=0.3),
     "at once, momentum=0.9": Variant(cuts=1, settings={"momentum": 0.9}),
-    "at once, mosaic off for the last 25": Variant(cuts=1, settings={"close_mosaic": 25}),
-    "at once, AdamW lr0=0.004": Variant(cuts=1, settings={"optimizer": "AdamW", "lr0": 0.004}),
-    "at once, SGD lr0=0.01": Variant(cuts=1, settings={"optimizer": "SGD", "lr0": 0.01}),
-    "at once, MuSGD lr0=0.01": Variant(cuts=1, settings={"optimizer": "MuSGD", "lr0": 0.01}),
+    "at once, AdamW lr0=0.002": Variant(cuts=1, settings=stepping("AdamW", 0.002, 10)),
+    "at once, AdamW lr0=0.004": Variant(cuts=1, settings=stepping("AdamW", 0.004, 10)),
+    "at once, SGD lr0=0.01": Variant(cuts=1, settings=stepping("SGD", 0.01, 10)),
+    **{
+        f"at once, narrower, {optimizer} lr0={lr0}, mosaics off for the last {off}": Variant(
+            cuts=1, round_to=8, floor=0.02, settings=stepping(optimizer, lr0, off)
+        )
+        for optimizer, lr0, off in (
+            ("AdamW", 0.002, 10),
+            ("AdamW", 0.002, 25),
+            ("MuSGD", 0.01, 10),
+            ("MuSGD", 0.02, 10),
+            ("MuSGD", 0.03, 10),
+            ("MuSGD", 0.02, 20),
+            ("MuSGD", 0.02, 30),
+        )
+    },
     "at once, cosine": Variant(cuts=1, settings={"cos_lr": True}),
     "at once, taught, dis=1": Variant((TUNING,), cuts=1, settings={"dis": 1.0}),
     "in two cuts": Variant(cuts=2),
@@ -293,7 +318,7 @@ def keep(key: str, found: dict[str, float]) -> None:
 def page(found: dict[str, dict[str, float]]) -> str:
     """Returns all that was measured as a page: a table for each ground, in it a row for each variant with all seeds."""
     tables: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for key in sorted(found, key=lambda key: (without_seed(key.split(": ")[0]), STEPPED in key)):
+    for key in sorted(found, key=lambda key: (without_seed(key.split(": ")[0]), STEPPED in key, ADAMW in key)):
         ground, name = without_seed(key).split(": ", 1)
         tables.setdefault(f"{ground} (before: {found[key]['dense']:.3f})", {}).setdefault(name, []).append(found[key])
     lines = [
@@ -306,10 +331,13 @@ def page(found: dict[str, dict[str, float]]) -> str:
         "public chess set, public domain). `at once` is `--scheme one-shot`, `no teacher` and `taught` are",
         "`--scheme steered`.",
         "",
-        f"Rows `{STEPPED}` were trained before fine-tunings stepped and averaged as they do",
-        "now: they averaged as the release does. If they name no learning rate, they had that of the release's `auto`,",
-        "0.001 for the 6 classes of cards and 0.0006 for the 13 of chess. All others took AdamW at 0.002, and averaged",
-        "over 100 steps.",
+        f"Where a row says nothing else, it was fine-tuned by {CHOICE[0]} at {CHOICE[1]}, averaged over 100 steps,",
+        "with mosaics in the first half of the epochs. Rows with `(AdamW)` are older: AdamW at 0.002, mosaics in all",
+        f"but ten epochs. Those with `{STEPPED}` are older still: averaged as the release does, and,",
+        "if they name no learning rate, at that of the release's `auto`: 0.001 for the 6 classes of cards, 0.0006 for",
+        "the 13 of chess. `floor`: the least share of a layer that stays, 0.1 where a row names none. `narrower`: a",
+        "floor of 0.02, and widths in multiples of 8 instead of 16. `compress.py` takes a floor of 0.3 at 2.5x, and",
+        "one of 0.2 with widths in multiples of 8 at 5x.",
     ]
     for title, rows in tables.items():
         head = ["| variant | after the cut | at the end | left | seconds |", "|---|---:|---:|---:|---:|"]

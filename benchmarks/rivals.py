@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 from torch import nn
-from versus_ground import COMMON, Job, Made, cost_of_file, cost_of_network
+from versus_ground import COMMON, Job, Made, cost_of_file, cost_of_network, steps_of
 
 from ultralytics.nn.modules import Bottleneck
 from ultralytics.pruning.channels import ChannelMap
@@ -34,14 +34,14 @@ HALVINGS = 12  # of the interval of ratios in which Torch-Pruning's is looked fo
 def dense_longer(job: Job) -> Made:
     """The dense network, trained on for as long."""
     best = job.train("longer", job.ground.weights, job.ground.epochs)
-    return Made(best, job.ground.imgsz, {**COMMON, "epochs": job.ground.epochs})
+    return Made(best, job.ground.imgsz, {**steps_of(best), "epochs": job.ground.epochs})
 
 
 def smaller_image(job: Job) -> Made:
     """The dense network at a smaller image size, fine-tuned at it: the least multiple of 32 that is not too cheap."""
     size = 32 * math.ceil(math.sqrt(job.level) * job.ground.imgsz / 32)
     best = job.train("smaller-image", job.ground.weights, job.ground.epochs, imgsz=size)
-    return Made(best, size, {**COMMON, "epochs": job.ground.epochs, "imgsz": size})
+    return Made(best, size, {**steps_of(best), "epochs": job.ground.epochs, "imgsz": size})
 
 
 def narrower(job: Job) -> Made:
@@ -120,7 +120,7 @@ def forks(job: Job, lr0: float) -> Made:
     best = job.train("tuned", job.folder / "cut.pt", rest)
     settings = {"sparsity training": {**pull, "sparsity": "subgradient L1", "epochs": half}, "round_to": 1}
     settings |= {"fold": False, "left alone": "the second convolution of Bottlenecks with a shortcut"}
-    return Made(best, job.ground.imgsz, {**settings, "fine-tuning": {**COMMON, "epochs": rest}})
+    return Made(best, job.ground.imgsz, {**settings, "fine-tuning": {**steps_of(best), "epochs": rest}})
 
 
 def torch_pruning(job: Job, steps: int = STEPS, **how: Any) -> Made:
@@ -142,7 +142,7 @@ def torch_pruning(job: Job, steps: int = STEPS, **how: Any) -> Made:
     checkpoint.save(model, file)
     each = max(1, ground.epochs // (2 * steps)) if steps > 1 else 0
     last = max(1, ground.epochs - each * steps)
-    left = []
+    left, settings = [], {}
     for step in range(1, steps + 1):
         cut, start = job.folder / f"step-{step}.pt", file
         if not cut.is_file():  # a training that goes on has it
@@ -150,9 +150,10 @@ def torch_pruning(job: Job, steps: int = STEPS, **how: Any) -> Made:
             checkpoint.save(cut_by_torch_pruning(start, wanted, ground.imgsz, **how), cut)
         left.append(round(cost_of_file(cut, ground.imgsz).macs / macs, 3))
         file = job.train(f"tuned-{step}", cut, each) if each else cut
+        settings = {"after each": {**steps_of(file), "epochs": each}} if each else {}
     best = job.train("tuned", file, last)
-    settings = {"steps": steps, "multiply-adds left": left, "epochs after each": each, "epochs at the end": last}
-    return Made(best, ground.imgsz, {**settings, **how, **COMMON})
+    settings |= {"at the end": {**steps_of(best), "epochs": last}}
+    return Made(best, ground.imgsz, {"steps": steps, "multiply-adds left": left, **how, **settings})
 
 
 def cut_by_torch_pruning(file: Path, macs: float, imgsz: int, **how: Any) -> Any:

@@ -131,6 +131,12 @@ class Job:
         return work.train(name, start, asked, recipe, self.folder).with_name("best.pt")
 
 
+def steps_of(file: Path) -> dict[str, Any]:
+    """Returns by what optimizer and learning rate a checkpoint was trained."""
+    trained = checkpoint.load(file)[1]["train_args"]
+    return {name: trained[name] for name in COMMON}
+
+
 def cost_of_network(model: Any, imgsz: int) -> Cost:
     """Returns what a network costs at a size of images, in pixels."""
     return cost_of(trace(model, imgsz=imgsz))

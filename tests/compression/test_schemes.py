@@ -1,13 +1,15 @@
 """Which scheme `compress.py` takes, and the one-shot scheme end to end."""
 
+import copy
 import csv
 
 import pytest
 
 from helpers.scripts import refused, run
 from helpers.timings import macs_ms, plant
+from ultralytics import YOLO
 from ultralytics.pruning import cost_of, load, plans_of, trace
-from ultralytics.pruning.command_line import options as shared
+from ultralytics.pruning.selection.limits import Limits
 from ultralytics.pruning.selection.targets import KINDS, Target
 from ultralytics.pruning.stages import compress_options
 from ultralytics.pruning.stages.compressing import scheme_of
@@ -46,24 +48,46 @@ def test_several_targets_are_faded_to():
     assert scheme_of(options, Target("speed_up", 3.0), ladder=True) == "steered"
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """YOLOv8n, untrained."""
+    return YOLO("yolov8n.yaml").model
+
+
+def limits_for(said, network) -> Limits:
+    options = compress_options.parser().parse_intermixed_args(said)
+    options.settings, options.imgsz, name = {}, 64, next(name for name in KINDS if getattr(options, name))
+    target = Target(name, getattr(options, name))
+    return compress_options.layer_limits(options, scheme_of(options, target, ladder=False), target, network)
+
+
 @pytest.mark.parametrize(
     ("said", "round_to", "floor"),
     [
-        (["--speed-up", "3"], 16, 0.1),
-        (["--speed-up", "5"], 8, 0.02),
-        (["--latency-speed-up", "4"], 8, 0.02),
-        (["--target-params", "9k"], 16, 0.1),
-        (["--speed-up", "5", "--round-to", "2"], 2, 0.02),
-        (["--speed-up", "3.5", "--scheme", "steered"], 16, 0.1),
+        (["--speed-up", "2.5"], 16, 0.3),
+        (["--speed-up", "5"], 8, 0.2),
+        (["--latency-speed-up", "5"], 8, 0.2),
+        (["--speed-up", "20"], 8, 0.02),
+        (["--target-params", "900k"], 16, 0.3),
+        (["--target-params", "60k"], 8, 0.02),
+        (["--prune-ratio", "0.3"], 8, 0.2),
+        (["--speed-up", "5", "--round-to", "2"], 2, 0.3),
+        (["--speed-up", "2.5", "--scheme", "steered"], 16, 0.1),
+        (["--speed-up", "2.5", "--scheme", "stepwise"], 16, 0.1),
     ],
 )
-def test_a_far_cut_at_once_leaves_narrower_layers(said, round_to, floor):
-    options = compress_options.parser().parse_intermixed_args(said)
-    options.settings, name = {}, next(name for name in KINDS if getattr(options, name))
-    target = Target(name, getattr(options, name))
-    rules = compress_options.layer_rules(scheme_of(options, target, ladder=False), target)
-    found = shared.limits(options, **rules)
+def test_layers_keep_as_much_as_leaves_a_choice(said, round_to, floor, whole):
+    found = limits_for(said, whole)
     assert (found.round_to, found.floor) == (round_to, floor)
+
+
+def test_what_a_sparsity_training_has_ordered_may_all_go(whole):
+    """A layer may be at zero as a whole, nearly."""
+    faded = copy.deepcopy(whole)
+    faded.args = {"sparsity": "steered", "target_speed_up": 2.5}
+    assert limits_for(["--speed-up", "2.5"], faded).floor == Limits.floor
+    faded.args = {"sparsity": None}
+    assert limits_for(["--speed-up", "2.5"], faded).floor == 0.3
 
 
 def rows(folder) -> list[dict[str, str]]:

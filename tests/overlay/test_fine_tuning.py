@@ -1,4 +1,4 @@
-"""The optimizer and the average of a short fine-tuning; all other trainings are the release's to decide."""
+"""The optimizer, the mosaics and the average of a short fine-tuning; other trainings are the release's to decide."""
 
 from types import SimpleNamespace
 
@@ -10,6 +10,7 @@ from ultralytics.pruning import load
 from ultralytics.pruning.training.fine_tuning import (
     CHOICE,
     ENOUGH,
+    MOMENTUM,
     SHORT,
     average_weights,
     decay_of,
@@ -30,14 +31,28 @@ from ultralytics.utils.torch_utils import ModelEMA
     ],
 )
 def test_what_nobody_named(known, iterations, chosen):
-    named = {"optimizer": "auto", "lr0": 0.01, "warmup_bias_lr": 0.1, "finetune": True, "sparsity": None, **known}
-    args = SimpleNamespace(**named)
-    found = optimizer_of(SimpleNamespace(args=args), args.optimizer, args.lr0, iterations)
-    assert found == chosen
+    args = arguments(**known)
+    found = optimizer_of(SimpleNamespace(args=args, epochs=40), args.optimizer, args.lr0, args.momentum, iterations)
+    assert found[:2] == chosen
     if chosen == CHOICE:
-        assert (args.optimizer, args.lr0, args.warmup_bias_lr) == (*CHOICE, 0.0)  # for a run that goes on
+        assert (args.optimizer, args.lr0, args.momentum) == found == (*CHOICE, MOMENTUM)  # for a run that goes on
+        assert (args.warmup_bias_lr, args.close_mosaic) == (0.0, 20)
     else:
-        assert args.warmup_bias_lr == 0.1
+        assert found[2] == args.momentum == 0.937
+        assert (args.warmup_bias_lr, args.close_mosaic) == (0.1, 10)
+
+
+@pytest.mark.parametrize(("epochs", "said", "closes"), [(100, 10, 50), (12, 10, 10), (100, 0, 0), (100, 5, 5)])
+def test_mosaics_end_in_the_middle_unless_somebody_says_when(epochs, said, closes):
+    args = arguments(close_mosaic=said)
+    optimizer_of(SimpleNamespace(args=args, epochs=epochs), args.optimizer, args.lr0, args.momentum, SHORT)
+    assert args.close_mosaic == closes
+
+
+def arguments(**known) -> SimpleNamespace:
+    """Returns the arguments of a fine-tuning, as the release has them where nobody says otherwise."""
+    optimizer = {"optimizer": "auto", "lr0": 0.01, "momentum": 0.937, "warmup_bias_lr": 0.1}
+    return SimpleNamespace(**{**optimizer, "close_mosaic": 10, "finetune": True, "sparsity": None, **known})
 
 
 def test_no_bias_moves_faster_than_the_rest(small_weights, quick, tmp_path):
@@ -49,7 +64,7 @@ def test_no_bias_moves_faster_than_the_rest(small_weights, quick, tmp_path):
         lambda trainer: rates.extend(group["lr"] for group in trainer.optimizer.param_groups),
     )
     model.train(finetune=True, project=str(tmp_path), name="run", **{**quick, "optimizer": "auto", "epochs": 2})
-    assert rates and max(rates) <= CHOICE[1]
+    assert rates and max(rates) <= 3 * CHOICE[1]  # the release's MuSGD moves the class layers by thrice the rate
 
 
 def test_a_real_fine_tuning(small_weights, quick, tmp_path):
@@ -62,12 +77,12 @@ def test_a_real_fine_tuning(small_weights, quick, tmp_path):
     steps = 1  # of one epoch of 16 images: the release gathers gradients of 64
     assert (args["optimizer"], args["lr0"]) == (CHOICE[0], rate_of(steps))
     rates = {group["initial_lr"] for group in seen[0].param_groups}
-    assert type(seen[0]).__name__ == CHOICE[0] and rates == {rate_of(steps)}
+    assert type(seen[0]).__name__ == CHOICE[0] and min(rates) == rate_of(steps)
 
 
 def test_few_steps_are_small():
-    """Five steps of AdamW at 0.002 took a cut network from 0.83 to 0.09."""
-    assert rate_of(5) == pytest.approx(0.0001) and rate_of(50) == pytest.approx(0.001)
+    """Five steps of AdamW at its whole rate took a cut network from 0.83 to 0.09."""
+    assert rate_of(ENOUGH / 20) == CHOICE[1] / 20 and rate_of(ENOUGH / 2) == CHOICE[1] / 2
     assert rate_of(ENOUGH) == rate_of(SHORT) == CHOICE[1]
 
 

@@ -14,6 +14,7 @@ from ultralytics.pruning import ChannelMap, Limits, PruningError, make_plan, tra
 from ultralytics.pruning.plans.findings import Finding, Kind, Reason
 from ultralytics.pruning.selection.choose import choose
 from ultralytics.pruning.selection.limits import layers_named
+from ultralytics.pruning.selection.reach import with_room
 from ultralytics.pruning.selection.targets import Target
 
 MODELS = ("yolov8n", "yolo11n", "yolov9t")
@@ -291,3 +292,20 @@ def test_parts_with_other_constraints_are_rounded_too() -> None:
             assert len(widths) == 5
             assert all(count % step == 0 or count == width for count, width in widths.values()), (step, widths)
             assert any(count < width for count, width in widths.values())
+
+
+@pytest.mark.parametrize(
+    ("target", "floor"),
+    [
+        (Target("speed_up", 1.0), 0.5),  # half of all is 2x, the most that a floor of a half allows
+        (Target("speed_up", 1.5), 0.25),
+        (Target("speed_up", 4.0), 0.1),
+        (Target("speed_up", 9.0), 0.1),  # none leaves a choice
+        (Target("prune_ratio", 0.4), 0.25),  # of the other 60 %, half
+        (Target("target_params", 320), 0.25),  # of 622, 31 a channel
+    ],
+)
+def test_the_evenest_limits_that_leave_a_choice(target, floor) -> None:
+    """In two layers of which one is free, the cost falls with the share of its channels."""
+    channel_map = trace(net := chain(20), image(net, 8, batch=1))
+    assert with_room(channel_map, target, [Limits(floor=each) for each in (0.5, 0.25, 0.1)]).floor == floor

@@ -79,7 +79,7 @@ def _setup_train(release, self):
 
 @instead_of(BaseTrainer, "build_optimizer")
 def _build_optimizer(release, self, model, name="auto", lr=0.001, momentum=0.9, decay=1e-5, iterations=1e5):
-    name, lr = fine_tuning.optimizer_of(self, name, lr, iterations)
+    name, lr, momentum = fine_tuning.optimizer_of(self, name, lr, momentum, iterations)
     return release(self, model, name, lr, momentum, decay, iterations)
 
 

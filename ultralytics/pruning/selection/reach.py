@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..channels import ChannelMap
 from ..errors import PruningError
-from ..plans.findings import Kind
+from ..plans.findings import Finding, Kind
 from .choose import choose
 from .costs import Milliseconds
 from .limits import Limits
@@ -37,8 +38,34 @@ def check_reach(
     Raises:
         PruningError: If it is out of reach; it says what is the most that can be had.
     """
+    for finding in _missed(channel_map, eligible, target, limits, milliseconds):
+        raise PruningError(f"{option} {target.value:g} is out of reach: {said(finding)}")
+
+
+def with_room(channel_map: ChannelMap, target: Target, several: Sequence[Limits]) -> Limits:
+    """Returns the first of several limits that leave a choice: half of what the target leaves would be within reach.
+
+    Args:
+        channel_map: The traced network.
+        target: What is asked for, but no milliseconds.
+        several: The limits; the last are returned if none of them leave a choice.
+
+    Raises:
+        PruningError: If there is nothing to choose.
+    """
+    harder = Target(target.name, target.kind.harder(target.value))
+    everything = np.ones(len(channel_map.channels), dtype=bool)
+    return next((one for one in several if not _missed(channel_map, everything, harder, one)), several[-1])
+
+
+def _missed(
+    channel_map: ChannelMap,
+    eligible: np.ndarray,
+    target: Target,
+    limits: Limits,
+    milliseconds: Milliseconds | None = None,
+) -> list[Finding]:
+    """Returns what keeps a network from a target, whatever its channels are worth; empty if nothing does."""
     scores: Any = np.random.default_rng(0).random(len(channel_map.channels))
     _, findings = choose(channel_map, np.where(eligible, scores, np.nan), target, limits, milliseconds)
-    for finding in findings:
-        if finding.kind == Kind.MISSED:
-            raise PruningError(f"{option} {target.value:g} is out of reach: {said(finding)}")
+    return [finding for finding in findings if finding.kind == Kind.MISSED]

@@ -80,6 +80,9 @@ class TargetKind(Protocol):
             parameters: Of the whole network, deployed.
         """
 
+    def harder(self, value: float) -> float:
+        """Returns the value that leaves half as much."""
+
     def channels(self, value: float) -> float:
         """Returns about which share of the channels it takes, in 0..1."""
 
@@ -131,6 +134,9 @@ class PruneRatio:
     def on_the_way(self, value: float, progress: float, parameters: int) -> float:
         return progress * value
 
+    def harder(self, value: float) -> float:
+        return (1 + value) / 2
+
     def channels(self, value: float) -> float:
         return value
 
@@ -172,6 +178,9 @@ class SpeedUp:
 
     def on_the_way(self, value: float, progress: float, parameters: int) -> float:
         return 1 / max(self._left(value, progress), 1 / value)
+
+    def harder(self, value: float) -> float:
+        return 2 * value
 
     def channels(self, value: float) -> float:
         return 1 - value**-0.5  # multiply-adds fall with the square of the widths
@@ -244,6 +253,9 @@ class TargetParams:
 
     def on_the_way(self, value: float, progress: float, parameters: int) -> float:
         return parameters + (value - parameters) * progress
+
+    def harder(self, value: float) -> float:
+        return max(1.0, value / 2)
 
     def channels(self, value: float) -> float:
         return 0.0  # it takes the network's size to know

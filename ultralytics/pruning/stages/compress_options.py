@@ -10,12 +10,19 @@ from ..command_line import options as shared
 from ..command_line.entry import Parser
 from ..command_line.settings import training_keys
 from ..compression.recipe import SCHEMES, Recipe
-from ..selection.limits import DEFAULT_ROUND_TO
+from ..one_shot.defaults import args_of_training, is_ordered
+from ..selection.limits import DEFAULT_ROUND_TO, Limits
+from ..selection.reach import with_room
 from ..selection.targets import Target
+from ..tracing.trace import trace
 
 DEFAULT_CRITERION = "group_hessian"  # the best of docs/results/criteria.md
-FAR = 3.0  # times fewer multiply-adds or milliseconds; beyond, one cut leaves layers narrower
-NARROWER = {"round_to": 8, "floor": 0.02}  # at 5x 0.813 for 0.789, 0.722 for 0.720: docs/results/recipes.md
+EVENEST_FIRST = (  # rules for layers; the first that leave a choice, see docs/results/recipes.md
+    {"round_to": DEFAULT_ROUND_TO, "floor": 0.3},
+    {"round_to": 8, "floor": 0.2},
+    {"round_to": 8},
+    {"round_to": 8, "floor": 0.02},
+)
 OURS = ("data", "epochs", "batch", "imgsz", "finetune", "distill_model", "round_to", "time", "classes_from")
 OF_A_SPARSITY_TRAINING = ("sparsity", "sr", "target_", "latency_table")  # how their names begin
 
@@ -25,10 +32,24 @@ def decided(key: str) -> bool:
     return key in OURS or key.startswith(OF_A_SPARSITY_TRAINING)
 
 
-def layer_rules(scheme: str, target: Target) -> dict[str, Any]:
-    """Returns what holds for single layers, as fields of `Limits`, where the options do not say otherwise."""
-    is_far = target.kind.nothing is not None and target.value > FAR  # by a factor, not by what is left
-    return NARROWER if scheme == "one-shot" and is_far else {"round_to": DEFAULT_ROUND_TO}
+def layer_limits(options: argparse.Namespace, scheme: str, target: Target, model: Any) -> Limits:
+    """Returns what holds for single layers.
+
+    The cut of the one-shot scheme alone would take most from few layers, the widest. A training makes more of a network
+    that lost channels everywhere, so each layer keeps as large a share as leaves the scores something to choose.
+
+    Args:
+        options: Of the command line, which decide what they name.
+        scheme: How it is cut.
+        target: How far.
+        model: The network.
+    """
+    channel_map = trace(model, imgsz=options.imgsz)
+    if scheme != "one-shot" or is_ordered(model, channel_map, args_of_training(model)):
+        return shared.limits(options, round_to=DEFAULT_ROUND_TO)
+    several = [shared.limits(options, **rules) for rules in EVENEST_FIRST]
+    counted = Target("speed_up", target.value) if target.kind.timed else target  # of which there is always more
+    return with_room(channel_map, counted, several)
 
 
 def parser() -> Parser:

@@ -33,7 +33,7 @@ from ..selection.reach import check_reach
 from ..selection.targets import KINDS, Target
 from ..sparsity.erasing import erasable
 from ..tracing.trace import trace
-from .compress_options import DEFAULT_CRITERION, decided, layer_rules, parser
+from .compress_options import DEFAULT_CRITERION, decided, layer_limits, parser
 from .sweep import combinations_of, read_grid, sweep
 from .weights import follow_training
 
@@ -155,7 +155,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         max_map_drop=options.max_map_drop,
         scoring=scoring_of(options, scheme, images),
         recalibrate=options.recalibrate or (Recipe.recalibrate if scheme == "stepwise" else 0),
-        limits=shared.limits(options, **layer_rules(scheme, target)),
+        limits=layer_limits(options, scheme, target, model),
         latency=latency,
         teacher=teacher,
         training=training,
