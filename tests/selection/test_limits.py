@@ -302,6 +302,7 @@ def test_parts_with_other_constraints_are_rounded_too() -> None:
         (Target("speed_up", 4.0), 0.1),
         (Target("speed_up", 9.0), 0.1),  # none leaves a choice
         (Target("prune_ratio", 0.4), 0.25),  # of the other 60 %, half
+        (Target("target_params", 1300), 0.5),  # not even half of it is less than the network has
         (Target("target_params", 320), 0.25),  # of 622, 31 a channel
     ],
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..channels import ChannelMap
-from ..errors import PruningError
+from ..errors import NothingToRemoveError, PruningError
 from ..plans.findings import Finding, Kind
 from .choose import choose
 from .costs import Milliseconds
@@ -49,13 +50,12 @@ def with_room(channel_map: ChannelMap, target: Target, several: Sequence[Limits]
         channel_map: The traced network.
         target: What is asked for, but no milliseconds.
         several: The limits; the last are returned if none of them leave a choice.
-
-    Raises:
-        PruningError: If there is nothing to choose.
     """
     harder = Target(target.name, target.kind.harder(target.value))
     everything = np.ones(len(channel_map.channels), dtype=bool)
-    return next((one for one in several if not _missed(channel_map, everything, harder, one)), several[-1])
+    with contextlib.suppress(NothingToRemoveError):  # whoever goes for the target says so
+        return next((one for one in several if not _missed(channel_map, everything, harder, one)), several[-1])
+    return several[0]
 
 
 def _missed(
