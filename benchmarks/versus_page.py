@@ -28,13 +28,6 @@ dense network's multiply-adds. Of a rival with several settings the better row c
 (EdjeElectronics' object-detection tutorial, Apache-2.0), chess pieces (Roboflow's public chess set, public domain),
 printed circuits (DeepPCB, MIT).
 """
-BY_ADAMW = """\
-## The same, fine-tuned by AdamW
-
-Before fine-tunings took MuSGD, all of them took AdamW at 0.002, with mosaics in all but ten epochs. The cards, one
-seed, mAP50-95: dense 0.841; at 50 % and 25 % of the multiply-adds, forks (SGD lr0=0.01) 0.455 and 0.366, Torch-Pruning
-(global) 0.779 and 0.521, ours 0.836 and 0.820.
-"""
 STUDY = """\
 ## DeepPCB at full size
 
@@ -92,7 +85,7 @@ def page(found: Mapping[str, Any], pictures: Sequence[str], pictures_in: str) ->
         parts += [given(rows), measured_on(rows, timing)]
         failed = [f"- {key}: {why}" for key, why in found["failed"].items() if key.startswith(f"{ground}, ")]
         parts += ["Not measured, since it failed:\n\n" + "\n".join(failed) + "\n"] if failed else []
-    parts += [BY_ADAMW, STUDY]
+    parts.append(STUDY)
     parts.append(sizes_table(found["sizes"]))
     return "\n".join(part for part in parts if part)
 
