@@ -46,7 +46,7 @@ from ultralytics.pruning.report import say
 from ultralytics.pruning.selection.limits import DEFAULT_FLOOR, DEFAULT_ROUND_TO, Limits
 from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.tracing.trace import trace
-from ultralytics.pruning.training.fine_tuning import CHOICE
+from ultralytics.pruning.training.fine_tuning import CHOICE, MOMENTUM
 
 RUNS = places.RUNS / "recipes-benchmark"
 FOUND = RUNS / "found.json"
@@ -81,7 +81,7 @@ class Variant:
 
 def stepping(optimizer: str, lr0: float, mosaic_off: int) -> dict[str, Any]:
     """Returns the settings of a fine-tuning that differ from those of training/fine_tuning.py in what is named."""
-    steps = {"optimizer": optimizer, "lr0": lr0, "momentum": 0.9, "warmup_bias_lr": 0.0}
+    steps = {"optimizer": optimizer, "lr0": lr0, "momentum": MOMENTUM, "warmup_bias_lr": 0.0}
     return {**steps, "close_mosaic": mosaic_off}
 
 

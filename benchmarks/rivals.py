@@ -142,7 +142,7 @@ def torch_pruning(job: Job, steps: int = STEPS, **how: Any) -> Made:
     checkpoint.save(model, file)
     each = max(1, ground.epochs // (2 * steps)) if steps > 1 else 0
     last = max(1, ground.epochs - each * steps)
-    left, settings = [], {}
+    left = []
     for step in range(1, steps + 1):
         cut, start = job.folder / f"step-{step}.pt", file
         if not cut.is_file():  # a training that goes on has it
@@ -150,10 +150,11 @@ def torch_pruning(job: Job, steps: int = STEPS, **how: Any) -> Made:
             checkpoint.save(cut_by_torch_pruning(start, wanted, ground.imgsz, **how), cut)
         left.append(round(cost_of_file(cut, ground.imgsz).macs / macs, 3))
         file = job.train(f"tuned-{step}", cut, each) if each else cut
-        settings = {"after each": {**steps_of(file), "epochs": each}} if each else {}
+    after_each = {"after each": {**steps_of(file), "epochs": each}} if each else {}
     best = job.train("tuned", file, last)
-    settings |= {"at the end": {**steps_of(best), "epochs": last}}
-    return Made(best, ground.imgsz, {"steps": steps, "multiply-adds left": left, **how, **settings})
+    at_the_end = {**steps_of(best), "epochs": last}
+    settings = {"steps": steps, "multiply-adds left": left, **how, **after_each, "at the end": at_the_end}
+    return Made(best, ground.imgsz, settings)
 
 
 def cut_by_torch_pruning(file: Path, macs: float, imgsz: int, **how: Any) -> Any:

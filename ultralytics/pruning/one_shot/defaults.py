@@ -126,11 +126,6 @@ def default_for(
     return Default(reason, "group_fisher", images=images, refit=True, detail=images.data, **rounds)
 
 
-def is_ordered(model: nn.Module, channel_map: ChannelMap, train_args: Mapping[str, Any]) -> bool:
-    """Whether a sparsity training has ordered the channels of a network, as `default_for` sees it."""
-    return share_at_zero(channel_map, model) >= LEAST_SHARE or mode_of(train_args) is not None
-
-
 def default_of(
     model: Any,
     channel_map: ChannelMap,

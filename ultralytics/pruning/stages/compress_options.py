@@ -10,7 +10,7 @@ from ..command_line import options as shared
 from ..command_line.entry import Parser
 from ..command_line.settings import training_keys
 from ..compression.recipe import SCHEMES, Recipe
-from ..one_shot.defaults import args_of_training, is_ordered
+from ..one_shot.defaults import args_of_training, default_for
 from ..selection.limits import DEFAULT_ROUND_TO, Limits
 from ..selection.reach import with_room
 from ..selection.targets import Target
@@ -44,9 +44,12 @@ def layer_limits(options: argparse.Namespace, scheme: str, target: Target, model
         target: How far.
         model: The network.
     """
+    as_scored = shared.limits(options, round_to=DEFAULT_ROUND_TO)
+    if scheme != "one-shot":
+        return as_scored
     channel_map = trace(model, imgsz=options.imgsz)
-    if scheme != "one-shot" or is_ordered(model, channel_map, args_of_training(model)):
-        return shared.limits(options, round_to=DEFAULT_ROUND_TO)
+    if default_for(model, channel_map, args_of_training(model), None, target=True).ordered:
+        return as_scored
     several = [shared.limits(options, **rules) for rules in EVENEST_FIRST]
     counted = Target("speed_up", target.value) if target.kind.timed else target  # of which there is always more
     return with_room(channel_map, counted, several)

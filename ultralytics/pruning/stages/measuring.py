@@ -187,10 +187,11 @@ def check_before_download(rows: Sequence[Measurement], data: str) -> None:
     if rows[0].task == "classify":  # known by a folder, or a name alone
         return
     content = read_yaml(Path(sets.resolve_data(data, check_images=False, task=rows[0].task)), f"--data {data}")
-    found, names = check_data_yaml(content, rows[0].task), content.get("names") or {}
+    classes, names = check_data_yaml(content, rows[0].task), content.get("names") or []
+    known = {str(name) for name in (names.values() if isinstance(names, dict) else names)}
     for row in rows:
-        if not set(row.names) <= {str(name) for name in (names.values() if isinstance(names, dict) else names)}:
-            check_count(row, found, data)
+        if not known.issuperset(row.names):
+            check_count(row, classes, data)
 
 
 def check_count(row: Measurement, classes: int, data: str) -> None:
