@@ -1,4 +1,4 @@
-"""The optimizer, the mosaics and the average of a short fine-tuning; other trainings are the release's to decide."""
+"""How a short fine-tuning steps, its mosaics and its average; other trainings are the release's to decide."""
 
 from types import SimpleNamespace
 
@@ -10,12 +10,15 @@ from ultralytics.pruning import load
 from ultralytics.pruning.training.fine_tuning import (
     CHOICE,
     ENOUGH,
+    FEWER,
+    IMAGES,
     MOMENTUM,
     SHORT,
     average_weights,
     decay_of,
     optimizer_of,
     rate_of,
+    steps_of,
 )
 from ultralytics.utils.torch_utils import ModelEMA
 
@@ -32,27 +35,55 @@ from ultralytics.utils.torch_utils import ModelEMA
 )
 def test_what_nobody_named(known, iterations, chosen):
     args = arguments(**known)
-    found = optimizer_of(SimpleNamespace(args=args, epochs=40), args.optimizer, args.lr0, args.momentum, iterations)
+    found = optimizer_of(trainer_of(args), args.optimizer, args.lr0, args.momentum, iterations)
     assert found[:2] == chosen
     if chosen == CHOICE:
         assert (args.optimizer, args.lr0, args.momentum) == found == (*CHOICE, MOMENTUM)  # for a run that goes on
-        assert (args.warmup_bias_lr, args.close_mosaic) == (0.0, 20)
+        assert (args.warmup_bias_lr, args.close_mosaic, args.nbs) == (0.0, 20, FEWER)
     else:
         assert found[2] == args.momentum == 0.937
-        assert (args.warmup_bias_lr, args.close_mosaic) == (0.1, 10)
+        assert (args.warmup_bias_lr, args.close_mosaic, args.nbs) == (0.1, 10, IMAGES)
 
 
 @pytest.mark.parametrize(("epochs", "said", "closes"), [(100, 10, 50), (12, 10, 10), (100, 0, 0), (100, 5, 5)])
 def test_mosaics_end_in_the_middle_unless_somebody_says_when(epochs, said, closes):
     args = arguments(close_mosaic=said)
-    optimizer_of(SimpleNamespace(args=args, epochs=epochs), args.optimizer, args.lr0, args.momentum, SHORT)
+    optimizer_of(trainer_of(args, epochs=epochs), args.optimizer, args.lr0, args.momentum, SHORT)
     assert args.close_mosaic == closes
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "said", "nbs", "batches"),
+    [
+        (300, 16, 64, 16, 1),
+        (300, 8, 64, 16, 2),
+        (300, 24, 64, 24, 1),
+        (300, 128, 64, 64, 1),
+        (300, 16, 48, 48, 3),  # somebody named it
+        (4000, 16, 64, 16, 1),
+        (4001, 16, 64, 64, 4),  # of 16 images each, these would be more steps than a short training has
+    ],
+)
+def test_steps_are_of_fewer_images_where_there_would_be_few(images, batch, said, nbs, batches):
+    """At the release's 64 images a step, 300 images and 40 epochs came to 200 steps, and to 3 points less accuracy."""
+    args = arguments(nbs=said)
+    trainer = trainer_of(args, images=images, batch=batch)
+    optimizer_of(trainer, args.optimizer, args.lr0, args.momentum, SHORT)
+    assert (args.nbs, trainer.accumulate) == (nbs, batches)
+    assert args.lr0 == rate_of(steps_of(trainer, nbs))
+
+
+def trainer_of(args: SimpleNamespace, images: int = 300, batch: int = 16, epochs: int = 40) -> SimpleNamespace:
+    """Returns what these functions look at of a trainer that is set up."""
+    loader, accumulate = SimpleNamespace(dataset=range(images)), max(1, round(args.nbs / batch))
+    return SimpleNamespace(args=args, train_loader=loader, batch_size=batch, epochs=epochs, accumulate=accumulate)
 
 
 def arguments(**known) -> SimpleNamespace:
     """Returns the arguments of a fine-tuning, as the release has them where nobody says otherwise."""
     optimizer = {"optimizer": "auto", "lr0": 0.01, "momentum": 0.937, "warmup_bias_lr": 0.1}
-    return SimpleNamespace(**{**optimizer, "close_mosaic": 10, "finetune": True, "sparsity": None, **known})
+    left = {"close_mosaic": 10, "nbs": 64, "finetune": True, "sparsity": None}
+    return SimpleNamespace(**{**optimizer, **left, **known})
 
 
 def test_no_bias_moves_faster_than_the_rest(small_weights, quick, tmp_path):
@@ -74,8 +105,8 @@ def test_a_real_fine_tuning(small_weights, quick, tmp_path):
     model.add_callback("on_train_start", lambda trainer: seen.append(trainer.optimizer))
     model.train(finetune=True, project=str(tmp_path), name="run", **{**quick, "optimizer": "auto"})
     args = load(tmp_path / "run" / "weights" / "last.pt")[1]["train_args"]
-    steps = 1  # of one epoch of 16 images: the release gathers gradients of 64
-    assert (args["optimizer"], args["lr0"]) == (CHOICE[0], rate_of(steps))
+    steps = 1  # of one epoch of 16 images
+    assert (args["optimizer"], args["lr0"], args["nbs"]) == (CHOICE[0], rate_of(steps), FEWER)
     rates = {group["initial_lr"] for group in seen[0].param_groups}
     assert type(seen[0]).__name__ == CHOICE[0] and min(rates) == rate_of(steps)
 
@@ -99,18 +130,15 @@ def test_an_average_is_short_where_the_training_is():
 )
 def test_what_is_averaged(known, images, ours):
     """The release averages over 100 steps once thousands are made; a short fine-tuning, once a few times 50 are."""
-    args = SimpleNamespace(**{"finetune": True, "sparsity": None, "nbs": 16, **known})
-    loader = SimpleNamespace(dataset=range(images))
-    trainer = SimpleNamespace(args=args, train_loader=loader, batch_size=8, epochs=1, ema=ModelEMA(torch.nn.Identity()))
+    trainer = trainer_of(arguments(nbs=16, **known), images, batch=8, epochs=1)
+    trainer.ema = ModelEMA(torch.nn.Identity())
     average_weights(trainer)
     assert trainer.ema.decay(760) == pytest.approx(decay_of(10)(760) if ours else 0.316, abs=1e-3)
 
 
 def test_a_process_that_measures_nothing_averages_nothing():
-    args = SimpleNamespace(finetune=True, sparsity=None, nbs=16)
-    trainer = SimpleNamespace(
-        args=args, train_loader=SimpleNamespace(dataset=range(8)), batch_size=8, epochs=1, ema=None
-    )
+    trainer = trainer_of(arguments(nbs=16), images=8, batch=8, epochs=1)
+    trainer.ema = None
     average_weights(trainer)
     assert trainer.ema is None
 

@@ -15,6 +15,7 @@ from ..selection.limits import DEFAULT_ROUND_TO, Limits
 from ..selection.reach import with_room
 from ..selection.targets import Target
 from ..tracing.trace import trace
+from .training import BATCH
 
 DEFAULT_CRITERION = "group_hessian"  # the best of docs/results/criteria.md
 EVENEST_FIRST = (  # rules for layers; the first that leave a choice, see docs/results/recipes.md
@@ -111,5 +112,5 @@ def add_schedule(parser: Parser) -> None:
     each = f"epochs after each; steered: steps x these in one (default: {Recipe.epochs_per_step})"
     add("--epochs-per-step", type=kinds.as_positive, help=each)
     add("--epochs", type=kinds.as_positive, default=Recipe.epochs, help="epochs of the fine-tuning at the end")
-    add("--batch", type=kinds.as_positive, default=48, help="images per step")
+    add("--batch", type=kinds.as_positive, default=BATCH, help="images per step")
     add("--imgsz", type=kinds.as_side, help="side of the images in pixels; that of the training if empty")

@@ -38,6 +38,7 @@ from .weights import find_weights, follow_training
 
 SAID_OF_SETTINGS = (ValueError, RuntimeError, TypeError, AssertionError, LookupError, ImportError)  # by the release
 ONE_LINE = (subprocess.CalledProcessError, PruningError)  # the first: of a process on another GPU, which has said why
+BATCH = 16  # as the release has it
 OWN_OPTIONS = ("sparsity", "sr", *TARGET_ARGUMENTS, "latency_table", "classes_from")
 
 
@@ -63,7 +64,7 @@ class Stage:
 
 
 def training_parser(
-    what: str, example: str, *, name: str, weights: str, epochs: int, batch: int = 48, from_yaml: bool = False
+    what: str, example: str, *, name: str, weights: str, epochs: int, from_yaml: bool = False
 ) -> Parser:
     """Returns the options that all training stages have; from a yaml, there was no training before."""
     parser = Parser(what, example)
@@ -74,7 +75,7 @@ def training_parser(
     add("--weights", type=kinds.as_network, default=weights, help="checkpoint to start from")
     add("--data", type=kinds.as_data_set, default=data, help=f"{data_sets}{otherwise}")
     add("--epochs", type=kinds.as_positive, default=epochs, help="passes over the training images")
-    add("--batch", type=kinds.as_positive, default=batch, help="images per step")
+    add("--batch", type=kinds.as_positive, default=BATCH, help="images per step")
     add("--imgsz", type=kinds.as_side, default=side, help=f"side of the images in pixels{otherwise}")
     add("--name", type=kinds.as_run_name, default=name, help=folder)
     add("--overwrite", action="store_true", help="replace the run of that name")

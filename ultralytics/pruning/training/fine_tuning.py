@@ -4,7 +4,8 @@ The release's `auto` takes AdamW for short trainings, at a learning rate that fa
 for 6, 0.0006 for 13. That is made for networks that begin with the weights of another data set; one that lost channels
 has further to go. Its average of the weights, which is what is measured and kept, needs thousands of steps before it
 averages at all. And images are put together as mosaics for all but ten epochs, in which a small network learns what it
-is never shown later. Measured on photographs, see docs/results/recipes.md.
+is never shown later. Its step of 64 images leaves few steps where there are few images. Measured on photographs, see
+docs/results/recipes.md.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-SHORT = 10_000  # iterations; above, the release's `auto` takes the same optimizer, and its average is as long as ours
+SHORT = 10_000  # steps; above, the release's `auto` takes the same optimizer, and its average is as long as ours
 CHOICE = ("MuSGD", 0.02)
 MOMENTUM = 0.9  # as the release's `auto` has it
 ENOUGH = 500  # steps for that rate; of fewer, each is as much smaller: what a large one breaks takes long to mend
 REACH = 100  # steps that the average reaches over, an eighth of all at most
-MOSAICS = 10  # the release's default of `close_mosaic`: what nobody has changed
+MOSAICS, IMAGES = 10, 64  # the release's defaults of `close_mosaic` and `nbs`: what nobody has changed
+FEWER = 16  # images a step, where that leaves the training a short one
 
 
 def is_short(trainer: Any, iterations: float) -> bool:
@@ -39,16 +41,30 @@ def optimizer_of(trainer: Any, name: str, lr: float, momentum: float, iterations
     if str(name).lower() != "auto" or not is_short(trainer, iterations):
         return name, lr, momentum
     args = trainer.args
-    args.optimizer, args.lr0, args.momentum = CHOICE[0], rate_of(iterations), MOMENTUM
+    step_more_often(trainer)
+    args.optimizer, args.lr0, args.momentum = CHOICE[0], rate_of(steps_of(trainer, args.nbs)), MOMENTUM
     args.warmup_bias_lr = 0.0  # by the release's 0.1, each bias of a trained network would move faster than the rest
     if args.close_mosaic == MOSAICS:
         args.close_mosaic = max(MOSAICS, trainer.epochs // 2)
     return args.optimizer, args.lr0, args.momentum
 
 
-def rate_of(iterations: float) -> float:
+def step_more_often(trainer: Any) -> None:
+    """Lets a short training make a step of fewer images, unless somebody said of how many."""
+    args = trainer.args
+    if args.nbs == IMAGES and steps_of(trainer, FEWER) <= SHORT:
+        args.nbs = min(IMAGES, max(FEWER, trainer.batch_size))
+        trainer.accumulate = max(1, round(args.nbs / trainer.batch_size))
+
+
+def steps_of(trainer: Any, images: int) -> int:
+    """Returns how many steps a training makes, of so many images each, or of a batch where that is more."""
+    return math.ceil(len(trainer.train_loader.dataset) / max(trainer.batch_size, images)) * trainer.epochs
+
+
+def rate_of(steps: float) -> float:
     """Returns the learning rate of a fine-tuning of so many steps."""
-    return round(CHOICE[1] * min(1.0, iterations / ENOUGH), 6)
+    return round(CHOICE[1] * min(1.0, steps / ENOUGH), 6)
 
 
 def average_weights(trainer: Any) -> None:
@@ -57,7 +73,7 @@ def average_weights(trainer: Any) -> None:
     Args:
         trainer: Set up, with its loader and, on the process that measures, its average.
     """
-    steps = math.ceil(len(trainer.train_loader.dataset) / max(trainer.batch_size, trainer.args.nbs)) * trainer.epochs
+    steps = steps_of(trainer, trainer.args.nbs)
     if trainer.ema and is_short(trainer, steps):
         trainer.ema.decay = decay_of(steps)
 
