@@ -69,6 +69,7 @@ class Variant:
         cuts: In how many cuts, by what the outputs need, as prune.py does it; 0: one that is faded to.
         round_to: What widths are a multiple of.
         floor: Least share of each layer's channels that stays.
+        behind: A variant and a speed-up, by which another compression of as many epochs comes before this one.
     """
 
     taught: tuple[str, ...] = ()
@@ -77,6 +78,7 @@ class Variant:
     cuts: int = 0
     round_to: int = DEFAULT_ROUND_TO
     floor: float = DEFAULT_FLOOR
+    behind: tuple[str, float] | None = None
 
 
 def stepping(optimizer: str, lr0: float, mosaic_off: int) -> dict[str, Any]:
@@ -110,6 +112,15 @@ VARIANTS: dict[str, Variant] = {
     "at once, floor 0.4": Variant(cuts=1, floor=0.4),
     "at once, widths in 8s, floor 0.2": Variant(cuts=1, round_to=8, floor=0.2),
     "at once, widths in 8s, floor 0.3": Variant(cuts=1, round_to=8, floor=0.3),
+    "at once, widths in 8s, floor 0.2, cosine": Variant(
+        cuts=1, round_to=8, floor=0.2, settings={**stepping(*CHOICE, 20), "cos_lr": True}
+    ),
+    **{
+        f"at once, widths in 8s, floor 0.2, steps of {images} images": Variant(
+            cuts=1, round_to=8, floor=0.2, settings={"nbs": images, "batch": min(images, 16)}
+        )
+        for images in (8, 64)
+    },
     "at once, momentum=0.9": Variant(cuts=1, settings={"momentum": 0.9}),
     "at once, AdamW lr0=0.002": Variant(cuts=1, settings=stepping("AdamW", 0.002, 10)),
     "at once, AdamW lr0=0.004": Variant(cuts=1, settings=stepping("AdamW", 0.004, 10)),
@@ -131,6 +142,7 @@ VARIANTS: dict[str, Variant] = {
     "at once, cosine": Variant(cuts=1, settings={"cos_lr": True}),
     "at once, taught, dis=1": Variant((TUNING,), cuts=1, settings={"dis": 1.0}),
     "in two cuts": Variant(cuts=2),
+    "cut out of the network at 2.5x": Variant(cuts=1, round_to=8, floor=0.2, behind=("at once, floor 0.3", 2.5)),
 }
 
 
@@ -232,12 +244,15 @@ def cut_at_once(ground: Ground, name: str, folder: Path) -> dict[str, float]:
     """
     variant = VARIANTS[name]
     recipe, start = replace(ground.recipe(variant), teacher=bool(variant.taught)), ground.weights
+    if variant.behind:
+        start = compressed_before(ground, *variant.behind)
+        recipe = replace(recipe, limits=replace(recipe.limits, widths=work.widths(ground.weights)))
     early = ground.epochs // 4 if variant.cuts > 1 else 0
     for number in range(1, variant.cuts + 1):
         last = number == variant.cuts
         rules = f"{variant.cuts}-{variant.round_to}" + (f"-{variant.floor}" if variant.floor != DEFAULT_FLOOR else "")
         shared = RUNS / f"cut-{folder_name(without_seed(ground.name))}-{rules}.pt"
-        file = shared if number == 1 else folder / f"cut-{number}.pt"
+        file = shared if number == 1 and not variant.behind else folder / f"cut-{number}.pt"
         if not file.is_file():
             cut(start, file, ground, ground.speed_up ** (number / variant.cuts), recipe)
         epochs = ground.epochs - early if last else early // (variant.cuts - 1)
@@ -247,6 +262,13 @@ def cut_at_once(ground: Ground, name: str, folder: Path) -> dict[str, float]:
     dense, after_cut, after = (work.measured_accuracy(each, recipe, folder) for each in files)
     before, macs = (macs_of(each, ground) for each in (files[0], files[-1]))
     return {"dense": dense, "cut": after_cut, "map": after, "left": share_left(files), "macs": macs / before}
+
+
+def compressed_before(ground: Ground, name: str, speed_up: float) -> Path:
+    """Returns the checkpoint of another cell, which is measured if it was not."""
+    before = replace(ground, speed_up=speed_up)
+    measured(before, name)
+    return RUNS / folder_name(f"{before.name}: {name}") / "tuned-1" / "weights" / "best.pt"
 
 
 def cut(start: Path, file: Path, ground: Ground, speed_up: float, recipe: Recipe) -> None:
@@ -326,7 +348,8 @@ def page(found: dict[str, dict[str, float]]) -> str:
         "",
         "By `python benchmarks/recipes.py`, which says what is compared, and how the networks were trained. mAP50-95",
         "on the val split, right after the cut and at the end; `left` is the share of the parameters. All rows of a",
-        "table had equally many epochs. Where a variant was trained with several seeds, the mean and all of them.",
+        "table had equally many epochs, but for `cut out of the network at 2.5x`: what `compress.py --speed-up 2.5,5`",
+        "does, with as many for 2.5x before. Where a variant was trained with several seeds, the mean and all of them.",
         "Data: playing cards (EdjeElectronics' object-detection tutorial, Apache-2.0) and chess pieces (Roboflow's",
         "public chess set, public domain). `at once` is `--scheme one-shot`, `no teacher` and `taught` are",
         "`--scheme steered`.",

@@ -20,14 +20,14 @@ from ultralytics.pruning.passes.images import Images
 from ultralytics.pruning.selection.targets import Target
 
 SETTINGS = ["nbs=8", "fliplr=0", "optimizer=AdamW", "lr0=0.001", "plots=False"]
-SHORT = ["--steps", 2, "--epochs-per-step", 3, "--epochs", 1, "--round-to", 1]
+SHORT = ["--steps", 2, "--epochs-per-step", 3]  # channels fade
 
 
 @pytest.fixture
 def words(digits, small_weights, runs, one_thread) -> list:
     """A compression of seconds."""
     where = ["--weights", small_weights, "--data", digits, "--imgsz", 64, "--batch", 8, "--device", "cpu"]
-    return [*where, "--name", "l", *SHORT, *SETTINGS]
+    return [*where, "--name", "l", "--epochs", 1, "--round-to", 1, *SETTINGS]
 
 
 def table(file: Path) -> list[dict[str, str]]:
@@ -55,7 +55,7 @@ def in_turns(networks, runtime, imgsz, onnx=None) -> tuple[list[float], float]:
 def test_a_network_for_each_target(words, runs, small_weights, monkeypatch, capsys):
     """In whatever order they are said; each has the size that was asked for, seen from the original."""
     monkeypatch.setattr(comparing, "time_in_turns", in_turns)
-    said = compress(monkeypatch, capsys, *words, "--speed-up", "2,1.4")
+    said = compress(monkeypatch, capsys, *words, *SHORT, "--speed-up", "2,1.4")
     folder, whole = runs / "l", macs_of(small_weights)
     states = ["original", "steered-1.4", "fine-tuned-1.4", "steered-2", "fine-tuned-2"]
     assert [row["step"] for row in table(folder / "compress.csv")] == states
@@ -76,7 +76,7 @@ def test_a_network_for_each_target(words, runs, small_weights, monkeypatch, caps
     assert "8 epochs; a compression for each target takes 14" in said  # 3 + 1 + 3 + 1, and twice 6 + 1
     assert f"{folder.name}/compressed-2.pt" in said[said.index("Next: ") :]
 
-    assert "Going on with" in compress(monkeypatch, capsys, *words, "--speed-up", "1.4,2")
+    assert "Going on with" in compress(monkeypatch, capsys, *words, *SHORT, "--speed-up", "1.4,2")
     assert table(folder / "ladder.csv") == rows  # nothing was trained or timed again
 
 
@@ -90,11 +90,11 @@ def test_it_goes_on_where_it_was(words, runs, monkeypatch, capsys):
 
     fade = schemes.fade
     monkeypatch.setattr(ladder, "fade", stopped)
-    code, _ = run(monkeypatch, capsys, "compress.py", *words, "--speed-up", "1.4,2", "--no-timing")
+    code, _ = run(monkeypatch, capsys, "compress.py", *words, *SHORT, "--speed-up", "1.4,2", "--no-timing")
     assert code == 2 and (runs / "l" / "compressed-1.4.pt").is_file() and not (runs / "l" / "ladder.csv").exists()
     first = (runs / "l" / "steered-1.4.pt").stat().st_mtime_ns
     monkeypatch.setattr(ladder, "fade", fade)
-    compress(monkeypatch, capsys, *words, "--speed-up", "1.4,2", "--no-timing")
+    compress(monkeypatch, capsys, *words, *SHORT, "--speed-up", "1.4,2", "--no-timing")
     assert (runs / "l" / "steered-1.4.pt").stat().st_mtime_ns == first
     assert [row["ms"] for row in table(runs / "l" / "ladder.csv")] == ["", "", ""]
 
@@ -112,7 +112,7 @@ def test_milliseconds_and_parameters_too(words, runs, small_weights, monkeypatch
     params = cost_of(trace(load(small_weights)[0], imgsz=64)).deployed
     wanted = [params * 8 // 10, params * 6 // 10]
     numbers = ",".join(map(str, wanted))
-    compress(monkeypatch, capsys, *words, "--name", "p", "--target-params", numbers, "--no-timing")
+    compress(monkeypatch, capsys, *words, *SHORT, "--name", "p", "--target-params", numbers, "--no-timing")
     found = [int(row["parameters"]) for row in table(runs / "p" / "ladder.csv")[1:]]
     assert found == pytest.approx(wanted, rel=0.02) and found[1] <= wanted[1] * 1.02
 
@@ -122,9 +122,9 @@ REFUSED = [
     (["--speed-up", "2,x"], "is not a number of at least 1"),
     (["--speed-up", "1,2"], "--speed-up 1 removes nothing"),
     (["--speed-up", "1.5,500"], "--speed-up 500 is out of reach"),
-    (["--speed-up", "1.5,2", "--scheme", "stepwise"], "needs --scheme steered"),
-    (["--speed-up", "1.5,2", "--criterion", "l1"], "needs --scheme stepwise"),
-    (["--speed-up", "1.5,2,2.5"], "at least 3 epochs to each target"),
+    (["--speed-up", "1.5,2", "--scheme", "stepwise"], "needs --scheme one-shot or steered"),
+    (["--speed-up", "1.5,2", "--scheme", "steered", "--criterion", "l1"], "needs --scheme stepwise"),
+    (["--speed-up", "1.5,2,2.5", *SHORT], "at least 3 epochs to each target"),
     (["--speed-up", "1.5,2", "--sweep", "epochs=1,2"], "give the target one number"),
     (["--latency-speed-up", "1.5,2", "--latency-table", "b.json"], "give one number"),
     (["--prune-ratio", "0.2,0.4"], "is not a number of at least 0"),
@@ -141,7 +141,8 @@ class Trainings:
     """Stands in for training, cutting and measuring: the accuracy falls with the multiply-adds."""
 
     def __init__(self, monkeypatch, lost: float) -> None:
-        self.lost, self.trained = lost, []
+        self.lost, self.trained, self.cuts = lost, [], []
+        monkeypatch.setattr(work, "widths", lambda file: {"layer of": file.name})
         self.macs = 1000.0
         for name in ("measured_accuracy", "size", "train", "cut_checkpoint"):
             monkeypatch.setattr(work, name, getattr(self, name))
@@ -165,17 +166,19 @@ class Trainings:
 
     def cut_checkpoint(self, start, target, file, recipe, limits):
         file.write_text("cut")
+        self.macs /= target.get("speed_up", 1)
+        self.cuts.append((start.parents[1].name, limits.widths))
         size = round(self.macs)
         plan = {"after": type("Cost", (), {"params": size, "macs": size}), "settings": {}, "limits": (), "findings": ()}
         return type("Result", (), {"plan": type("Plan", (), plan)})
 
 
-def climbed(tmp_path, drop=None) -> Ladder:
+def climbed(tmp_path, drop=None, scheme="steered") -> Ladder:
     file = tmp_path / "net.pt"
     file.write_text("net")
     (tmp_path / "run").mkdir()
     training = {"imgsz": 64, "batch": 8}
-    how = {"milder": (1.5, 2.0), "max_map_drop": drop, "training": training}
+    how = {"milder": (1.5, 2.0), "max_map_drop": drop, "scheme": scheme, "training": training}
     found = Ladder(Recipe(str(file), "0", Images("d.yaml"), Target("speed_up", 4.0), **how), tmp_path / "run")
     found.run()
     return found
@@ -195,6 +198,41 @@ def test_each_goes_on_from_the_cut_before(monkeypatch, tmp_path):
     assert [entry[1] for entry in done.trained if not entry[2]] == ["steered-1.5.pt", "steered-2.pt", "steered-4.pt"]
     assert [step.epochs for step in found.kept] == [114, 127, 140]  # of 40 a third each, then 100
     assert found.cheaper().startswith("340 epochs; a compression for each target takes 420")
+
+
+def test_each_is_cut_out_of_the_one_before(monkeypatch, tmp_path):
+    """That was fine-tuned; shares of layers are still those of the original."""
+    done = Trainings(monkeypatch, 0.1)
+    found = climbed(tmp_path, scheme="one-shot")
+    assert [name for name, _ in done.cuts] == [tmp_path.parent.name, "fine-tuned-1.5", "fine-tuned-2"]
+    assert [dict(widths) for _, widths in done.cuts] == [{}, *[{"layer of": "net.pt"}] * 2]
+    assert [step.macs for step in found.kept] == [667, 500, 250]
+    assert [step.epochs for step in found.kept] == [100, 200, 300]
+    assert found.cheaper().startswith("300 epochs; compressions with as many behind each network take 600")
+
+
+def test_one_cut_for_each_target(words, runs, small_weights, monkeypatch, capsys):
+    """By default; each by the rules for single layers that its target leaves room for."""
+    said = compress(monkeypatch, capsys, *words, "--speed-up", "1.4,2", "--no-timing")
+    folder, whole = runs / "l", macs_of(small_weights)
+    states = ["original", "one-shot-1.4", "fine-tuned-1.4", "one-shot-2", "fine-tuned-2"]
+    assert [row["step"] for row in table(folder / "compress.csv")] == states
+    for number in (1.4, 2):
+        assert whole / macs_of(folder / f"compressed-{number:g}.pt") == pytest.approx(number, rel=0.03)
+    assert [len(plans_of(load(folder / f"compressed-{number}.pt")[0])) for number in ("1.4", "2")] == [1, 2]
+    assert "2 epochs; compressions with as many behind each network take 3" in said
+    before = (folder / "one-shot-2.pt").stat().st_mtime_ns
+    assert "Going on with" in compress(monkeypatch, capsys, *words, "--speed-up", "2,1.4", "--no-timing")
+    assert (folder / "one-shot-2.pt").stat().st_mtime_ns == before
+
+
+def test_milliseconds_of_cuts_are_seen_from_the_original(words, runs, monkeypatch, capsys):
+    plant(monkeypatch, macs_ms, lambda factor: 1 + 0.8 * (factor - 1))
+    timed = ["--runtime", "torch", "--threads", 1]
+    compress(monkeypatch, capsys, *words, *timed, "--latency-speed-up", "1.3,1.6")
+    done = json.loads((runs / "l" / "state.json").read_text())["done"]
+    first, second = (done[f"one-shot-{number} cut"]["result"]["faster"] for number in (1.3, 1.6))
+    assert [first, first * second] == pytest.approx([1.3, 1.6], rel=0.05)
 
 
 def test_a_drop_that_is_not_allowed_ends_it(monkeypatch, tmp_path):

@@ -40,12 +40,7 @@ def words(digits, small_weights, runs, one_thread) -> list:
 )
 def test_the_scheme_follows_from_what_is_said(said, scheme):
     options = compress_options.parser().parse_intermixed_args(["--speed-up", "2", *said])
-    assert scheme_of(options, Target("speed_up", 2.0), ladder=False) == scheme
-
-
-def test_several_targets_are_faded_to():
-    options = compress_options.parser().parse_intermixed_args(["--speed-up", "2,3"])
-    assert scheme_of(options, Target("speed_up", 3.0), ladder=True) == "steered"
+    assert scheme_of(options, Target("speed_up", 2.0)) == scheme
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +50,16 @@ def whole():
 
 
 def limits_for(said, network) -> Limits:
+    (limits,) = several_limits(said, network)
+    return limits
+
+
+def several_limits(said, network) -> list[Limits]:
     options = compress_options.parser().parse_intermixed_args(said)
     options.settings, options.imgsz, name = {}, 64, next(name for name in KINDS if getattr(options, name))
-    target = Target(name, getattr(options, name))
-    return compress_options.layer_limits(options, scheme_of(options, target, ladder=False), target, network)
+    numbers = getattr(options, name)
+    targets = [Target(name, number) for number in (numbers if isinstance(numbers, list) else [numbers])]
+    return compress_options.layer_limits(options, scheme_of(options, targets[0]), targets, network)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,11 @@ def limits_for(said, network) -> Limits:
 def test_layers_keep_as_much_as_leaves_a_choice(said, round_to, floor, whole):
     found = limits_for(said, whole)
     assert (found.round_to, found.floor) == (round_to, floor)
+
+
+def test_each_of_several_targets_has_its_own_limits(whole):
+    found = several_limits(["--speed-up", "2.5,5"], whole)
+    assert [(each.round_to, each.floor) for each in found] == [(16, 0.3), (8, 0.2)]
 
 
 def test_what_a_sparsity_training_has_ordered_may_all_go(whole):

@@ -29,6 +29,7 @@ from ultralytics.pruning.reports.epochs import Curve, read_gammas
 from ultralytics.pruning.reports.layers import widths_of
 from ultralytics.pruning.reports.sources import Compression, sources_of
 from ultralytics.pruning.runs.belongings import COMPRESSION, TRAINING, foreign
+from ultralytics.pruning.selection.limits import Limits
 from ultralytics.pruning.selection.targets import Target
 from ultralytics.pruning.sparsity.watching import Epoch, History
 from ultralytics.pruning.stages import compress_options, compressing
@@ -249,24 +250,33 @@ def test_commands_say_what_was_asked_for(folder):
 
 
 @pytest.mark.parametrize(
-    ("known", "ladder"),
+    "known",
     [
-        ({"scheme": "one-shot", "scoring": None}, False),
-        ({"scheme": "one-shot", "scoring": Scoring("l1")}, False),
-        ({"scheme": "stepwise", "scoring": Scoring("l1"), "steps": 2}, False),
-        ({"scheme": "steered"}, False),
-        ({"scheme": "steered", "milder": (1.5,)}, True),
+        {"scheme": "one-shot", "scoring": None},
+        {"scheme": "one-shot", "scoring": Scoring("l1")},
+        {"scheme": "one-shot", "milder": (1.5,)},
+        {"scheme": "stepwise", "scoring": Scoring("l1"), "steps": 2},
+        {"scheme": "steered"},
+        {"scheme": "steered", "milder": (1.5,)},
     ],
 )
-def test_the_command_of_each_scheme_is_taken_as_it_stands(known, ladder):
+def test_the_command_of_each_scheme_is_taken_as_it_stands(known):
     """The one-shot scheme refuses the steps that every state notes."""
     training = {"imgsz": 64, "batch": 8}
     asked = Recipe("w.pt", "0", Images("d.yaml"), Target("speed_up", 2.0), **known, training=training)
     recipe = json.loads(json.dumps(asked.plain()))
     words = shlex.split(of_compression(Compression(Path("runs/c"), recipe, [], None)))[2:]
     options = compress_options.parser().parse_intermixed_args(words)
-    assert compressing.scheme_of(options, asked.target, ladder=ladder) == asked.scheme
+    assert compressing.scheme_of(options, asked.target) == asked.scheme
     compressing.check_read(options, asked.scheme)
+
+
+@pytest.mark.parametrize(("milder", "named"), [(Limits(round_to=8), True), (Limits(round_to=16), False)])
+def test_the_command_names_no_limit_that_was_chosen_for_each_target(milder, named):
+    how = {"scheme": "one-shot", "milder": (2.5,), "milder_limits": (milder,), "limits": Limits(round_to=8)}
+    asked = Recipe("w.pt", "0", Images("d.yaml"), Target("speed_up", 5.0), training={"imgsz": 64, "batch": 8}, **how)
+    said = of_compression(Compression(Path("runs/c"), json.loads(json.dumps(asked.plain())), [], None))
+    assert "--speed-up 2.5,5 " in said and ("--round-to 8" in said) == named
 
 
 def test_a_rung_that_is_kept_as_it_was_cut_is_found(folder, tmp_path):

@@ -1,4 +1,8 @@
-"""Several targets in one run: it fades on from each to the next, and fine-tunes a branch of its own at each."""
+"""Several targets in one run, the mildest first, each from the network before it.
+
+By one cut each, the next one is cut out of what was fine-tuned. Where channels fade, they fade on from each target to
+the next, and a branch is fine-tuned at each.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from ..selection.targets import Target
 from . import work
 from .jobs import Jobs
 from .recipe import Recipe
-from .schemes import fade, fine_tuned, met
+from .schemes import Candidate, cut_once, fade, fine_tuned, met
 from .state import LADDER
 from .summary import draw_rungs, rung_rows
 
@@ -48,15 +52,14 @@ class Ladder(Jobs):
         Each network that honours the limits is kept in `compressed-NUMBER.pt`, by the number of its target.
         """
         before, ended = None, ""
-        for target, epochs in zip(self.recipe.targets, self.recipe.fadings, strict=True):
-            candidate = fade(self, target, epochs, name=f"steered-{number_of(target)}", before=before)
+        for number, target in enumerate(self.recipe.targets):
+            candidate = self._smaller(number, before)
             if candidate is None and self.stuck:
                 ended = f"nothing more can be removed: {self.stuck}"
                 break
             if candidate is None:
                 say(f"{said(target)}: the network is that small already")
                 continue
-            before, self._faded[candidate.step.step] = candidate, epochs
             self.note(candidate.step, candidate.limits)
             if not met(self, target, candidate):
                 say(f"{said(target)} is missed")
@@ -68,8 +71,21 @@ class Ladder(Jobs):
                 break
             self._targets[row.step] = target
             self.keep(row, file, self.file_of(target))
+            before = candidate if self.recipe.fades else replace(candidate, file=file, step=row)
         say(f"\nWhat ended it: {ended or 'all targets were gone to'}")
         self.show()
+
+    def _smaller(self, number: int, before: Candidate | None) -> Candidate | None:
+        """Makes the network of a target, not yet fine-tuned, as `cut_once` and `fade` do."""
+        recipe = self.recipe
+        target = recipe.targets[number]
+        name = f"{recipe.scheme}-{number_of(target)}"
+        if not recipe.fades:
+            return cut_once(self, target, recipe.limits_of[number], name=name, before=before)
+        candidate = fade(self, target, recipe.fadings[number], name=name, before=before)
+        if candidate:
+            self._faded[name] = recipe.fadings[number]
+        return candidate
 
     def file_of(self, target: Target) -> Path:
         """Returns where the network of a target is kept."""
@@ -98,6 +114,18 @@ class Ladder(Jobs):
 
     def cheaper(self) -> str:
         """Returns how much a compression for each target would have taken, in words."""
+        return self._cheaper_fadings() if self.recipe.fades else self._cheaper_cuts()
+
+    def _cheaper_cuts(self) -> str:
+        """Of cuts: a compression of its own would need all the epochs that a network has behind it here."""
+        kept = [number for number, step in enumerate(self.steps) if step.kept]
+        behind = [sum(step.seconds for step in self.steps[: number + 1]) for number in kept]
+        here, there = self.steps[kept[-1]].epochs, sum(self.steps[number].epochs for number in kept)
+        times = f", about {sum(behind) / behind[-1]:.1f} times as long" if behind[-1] else ""
+        return f"{here} epochs; compressions with as many behind each network take {there}{times}"
+
+    def _cheaper_fadings(self) -> str:
+        """Of fadings: a compression of its own would fade for all the epochs, and at full width."""
         recipe, count = self.recipe, len(self._faded)
         seconds = [self.state.seconds(f"{name} training") for name in self._faded]
         at_full_width = seconds[0] / recipe.fadings[0]  # of an epoch: a compression of its own begins with the original

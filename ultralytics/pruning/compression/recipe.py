@@ -36,6 +36,7 @@ class Recipe:
         images: Training images that scores and statistics come from, of the data set that everything else uses too.
         target: How much smaller or faster; of a ladder the hardest one.
         milder: Numbers of the targets before it, if it is a ladder, the mildest first.
+        milder_limits: The rules for single layers at these, where they differ from `limits`; else none.
         scheme: A key of `SCHEMES`.
         steps: Number of cuts of the stepwise scheme.
         epochs_per_step: Epochs of recovery after each cut; the steered scheme takes all of them in one training, the
@@ -61,6 +62,7 @@ class Recipe:
     images: Images
     target: Target
     milder: tuple[float, ...] = ()
+    milder_limits: tuple[Limits, ...] = ()
     scheme: str = "steered"
     steps: int = 4
     epochs_per_step: int = 10
@@ -82,10 +84,10 @@ class Recipe:
             raise PruningError(f"unknown scheme '{self.scheme}'; there are {', '.join(SCHEMES)}")
         if self.max_map_drop is not None and not 0 <= self.max_map_drop < 1:
             raise PruningError(f"the allowed drop is {self.max_map_drop}; it must be at least 0 and below 1")
-        if self.scheme == "steered":
+        if self.fades:
             self._check_steered()
-        elif self.milder:
-            raise PruningError(f"{self.target.kind.option} with several numbers needs --scheme steered")
+        elif self.milder and self.scheme != "one-shot":
+            raise PruningError(f"{self.target.kind.option} with several numbers needs --scheme one-shot or steered")
 
     def _check_steered(self) -> None:
         """Raises a PruningError for what a steered training cannot do."""
@@ -107,6 +109,11 @@ class Recipe:
         return self.images.data
 
     @property
+    def fades(self) -> bool:
+        """Whether channels fade before they are cut."""
+        return self.scheme == "steered"
+
+    @property
     def fading(self) -> int:
         """Epochs before the last cut of the steered scheme."""
         return self.steps * self.epochs_per_step
@@ -121,6 +128,11 @@ class Recipe:
         """Epochs of the fading to each target, as even as they come."""
         count = len(self.targets)
         return tuple(self.fading // count + (number < self.fading % count) for number in range(count))
+
+    @property
+    def limits_of(self) -> tuple[Limits, ...]:
+        """The rules for single layers at each target, the mildest first."""
+        return (*(self.milder_limits or [self.limits] * len(self.milder)), self.limits)
 
     @property
     def statistics(self) -> Images | None:
@@ -149,6 +161,7 @@ class Recipe:
             "data": self.data,
             "target": asdict(self.target),
             **({"milder": self.milder} if self.milder else {}),
+            **({"milder_limits": [each.settings() for each in self.milder_limits]} if self.milder_limits else {}),
             "scheme": self.scheme,
             "steps": self.steps,
             "epochs_per_step": self.epochs_per_step,

@@ -69,17 +69,67 @@ def _asked(run: Jobs, value: float) -> dict[str, Any]:
     return {"latency": replace(recipe.latency, speed_up=value, timed_as=run.shapes)}
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a target is gone to from: the original, or a network on the way.
+
+    Attributes:
+        file: Its checkpoint.
+        value: What is left of the target from there.
+        epochs: How long it was trained already.
+        faster: Milliseconds of the original over its own, as timed or by the table.
+    """
+
+    file: Path
+    value: float
+    epochs: int = 0
+    faster: float = 1.0
+
+    @classmethod
+    def of(cls, run: Jobs, target: Target, before: Candidate | None) -> Start | None:
+        """Returns where to begin; None if the network `before` is that small already."""
+        if not before:
+            return cls(run.weights, target.value)
+        sizes = footprint_of(run.original), footprint_of(before.step, before.faster)
+        value = target.kind.next_value(target.value, 0.0, 1.0, *sizes)
+        return None if value is None else cls(before.file, value, before.step.epochs, before.faster)
+
+
 def one_shot(run: Jobs) -> Iterator[Candidate]:
     """Cuts at once; yields that state."""
-    pruned, found = run.cut("one-shot", run.weights, _asked(run, run.recipe.target.value), run.recipe.limits)
+    if candidate := cut_once(run, run.recipe.target, run.recipe.limits):
+        yield candidate
+
+
+def cut_once(
+    run: Jobs, target: Target, limits: Limits, *, name: str = "one-shot", before: Candidate | None = None
+) -> Candidate | None:
+    """Cuts to a target at once.
+
+    Args:
+        run: The compression.
+        target: Seen from the original.
+        limits: What holds for single layers, as shares of the original's.
+        name: Of the cut.
+        before: The network to begin with, where it is not the original.
+
+    Returns:
+        The cut network, not yet fine-tuned; None if `before` is that small already, or nothing more can be removed.
+    """
+    start = Start.of(run, target, before)
+    if not start:
+        return None
+    if before:
+        limits = replace(limits, widths=work.widths(run.weights))
+    pruned, found = run.cut(name, start.file, _asked(run, start.value), limits)
     if "stuck" in found:
         run.stuck = found["stuck"]
-        return
-    run.faster = found["faster"]
-    after_cut = run.accuracy("one-shot cut", pruned)
-    seconds = run.state.seconds("one-shot cut", "one-shot cut accuracy")
-    row = Step("one-shot", 0, found["params"], found["macs"], after_cut, None, seconds)
-    yield Candidate(pruned, row, tuple(found["limits"]), found.get("missed", False), run.faster)
+        return None
+    run.faster = start.faster * found["faster"]
+    after_cut = run.accuracy(f"{name} cut", pruned)
+    seconds = run.state.seconds(f"{name} cut", f"{name} cut accuracy")
+    row = Step(name, start.epochs, found["params"], found["macs"], after_cut, None, seconds)
+    return Candidate(pruned, row, tuple(found["limits"]), found.get("missed", False), run.faster)
 
 
 def stepwise(run: Jobs) -> Iterator[Candidate]:
@@ -141,24 +191,21 @@ def fade(
     Returns:
         The cut network, not yet fine-tuned; None if `before` is that small already, or nothing more can be removed.
     """
-    recipe, start, value, known = run.recipe, run.weights, target.value, 0
-    if before:
-        sizes = footprint_of(run.original), footprint_of(before.step, before.faster)
-        seen = target.kind.next_value(target.value, 0.0, 1.0, *sizes)
-        if seen is None:
-            return None
-        start, value, known = before.file, seen, before.step.epochs
+    recipe, start = run.recipe, Start.of(run, target, before)
+    if not start:
+        return None
     settings = {"epochs": epochs, "sparsity": "steered", "round_to": recipe.limits.round_to}
-    settings |= {**work.timings(start, recipe), target.kind.argument: value, **({"finetune": True} if before else {})}
+    settings |= {**work.timings(start.file, recipe), target.kind.argument: start.value}
+    settings |= {"finetune": True} if before else {}
     say(f"\nSteered training: {epochs} epochs to {target.name} {target.value:g}")
-    faded = run.train(name, start, settings)
+    faded = run.train(name, start.file, settings)
     pruned, found = run.cut(name, faded, {"zeros": True}, Limits(floor=0))
     if "stuck" in found:
         run.stuck = found["stuck"]
         return None
     after_cut = run.accuracy(f"{name} cut", pruned)
     seconds = run.state.seconds(f"{name} training", f"{name} cut", f"{name} cut accuracy")
-    row = Step(name, known + epochs, found["params"], found["macs"], after_cut, None, seconds)
+    row = Step(name, start.epochs + epochs, found["params"], found["macs"], after_cut, None, seconds)
     return Candidate(pruned, row, tuple(found["limits"]), faster=run.faster_by(name, pruned))
 
 

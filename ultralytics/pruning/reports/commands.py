@@ -126,6 +126,7 @@ def of_compression(compression: Compression) -> str:
     """Returns the command of a compression, by what its `state.json` says was asked for."""
     recipe = compression.recipe
     target, training, limits = (recipe.get(key) or {} for key in ("target", "training", "limits"))
+    milder = recipe.get("milder_limits", ())  # what differs between targets was chosen for each, and not named
     words = ["--weights", str(recipe["weights"]), "--data", str(recipe.get("data", "?"))]
     if (name := target.get("name")) in KINDS:
         numbers = [*recipe.get("milder", ()), target.get("value")]
@@ -136,5 +137,6 @@ def of_compression(compression: Compression) -> str:
     if recipe.get("scheme") != "steered":
         batches = ("batches",) if recipe.get("batches") != Images.batches else ()  # which not every criterion reads
         words += _options(recipe, ("criterion", "normalize", "per", *batches, "recalibrate"))
-    words += _limits(limits) + _options(training, ("imgsz", "batch", "device"))
+    named = {name: value for name, value in limits.items() if all(each.get(name) == value for each in milder)}
+    words += _limits(named) + _options(training, ("imgsz", "batch", "device"))
     return _line("compress.py", [*words, "--name", compression.folder.name, *_settings(training)])

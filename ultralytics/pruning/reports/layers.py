@@ -63,9 +63,8 @@ def widths_of(network: Network) -> list[Width]:
             first.setdefault(name, layer)
     last, limits = network.plans[-1], limits_of(network)
     compression = network.source.compression
-    by_step = (
-        compression is not None and compression.recipe.get("scheme") == "stepwise"
-    )  # its shares are of the original
+    recipe = compression.recipe if compression else {}
+    of_the_original = recipe.get("scheme") == "stepwise" or bool(recipe.get("milder"))  # what shares are of
     ties = _ties(network.channel_map)
     decided = "not at zero after the training" if last.settings.get("zeros") else Width.decided
     widths = []
@@ -73,7 +72,7 @@ def widths_of(network: Network) -> list[Width]:
         if layer.type not in ("Conv2d", "ConvTranspose2d", "Linear"):
             continue
         kept = len(last.layers[name].kept_out) if name in last.layers else 0
-        at_cut = last.layers[name].out_before if name in last.layers and not by_step else layer.out_before
+        at_cut = last.layers[name].out_before if name in last.layers and not of_the_original else layer.out_before
         held = _held(name, at_cut, kept, limits, network)
         tied = ties.get(name, "") if kept else "its block was taken out whole"
         widths.append(Width(name, layer.type, network.part_of(name), layer.out_before, kept, held, tied, decided))
@@ -86,11 +85,10 @@ def limits_of(network: Network) -> Limits:
     A cut of what is at zero has none of its own: they were those of the training that chose, or of the compression.
     """
     settings: Mapping[str, Any] = network.plans[-1].settings
-    compression = network.source.compression
-    if compression and isinstance(asked := compression.recipe.get("limits"), dict):
-        settings = asked
-    elif settings.get("zeros"):
-        settings = _of_training(network.plans[-1])
+    if settings.get("zeros"):
+        compression = network.source.compression
+        asked = compression.recipe.get("limits") if compression else None
+        settings = asked if isinstance(asked, dict) else _of_training(network.plans[-1])
     lists = {"ignore": tuple(settings.get("ignore", ())), "ratios": tuple(map(tuple, settings.get("ratios", ())))}
     numbers = {name: settings[name] for name in ("floor", "min_channels", "max_ratio", "round_to") if name in settings}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from ..command_line import kinds, own_labels
@@ -33,8 +34,8 @@ def decided(key: str) -> bool:
     return key in OURS or key.startswith(OF_A_SPARSITY_TRAINING)
 
 
-def layer_limits(options: argparse.Namespace, scheme: str, target: Target, model: Any) -> Limits:
-    """Returns what holds for single layers.
+def layer_limits(options: argparse.Namespace, scheme: str, targets: Sequence[Target], model: Any) -> list[Limits]:
+    """Returns what holds for single layers at each of several targets.
 
     The cut of the one-shot scheme alone would take most from few layers, the widest. A training makes more of a network
     that lost channels everywhere, so each layer keeps as large a share as leaves the scores something to choose.
@@ -42,18 +43,18 @@ def layer_limits(options: argparse.Namespace, scheme: str, target: Target, model
     Args:
         options: Of the command line, which decide what they name.
         scheme: How it is cut.
-        target: How far.
+        targets: How far.
         model: The network.
     """
     as_scored = shared.limits(options, round_to=DEFAULT_ROUND_TO)
     if scheme != "one-shot":
-        return as_scored
+        return [as_scored] * len(targets)
     channel_map = trace(model, imgsz=options.imgsz)
     if default_for(model, channel_map, args_of_training(model), None, target=True).ordered:
-        return as_scored
+        return [as_scored] * len(targets)
     several = [shared.limits(options, **rules) for rules in EVENEST_FIRST]
-    counted = Target("speed_up", target.value) if target.kind.timed else target  # of which there is always more
-    return with_room(channel_map, counted, several)
+    counted = [Target("speed_up", each.value) if each.kind.timed else each for each in targets]  # always more than ms
+    return [with_room(channel_map, each, several) for each in counted]
 
 
 def parser() -> Parser:
@@ -104,7 +105,7 @@ def add_schedule(parser: Parser) -> None:
     add(
         "--scheme",
         choices=list(SCHEMES),
-        help=f"{schemes} (default: one-shot; with --steps or --epochs-per-step, or several targets, steered)",
+        help=f"{schemes} (default: one-shot; with --steps or --epochs-per-step, steered)",
     )
     drop = "keep nothing that is more than D below the original"
     add("--max-map-drop", type=kinds.as_share, metavar="D", help=drop)

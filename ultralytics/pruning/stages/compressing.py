@@ -131,7 +131,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     target = Target.one_of(**{name: getattr(options, name) for name in KINDS})
     for value in milder:
         target.kind.check(value)
-    scheme = scheme_of(options, target, ladder=bool(milder))
+    scheme = scheme_of(options, target)
 
     own_labels.label(options, model, weights, options.imgsz, needed=("train", "val"))
     data = data_of(options, model)
@@ -141,6 +141,9 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     teacher = options.teacher and can_be_taught(model)
     training = training_of(options, model)
     images = images_of(training, data, options.batches or Images.batches)
+    *milder_limits, limits = layer_limits(
+        options, scheme, [*(replace(target, value=each) for each in milder), target], model
+    )
 
     recipe = Recipe(
         weights=str(weights.resolve()),
@@ -148,6 +151,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         images=images,
         target=target,
         milder=milder,
+        milder_limits=() if all(each == limits for each in milder_limits) else tuple(milder_limits),
         scheme=scheme,
         steps=options.steps or Recipe.steps,
         epochs_per_step=options.epochs_per_step or Recipe.epochs_per_step,
@@ -155,7 +159,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         max_map_drop=options.max_map_drop,
         scoring=scoring_of(options, scheme, images),
         recalibrate=options.recalibrate or (Recipe.recalibrate if scheme == "stepwise" else 0),
-        limits=layer_limits(options, scheme, target, model),
+        limits=limits,
         latency=latency,
         teacher=teacher,
         training=training,
@@ -204,12 +208,10 @@ def read_by_stepwise(options: argparse.Namespace) -> list[str]:
     return [name for name in shared.chosen(options, (*shared.SCORING, *shared.LIMITS)) if name != "round_to"]
 
 
-def scheme_of(options: argparse.Namespace, target: Target, *, ladder: bool) -> str:
+def scheme_of(options: argparse.Namespace, target: Target) -> str:
     """Returns the scheme: that of `--scheme`, else the one-shot one, unless options say that another one is meant."""
     if options.scheme:
         return options.scheme
-    if ladder:
-        return "steered"
     if not shared.chosen(options, OF_STEPS):
         return "one-shot"
     return "stepwise" if read_by_stepwise(options) or not target.kind.argument else "steered"
