@@ -1,5 +1,7 @@
 """A report says why each layer kept what it kept: by scores, ratios, what a training left, in one cut or two."""
 
+from dataclasses import replace
+
 import pytest
 from torch import nn
 
@@ -9,6 +11,7 @@ from ultralytics.pruning.files.whole import sha256
 from ultralytics.pruning.reports import writing
 from ultralytics.pruning.reports.contents import collected
 from ultralytics.pruning.reports.layers import Width, widths_of
+from ultralytics.pruning.reports.sources import Compression
 
 SCORING = Scoring("l1")
 OUTPUTS = {f"model.5.cv{branch}.{level}.2" for branch in (2, 3) for level in (0, 1)}
@@ -79,3 +82,20 @@ def test_of_two_cuts(small_weights, tmp_path):
     before = {name: module for name, module in load(small_weights)[0].named_modules() if name in widths}
     assert all(width.before == before[name].out_channels for name, width in widths.items())
     assert any(width.held.startswith("floor of 50%") for width in widths.values())
+
+
+@pytest.mark.parametrize(("scheme", "of_the_original"), [("one-shot", True), ("stepwise", True), ("steered", False)])
+def test_of_a_network_on_the_way(scheme, of_the_original, small_weights, tmp_path):
+    """Where a compression cuts what it has cut before, shares are those of its original, or of what has faded."""
+    whole = load(small_weights)[0]
+    before = {name: module.out_channels for name, module in whole.named_modules() if isinstance(module, nn.Conv2d)}
+    first = prune_network(whole, prune_ratio=0.3, scoring=SCORING, imgsz=64).model
+    limits = Limits(floor=0.5, widths=before if of_the_original else {})
+    save(prune_network(first, prune_ratio=0.6, scoring=SCORING, limits=limits, imgsz=64).model, tmp_path / "pruned.pt")
+    (found,) = collected([tmp_path / "pruned.pt"], images=False).networks
+    recipe = {"scheme": scheme, "milder": [1.5] if scheme != "stepwise" else []}
+    compression = Compression(tmp_path, recipe, [], None)
+    widths = widths_of(replace(found, source=replace(found.source, compression=compression)))
+    at_floor = [width for width in widths if width.held.startswith("floor of 50%")]
+    halved = [width for width in at_floor if width.kept == round(width.before / 2)]
+    assert at_floor and (len(halved) == len(at_floor)) == of_the_original

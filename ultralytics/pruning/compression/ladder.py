@@ -81,7 +81,7 @@ class Ladder(Jobs):
         target = recipe.targets[number]
         name = f"{recipe.scheme}-{number_of(target)}"
         if not recipe.fades:
-            return cut_once(self, target, recipe.limits_of[number], name=name, before=before)
+            return cut_once(self, target, recipe.target_limits[number], name=name, before=before)
         candidate = fade(self, target, recipe.fadings[number], name=name, before=before)
         if candidate:
             self._faded[name] = recipe.fadings[number]

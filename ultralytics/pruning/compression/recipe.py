@@ -130,7 +130,7 @@ class Recipe:
         return tuple(self.fading // count + (number < self.fading % count) for number in range(count))
 
     @property
-    def limits_of(self) -> tuple[Limits, ...]:
+    def target_limits(self) -> tuple[Limits, ...]:
         """The rules for single layers at each target, the mildest first."""
         return (*(self.milder_limits or [self.limits] * len(self.milder)), self.limits)
 

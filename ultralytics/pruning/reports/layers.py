@@ -64,7 +64,8 @@ def widths_of(network: Network) -> list[Width]:
     last, limits = network.plans[-1], limits_of(network)
     compression = network.source.compression
     recipe = compression.recipe if compression else {}
-    of_the_original = recipe.get("scheme") == "stepwise" or bool(recipe.get("milder"))  # what shares are of
+    scheme, ladder = recipe.get("scheme"), bool(recipe.get("milder"))
+    of_the_original = scheme == "stepwise" or (ladder and scheme == "one-shot")  # what shares are of
     ties = _ties(network.channel_map)
     decided = "not at zero after the training" if last.settings.get("zeros") else Width.decided
     widths = []
