@@ -143,6 +143,17 @@ def test_prune_prints_the_tables(stages):
         assert word in text, word
 
 
+def test_the_fine_tuning_says_what_it_began_with(stages):
+    """In a row of its own; the copy and the place it was run from are what others have, too."""
+    rows = [line for line in stages.tuned.stdout.splitlines() if ".pt  " in line and "%" in line]
+    assert [row.split()[0] for row in rows] == [
+        "weights/pruned.pt",
+        "runs/finetune/weights/best.pt",
+        "runs/finetune/weights/last.pt",
+    ]
+    assert 0 <= float(rows[0].split()[3]) <= 1
+
+
 STOCK = """
 import sys, ultralytics
 from ultralytics import YOLO

@@ -117,7 +117,7 @@ def say_result(stage: Stage, folder: Path, name: str) -> None:
         folder: The run's.
         name: The run's, as `--name` says it.
     """
-    text, final = training_summary(folder)
+    text, final = training_summary(folder, with_start=bool(stage.settings.get("finetune")))
     say(text)
     weights = folder / "weights"
     for product in (old for stem in ("best", "last") for old in older_products(weights / f"{stem}.pt")):
