@@ -110,6 +110,7 @@ VARIANTS: dict[str, Variant] = {
     "at once, floor 0.2": Variant(cuts=1, floor=0.2),
     "at once, floor 0.3": Variant(cuts=1, floor=0.3),
     "at once, floor 0.4": Variant(cuts=1, floor=0.4),
+    "at once, floor 0.5": Variant(cuts=1, floor=0.5),
     "at once, widths in 8s, floor 0.2": Variant(cuts=1, round_to=8, floor=0.2),
     "at once, widths in 8s, floor 0.3": Variant(cuts=1, round_to=8, floor=0.3),
     "at once, widths in 8s, floor 0.2, cosine": Variant(
@@ -142,6 +143,7 @@ VARIANTS: dict[str, Variant] = {
     "at once, cosine": Variant(cuts=1, settings={"cos_lr": True}),
     "at once, taught, dis=1": Variant((TUNING,), cuts=1, settings={"dis": 1.0}),
     "in two cuts": Variant(cuts=2),
+    "in two cuts, widths in 8s, floor 0.2": Variant(cuts=2, round_to=8, floor=0.2),
     "cut out of the network at 2.5x": Variant(cuts=1, round_to=8, floor=0.2, behind=("at once, floor 0.3", 2.5)),
 }
 
@@ -253,6 +255,8 @@ def cut_at_once(ground: Ground, name: str, folder: Path) -> dict[str, float]:
         rules = f"{variant.cuts}-{variant.round_to}" + (f"-{variant.floor}" if variant.floor != DEFAULT_FLOOR else "")
         shared = RUNS / f"cut-{folder_name(without_seed(ground.name))}-{rules}.pt"
         file = shared if number == 1 and not variant.behind else folder / f"cut-{number}.pt"
+        if number == 2:  # floors of layers count from the original
+            recipe = replace(recipe, limits=replace(recipe.limits, widths=work.widths(ground.weights)))
         if not file.is_file():
             cut(start, file, ground, ground.speed_up ** (number / variant.cuts), recipe)
         epochs = ground.epochs - early if last else early // (variant.cuts - 1)
