@@ -52,6 +52,7 @@ RUNS = places.RUNS / "recipes-benchmark"
 FOUND = RUNS / "found.json"
 PAGE = places.ROOT / "docs" / "results" / "recipes.md"
 YARDSTICK = "the network itself, trained on"
+TWICE = "the network itself, trained on twice"  # with as many epochs again, as a network that is cut twice has
 FADING, TUNING = "steered", "fine-tuned"  # the trainings of a compression, by their folders
 STEPPED = "(steps as the release's)"  # rows of fine-tunings before they averaged as training/fine_tuning.py says
 ADAMW = "(AdamW)"  # and before they took MuSGD
@@ -227,13 +228,11 @@ def compressed(ground: Ground, name: str, folder: Path) -> dict[str, float]:
     return {"dense": run.original.accuracy, "cut": cut or 0.0, "map": kept.accuracy, "left": left, "seconds": seconds}
 
 
-def trained_on(ground: Ground, folder: Path) -> dict[str, float]:
-    """Trains the network on for as many epochs; returns its accuracy before and after."""
+def trained_on(ground: Ground, start: Path, folder: Path) -> dict[str, float]:
+    """Trains the network on for as many epochs, from a checkpoint of it; returns its accuracy before and after."""
     recipe = ground.recipe(Variant())
     best = folder / "longer" / "weights" / "best.pt"
-    work.train(
-        "longer", ground.weights, {"epochs": ground.epochs, "finetune": True}, replace(recipe, teacher=False), folder
-    )
+    work.train("longer", start, {"epochs": ground.epochs, "finetune": True}, replace(recipe, teacher=False), folder)
     dense, after = (work.measured_accuracy(file, recipe, folder) for file in (ground.weights, best))
     return {"dense": dense, "map": after, "left": 1.0}
 
@@ -299,21 +298,26 @@ def measured(ground: Ground, name: str) -> dict[str, float]:
     """Returns what a cell gave, from the file if it is in there."""
     known = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.is_file() else {}
     key = f"{ground.name}: {name}"
-    if name == YARDSTICK:  # the same training, whatever the others are to come to
+    if name in (YARDSTICK, TWICE):  # the same training, whatever the others are to come to
         known = {key if without_speed_up(other) == without_speed_up(key) else other: known[other] for other in known}
     if key in known:
         keep(key, known[key])
         return known[key]
     folder = RUNS / folder_name(key)
     folder.mkdir(parents=True, exist_ok=True)
+    once = RUNS / folder_name(f"{ground.name}: {YARDSTICK}") / "longer" / "weights" / "best.pt"
+    if name == TWICE:
+        measured(ground, YARDSTICK)
+        if not once.is_file():
+            raise SystemExit(f"'{YARDSTICK}' was measured at another speed-up, and its checkpoint is not at {once}")
     say(f"{key} ...")
-    start = time.perf_counter()
+    begun = time.perf_counter()
     with release.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
-        if name == YARDSTICK:
-            found = trained_on(ground, folder)
+        if name in (YARDSTICK, TWICE):
+            found = trained_on(ground, once if name == TWICE else ground.weights, folder)
         else:
             found = (cut_at_once if VARIANTS[name].cuts else compressed)(ground, name, folder)
-    found = {"seconds": time.perf_counter() - start, **found}
+    found = {"seconds": time.perf_counter() - begun, **found}
     keep(key, found)
     say(f"{key}: {found}")
     return found
@@ -353,7 +357,8 @@ def page(found: dict[str, dict[str, float]]) -> str:
         "By `python benchmarks/recipes.py`, which says what is compared, and how the networks were trained. mAP50-95",
         "on the val split, right after the cut and at the end; `left` is the share of the parameters. All rows of a",
         "table had equally many epochs, but for `cut out of the network at 2.5x`: what `compress.py --speed-up 2.5,5`",
-        "does, with as many for 2.5x before. Where a variant was trained with several seeds, the mean and all of them.",
+        "does, with as many for 2.5x before; `trained on twice` has as many as that. Where a variant was trained with",
+        "several seeds, the mean and all of them.",
         "Data: playing cards (EdjeElectronics' object-detection tutorial, Apache-2.0) and chess pieces (Roboflow's",
         "public chess set, public domain). `at once` is `--scheme one-shot`, `no teacher` and `taught` are",
         "`--scheme steered`.",
@@ -383,7 +388,7 @@ def row(name: str, cells: list[dict[str, float]]) -> str:
 def main() -> None:
     """Measures the cells that are asked for, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [YARDSTICK, *VARIANTS]
+    names = [YARDSTICK, TWICE, *VARIANTS]
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--imgsz", type=int, default=320)
