@@ -36,8 +36,9 @@ FOUND = RUNS / "found.json"
 PAGE = places.ROOT / "docs" / "results" / "runtimes.md"
 PICTURE = places.ROOT / "docs" / "assets" / "runtimes.png"
 DENSE = "dense, ONNX Runtime"
-INK, HUES = "#333333", ("#c2520b", "#1764ab", "#2f9e6e", "#8a56ac")  # a hue for each pair of networks
-SHOWN = {DENSE: "dense", "pruned, onnx": "pruned", "pruned, onnx int8": "pruned, INT8", "pruned, openvino": "OpenVINO"}
+FLOAT = "pruned, onnx"
+INK, HUES = "#333333", ("#c2520b", "#1764ab", "#2f9e6e", "#8a56ac")  # a hue for each data set
+MARKS = {"pruned, onnx int8": ("s", "pruned, INT8"), "pruned, openvino": ("^", "pruned, OpenVINO")}
 ROUNDS = 3  # of the timing in turns, of which the best counts
 
 
@@ -90,23 +91,35 @@ def page(found: dict[str, dict[str, Any]]) -> str:
 
 
 def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
-    """Draws accuracy over milliseconds: of the dense network, of the pruned one, in integers, in another runtime."""
+    """Draws accuracy over milliseconds: a line and a color for each data set, a mark for each runtime."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.6), dpi=200, layout="constrained")
     axes = figure.add_subplot()
-    for hue, (title, about) in zip(HUES, found.items(), strict=False):
-        points = [(about["rows"][name]["ms"], about["rows"][name]["accuracy"], words) for name, words in SHOWN.items()]
-        axes.plot(*zip(*[point[:2] for point in points], strict=True), "o-", color=hue, label=title.split(",")[0])
-        for ms, accuracy, words in points:
-            place = (0, -24) if words == "OpenVINO" else (0, 7)  # the next one is too near for both above the line
-            axes.annotate(f"{words}\n{ms:.1f} ms", (ms, accuracy), place, textcoords="offset points", color=INK)
+    by_data: dict[str, dict[str, Any]] = {}
+    for title, about in found.items():
+        data, network, _ = title.split(", ")
+        by_data.setdefault(data, {})[network] = about["rows"]
+    for hue, (data, networks) in zip(HUES, by_data.items(), strict=False):
+
+        def points(row: str, networks: dict[str, Any] = networks) -> list[tuple[float, float]]:
+            return [(rows[row]["ms"], rows[row]["accuracy"]) for rows in networks.values()]
+
+        line = [points(DENSE)[0], *points(FLOAT)]
+        axes.plot(*zip(*line, strict=True), "o-", color=hue, label=data)
+        for number, (name, (ms, accuracy)) in enumerate(zip(["dense", *networks], line, strict=True)):
+            place = (0, -24 if number % 2 else 7)  # by turns below and above, for the small ones are near each other
+            axes.annotate(f"{name}\n{ms:.1f} ms", (ms, accuracy), place, textcoords="offset points", color=INK)
             axes.texts[-1].set(ha="center", fontsize=8)
+        for row, (mark, _) in MARKS.items():
+            axes.plot(*zip(*points(row), strict=True), mark, color=hue, fillstyle="none")
+    for mark, words in MARKS.values():
+        axes.plot([], [], mark, color=INK, fillstyle="none", label=words)
     tops = [row["accuracy"] for about in found.values() for row in about["rows"].values()]
     axes.set(xlabel="milliseconds for one image, one CPU core", ylabel="mAP50-95", xlim=(0, None))
     axes.set_ylim(min(tops) - 0.05, max(tops) + 0.05)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower left", title="lines: ONNX Runtime", fontsize=8, title_fontsize=8)
     figure.savefig(file)
 
 
