@@ -55,11 +55,16 @@ def limits_for(said, network) -> Limits:
 
 
 def several_limits(said, network) -> list[Limits]:
+    return [each.limits for each in several_rules(said, network)[1]]
+
+
+def several_rules(said, network) -> tuple[Target, list[compress_options.Rules]]:
+    """The hardest target, and how a network is cut to each."""
     options = compress_options.parser().parse_intermixed_args(said)
     options.settings, options.imgsz, name = {}, 64, next(name for name in KINDS if getattr(options, name))
     numbers = getattr(options, name)
     targets = [Target(name, number) for number in (numbers if isinstance(numbers, list) else [numbers])]
-    return compress_options.layer_limits(options, scheme_of(options, targets[0]), targets, network)
+    return targets[-1], compress_options.rules_for(options, scheme_of(options, targets[0]), targets, network)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +101,23 @@ def test_what_a_sparsity_training_has_ordered_may_all_go(whole):
     assert limits_for(["--speed-up", "2.5"], faded).floor == 0.3
 
 
+@pytest.mark.parametrize(
+    ("said", "epochs", "halfway"),
+    [
+        (["--speed-up", "2.5"], 100, 0),
+        (["--speed-up", "5"], 100, 25),
+        (["--latency-speed-up", "5"], 100, 25),
+        (["--target-params", "60k"], 200, 50),
+        (["--speed-up", "5"], 40, 0),
+        (["--prune-ratio", "0.6"], 100, 0),
+        (["--speed-up", "5", "--scheme", "stepwise"], 100, 0),
+    ],
+)
+def test_what_is_far_is_cut_twice(said, epochs, halfway, whole):
+    target, (rules,) = several_rules(said, whole)
+    assert compress_options.halfway_of(epochs, target, rules) == halfway
+
+
 def rows(folder) -> list[dict[str, str]]:
     with (folder / "compress.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -118,6 +140,31 @@ def test_one_cut_by_what_the_outputs_need(words, runs, small_weights, monkeypatc
     assert code == 0 and (runs / "o" / "one-shot.pt").stat().st_mtime_ns == cut and rows(runs / "o") == found
     code, said = run(monkeypatch, capsys, "compress.py", *words, "--speed-up", 2, "--criterion", "l1")
     assert code == 2 and "criterion was None, is l1" in said
+
+
+def test_two_cuts_to_a_far_target(words, runs, small_weights, monkeypatch, capsys):
+    """Half of the way as a factor each; all shares are of the original, all epochs are those that were asked for."""
+    monkeypatch.setattr(compress_options, "LONG", 4)
+    more = [*words, "--speed-up", 6, "--epochs", 4]
+    code, said = run(monkeypatch, capsys, "compress.py", *more)
+    assert code == 0, said
+    found = rows(runs / "o")
+    assert [row["step"] for row in found] == ["original", "halfway", "one-shot", "fine-tuned"]
+    assert [int(row["epochs"]) for row in found] == [0, 1, 1, 4]
+    whole = int(found[0]["macs"])
+    assert whole / int(found[1]["macs"]) == pytest.approx(6**0.5, rel=0.05)
+    assert whole / int(found[3]["macs"]) == pytest.approx(6, rel=0.05)
+    model, _ = load(runs / "o" / "compressed.pt")
+    first, second = plans_of(model)
+    floor = second.settings["floor"]
+    assert 0 < floor < 0.3
+    for name, layer in second.layers.items():
+        assert len(layer.kept_out) >= min(layer.out_before, int(floor * first.layers[name].out_before)), name
+    written = (runs / "o" / "halfway.pt").stat().st_mtime_ns
+    code, said = run(monkeypatch, capsys, "compress.py", *more)
+    assert code == 0 and rows(runs / "o") == found and (runs / "o" / "halfway.pt").stat().st_mtime_ns == written
+    code, said = run(monkeypatch, capsys, "compress.py", *more, "--overwrite")
+    assert code == 0, said  # all of it is the run's own
 
 
 def test_a_criterion_and_limits_are_honoured(words, runs, monkeypatch, capsys):

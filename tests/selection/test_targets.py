@@ -227,3 +227,12 @@ def test_a_kind_of_target_is_a_class_and_an_entry(monkeypatch) -> None:
         plan_of("csp", 0, target=Target("halvings", 1.0), speed_up=2.0)
     with pytest.raises(PruningError, match="unknown target 'thirds'"):
         Target("thirds", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "halfway"),
+    [("speed_up", 9, 3), ("latency_speed_up", 4, 2), ("target_params", 100, 1000), ("prune_ratio", 0.5, None)],
+)
+def test_halfway_is_the_same_factor_twice(name, value, halfway):
+    found = KINDS[name].halfway(value, 10_000)
+    assert found == halfway

@@ -19,7 +19,8 @@ FREE = ("training device", "runtime threads", "runtime device")  # may differ wh
 # A file may lie elsewhere when a run goes on, e.g. since it was moved with it, if its content is the same.
 PATHS = {"weights": "sha256", "data": "data_digest", "table": "table_sha256"}
 SCHEMES = {
-    "one-shot": "one cut by what the outputs need, as prune.py does it, then all epochs",
+    "one-shot": "one cut by what the outputs need, as prune.py does it, then all epochs; "
+    "with 100 or more, two cuts to a far target",
     "steered": "one sparsity training that chooses and fades, then one cut",
     "stepwise": "cuts a little and trains, several times",
 }
@@ -42,6 +43,7 @@ class Recipe:
         epochs_per_step: Epochs of recovery after each cut; the steered scheme takes all of them in one training, the
             one-shot scheme none.
         epochs: Epochs of the fine-tuning at the end.
+        halfway: How many of these follow a first cut of the one-shot scheme, halfway to the target; 0: there is none.
         max_map_drop: How much lower than the original's the accuracy may be, in 0..1; None is no limit.
         scoring: By which the schemes that cut without fading score; None: as the network asks for.
         recalibrate: Training batches for the statistics of the batch norms after a cut; 0: none.
@@ -67,6 +69,7 @@ class Recipe:
     steps: int = 4
     epochs_per_step: int = 10
     epochs: int = 100
+    halfway: int = 0
     max_map_drop: float | None = None
     scoring: Scoring | None = field(default_factory=Scoring)
     recalibrate: int = Images.batches
@@ -166,6 +169,7 @@ class Recipe:
             "steps": self.steps,
             "epochs_per_step": self.epochs_per_step,
             "epochs": self.epochs,
+            **({"halfway": self.halfway} if self.halfway else {}),
             "max_map_drop": self.max_map_drop,
             **{name: getattr(self.scoring, name, None) for name in ("criterion", "normalize", "per")},
             "batches": self.images.batches,

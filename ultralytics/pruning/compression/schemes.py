@@ -96,9 +96,28 @@ class Start:
 
 
 def one_shot(run: Jobs) -> Iterator[Candidate]:
-    """Cuts at once; yields that state."""
-    if candidate := cut_once(run, run.recipe.target, run.recipe.limits):
+    """Cuts at once, or a second time behind the epochs of a first cut; yields that state."""
+    recipe = run.recipe
+    before = halfway(run) if recipe.halfway else None
+    if not run.stuck and (candidate := cut_once(run, recipe.target, recipe.limits, before=before)):
         yield candidate
+
+
+def halfway(run: Jobs) -> Candidate | None:
+    """Cuts halfway to the target, and trains what is left; None if nothing can be removed."""
+    recipe, name = run.recipe, "halfway"
+    value = recipe.target.kind.halfway(recipe.target.value, run.original.parameters)
+    assert value is not None
+    say(f"\nFirst halfway, {recipe.target.kind.option} {value:.4g}, and {recipe.halfway} epochs")
+    cut = cut_once(run, replace(recipe.target, value=value), recipe.limits, name=name)
+    if cut is None:
+        return None
+    file = run.train(name, cut.file, {"epochs": recipe.halfway, "finetune": True})
+    recovered = run.accuracy(f"{name} recovered", file)
+    seconds = cut.step.seconds + run.state.seconds(f"{name} training", f"{name} recovered accuracy")
+    row = replace(cut.step, epochs=recipe.halfway, recovered=recovered, seconds=seconds)
+    run.note(row, cut.limits)
+    return replace(cut, file=file, step=row)
 
 
 def cut_once(
@@ -217,7 +236,7 @@ def fine_tuned(run: Jobs, kept: Candidate, name: str = "fine-tuned") -> tuple[St
         kept: The state.
         name: Of the training.
     """
-    before, epochs = kept.step, run.recipe.epochs
+    before, epochs = kept.step, run.recipe.epochs - run.recipe.halfway
     best = run.train(name, kept.file, {"epochs": epochs, "finetune": True}, "best.pt")
     accuracy = run.accuracy(name, best)
     seconds = run.state.seconds(f"{name} training", f"{name} accuracy")

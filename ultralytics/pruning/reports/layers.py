@@ -65,7 +65,8 @@ def widths_of(network: Network) -> list[Width]:
     compression = network.source.compression
     recipe = compression.recipe if compression else {}
     scheme, ladder = recipe.get("scheme"), bool(recipe.get("milder"))
-    of_the_original = scheme == "stepwise" or (ladder and scheme == "one-shot")  # what shares are of
+    cut_again = ladder or bool(recipe.get("halfway"))
+    of_the_original = scheme == "stepwise" or (cut_again and scheme == "one-shot")  # what shares are of
     ties = _ties(network.channel_map)
     decided = "not at zero after the training" if last.settings.get("zeros") else Width.decided
     widths = []

@@ -34,10 +34,10 @@ MEASURING = (r"val\.(csv|json)", *(rf"[^/]+/{picture}" for picture in PICTURES))
 COMPRESSION = (
     r"state\.json",
     r"(compress\.(csv|png)|ladder\.csv|report\.(html|md))",
-    r"(compressed|one-shot|step-\d+)[._-].*",
+    r"(compressed|one-shot|halfway|step-\d+)[._-].*",
     r"steered([._].*|-[\d.]+\.pt)",
     *(rf"val/{picture}" for picture in PICTURES),
-    *(rf"(steered|step-\d+|fine-tuned)(-[\d.]+)?/{file}" for file in TRAINING),
+    *(rf"(steered|halfway|step-\d+|fine-tuned)(-[\d.]+)?/{file}" for file in TRAINING),
 )
 
 

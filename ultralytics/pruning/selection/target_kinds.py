@@ -83,6 +83,14 @@ class TargetKind(Protocol):
     def harder(self, value: float) -> float:
         """Returns the value that leaves half as much."""
 
+    def halfway(self, value: float, parameters: int) -> float | None:
+        """Returns the value from which it takes the same factor again to `value`; None if no second cut can tell.
+
+        Args:
+            value: The target.
+            parameters: Of the whole network, deployed.
+        """
+
     def channels(self, value: float) -> float:
         """Returns about which share of the channels it takes, in 0..1."""
 
@@ -137,6 +145,9 @@ class PruneRatio:
     def harder(self, value: float) -> float:
         return (1 + value) / 2
 
+    def halfway(self, value: float, parameters: int) -> float | None:
+        return None
+
     def channels(self, value: float) -> float:
         return value
 
@@ -181,6 +192,9 @@ class SpeedUp:
 
     def harder(self, value: float) -> float:
         return 2 * value
+
+    def halfway(self, value: float, parameters: int) -> float | None:
+        return value**0.5
 
     def channels(self, value: float) -> float:
         return 1 - value**-0.5  # multiply-adds fall with the square of the widths
@@ -256,6 +270,9 @@ class TargetParams:
 
     def harder(self, value: float) -> float:
         return max(1.0, value / 2)
+
+    def halfway(self, value: float, parameters: int) -> float | None:
+        return round((parameters * value) ** 0.5)
 
     def channels(self, value: float) -> float:
         return 0.0  # it takes the network's size to know

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..command_line import kinds, own_labels
@@ -25,6 +26,8 @@ EVENEST_FIRST = (  # rules for layers; the first that leave a choice, see docs/r
     {"round_to": 8},
     {"round_to": 8, "floor": 0.02},
 )
+HALFWAY = 4  # of the epochs, a first cut has one in so many behind it, see docs/results/recipes.md
+LONG = 100  # epochs from which on that is better than one cut; 40 were too few
 OURS = ("data", "epochs", "batch", "imgsz", "finetune", "distill_model", "round_to", "time", "classes_from")
 OF_A_SPARSITY_TRAINING = ("sparsity", "sr", "target_", "latency_table")  # how their names begin
 
@@ -34,8 +37,21 @@ def decided(key: str) -> bool:
     return key in OURS or key.startswith(OF_A_SPARSITY_TRAINING)
 
 
-def layer_limits(options: argparse.Namespace, scheme: str, targets: Sequence[Target], model: Any) -> list[Limits]:
-    """Returns what holds for single layers at each of several targets.
+@dataclass(frozen=True)
+class Rules:
+    """How a network is cut to a target.
+
+    Attributes:
+        limits: What holds for single layers.
+        far: Whether layers cannot keep as much as they should, so that it is better to cut twice.
+    """
+
+    limits: Limits
+    far: bool = False
+
+
+def rules_for(options: argparse.Namespace, scheme: str, targets: Sequence[Target], model: Any) -> list[Rules]:
+    """Returns how to cut to each of several targets.
 
     The cut of the one-shot scheme alone would take most from few layers, the widest. A training makes more of a network
     that lost channels everywhere, so each layer keeps as large a share as leaves the scores something to choose.
@@ -48,13 +64,20 @@ def layer_limits(options: argparse.Namespace, scheme: str, targets: Sequence[Tar
     """
     as_scored = shared.limits(options, round_to=DEFAULT_ROUND_TO)
     if scheme != "one-shot":
-        return [as_scored] * len(targets)
+        return [Rules(as_scored)] * len(targets)
     channel_map = trace(model, imgsz=options.imgsz)
     if default_for(model, channel_map, args_of_training(model), None, target=True).ordered:
-        return [as_scored] * len(targets)
+        return [Rules(as_scored)] * len(targets)
     several = [shared.limits(options, **rules) for rules in EVENEST_FIRST]
     counted = [Target("speed_up", each.value) if each.kind.timed else each for each in targets]  # always more than ms
-    return [with_room(channel_map, each, several) for each in counted]
+    chosen = [with_room(channel_map, each, several) for each in counted]
+    return [Rules(limits, far=limits != several[0]) for limits in chosen]
+
+
+def halfway_of(epochs: int, target: Target, rules: Rules) -> int:
+    """Returns how many epochs follow a first cut, halfway to a target; 0 where one cut does it."""
+    twice = rules.far and epochs >= LONG and target.kind.halfway(target.value, 1) is not None
+    return epochs // HALFWAY if twice else 0
 
 
 def parser() -> Parser:
@@ -112,6 +135,6 @@ def add_schedule(parser: Parser) -> None:
     add("--steps", type=kinds.as_positive, help=f"cuts of the stepwise scheme (default: {Recipe.steps})")
     each = f"epochs after each; steered: steps x these in one (default: {Recipe.epochs_per_step})"
     add("--epochs-per-step", type=kinds.as_positive, help=each)
-    add("--epochs", type=kinds.as_positive, default=Recipe.epochs, help="epochs of the fine-tuning at the end")
+    add("--epochs", type=kinds.as_positive, default=Recipe.epochs, help="epochs of the fine-tuning, behind all cuts")
     add("--batch", type=kinds.as_positive, default=BATCH, help="images per step")
     add("--imgsz", type=kinds.as_side, help="side of the images in pixels; that of the training if empty")

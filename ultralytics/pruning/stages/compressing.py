@@ -33,7 +33,7 @@ from ..selection.reach import check_reach
 from ..selection.targets import KINDS, Target
 from ..sparsity.erasing import erasable
 from ..tracing.trace import trace
-from .compress_options import DEFAULT_CRITERION, decided, layer_limits, parser
+from .compress_options import DEFAULT_CRITERION, decided, halfway_of, parser, rules_for
 from .sweep import combinations_of, read_grid, sweep
 from .weights import follow_training
 
@@ -141,9 +141,9 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     teacher = options.teacher and can_be_taught(model)
     training = training_of(options, model)
     images = images_of(training, data, options.batches or Images.batches)
-    *milder_limits, limits = layer_limits(
-        options, scheme, [*(replace(target, value=each) for each in milder), target], model
-    )
+    targets = [*(replace(target, value=each) for each in milder), target]
+    rules = rules_for(options, scheme, targets, model)
+    *milder_limits, limits = (each.limits for each in rules)
 
     recipe = Recipe(
         weights=str(weights.resolve()),
@@ -156,6 +156,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         steps=options.steps or Recipe.steps,
         epochs_per_step=options.epochs_per_step or Recipe.epochs_per_step,
         epochs=options.epochs,
+        halfway=0 if milder or options.latency_table else halfway_of(options.epochs, target, rules[-1]),
         max_map_drop=options.max_map_drop,
         scoring=scoring_of(options, scheme, images),
         recalibrate=options.recalibrate or (Recipe.recalibrate if scheme == "stepwise" else 0),
@@ -166,7 +167,6 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
         data_digest=data_set_digest(data, model.task),
         table_sha256=sha256_of_table(latency),
     )
-
     check_feasible(recipe, model)
     return recipe
 
