@@ -112,12 +112,9 @@ def halfway(run: Jobs) -> Candidate | None:
     cut = cut_once(run, replace(recipe.target, value=value), recipe.limits, name=name)
     if cut is None:
         return None
-    file = run.train(name, cut.file, {"epochs": recipe.halfway, "finetune": True})
-    recovered = run.accuracy(f"{name} recovered", file)
-    seconds = cut.step.seconds + run.state.seconds(f"{name} training", f"{name} recovered accuracy")
-    row = replace(cut.step, epochs=recipe.halfway, recovered=recovered, seconds=seconds)
-    run.note(row, cut.limits)
-    return replace(cut, file=file, step=row)
+    trained = _recovered(run, name, cut, recipe.halfway)
+    run.note(trained.step, trained.limits)
+    return trained
 
 
 def cut_once(
@@ -145,10 +142,33 @@ def cut_once(
         run.stuck = found["stuck"]
         return None
     run.faster = start.faster * found["faster"]
+    return _cut(run, name, name, start.epochs, pruned, found)
+
+
+def _cut(run: Jobs, name: str, step: str, epochs: int, pruned: Path, found: dict[str, Any]) -> Candidate:
+    """Returns what a cut has left, measured.
+
+    Args:
+        run: The compression.
+        name: Of the cut.
+        step: What its row is called.
+        epochs: How long the network was trained before.
+        pruned: The checkpoint that was cut.
+        found: What `Jobs.cut` returned of it.
+    """
     after_cut = run.accuracy(f"{name} cut", pruned)
     seconds = run.state.seconds(f"{name} cut", f"{name} cut accuracy")
-    row = Step(name, start.epochs, found["params"], found["macs"], after_cut, None, seconds)
+    row = Step(step, epochs, found["params"], found["macs"], after_cut, None, seconds)
     return Candidate(pruned, row, tuple(found["limits"]), found.get("missed", False), run.faster)
+
+
+def _recovered(run: Jobs, name: str, cut: Candidate, epochs: int) -> Candidate:
+    """Trains what a cut has left, and returns that; `name` is the cut's."""
+    file = run.train(name, cut.file, {"epochs": epochs, "finetune": True})
+    recovered = run.accuracy(f"{name} recovered", file)
+    seconds = cut.step.seconds + run.state.seconds(f"{name} training", f"{name} recovered accuracy")
+    row = replace(cut.step, epochs=cut.step.epochs + epochs, recovered=recovered, seconds=seconds)
+    return replace(cut, file=file, step=row)
 
 
 def stepwise(run: Jobs) -> Iterator[Candidate]:
@@ -160,33 +180,15 @@ def stepwise(run: Jobs) -> Iterator[Candidate]:
         if target is None:
             say("the network is that small already")
             continue
-        pruned, found = run.cut(f"step-{step}", file, target, recipe.limits_at(step, widths))
+        name, each = f"step-{step}", recipe.epochs_per_step
+        pruned, found = run.cut(name, file, target, recipe.limits_at(step, widths))
         if "stuck" in found:
             run.stuck = found["stuck"]
             return
         run.faster *= found["faster"]
-        candidate = _recovered(run, step, pruned, found)
+        candidate = _recovered(run, name, _cut(run, name, str(step), (step - 1) * each, pruned, found), each)
         file = candidate.file
         yield candidate
-
-
-def _recovered(run: Jobs, step: int, pruned: Path, found: dict[str, Any]) -> Candidate:
-    """Trains what a step has cut.
-
-    Args:
-        step: Number of the step.
-        pruned: The checkpoint that was cut.
-        found: What `Jobs.cut` returned of it.
-    """
-    name, epochs = f"step-{step}", run.recipe.epochs_per_step
-    after_cut = run.accuracy(f"{name} cut", pruned)
-    file = run.train(name, pruned, {"epochs": epochs, "finetune": True})
-    recovered = run.accuracy(f"{name} recovered", file)
-
-    parts = (f"{name} cut", f"{name} cut accuracy", f"{name} training", f"{name} recovered accuracy")
-    seconds = run.state.seconds(*parts)
-    row = Step(str(step), step * epochs, found["params"], found["macs"], after_cut, recovered, seconds)
-    return Candidate(file, row, tuple(found["limits"]), found.get("missed", False), run.faster)
 
 
 def steered(run: Jobs) -> Iterator[Candidate]:

@@ -41,14 +41,11 @@ def training_summary(folder: Path, *, with_start: bool = False) -> tuple[str, Tr
         rows.append((path, trained, score))
         notes.add(deployed_note(cost_of(trained.channel_map)))
 
-    ended = rows[0]
     if with_start and (start := start_of(trained, folder)):
+        (result, _, score), (began, _, before) = rows[0], start
         rows.insert(0, start)
-        if start[2] > (ended[2] or 0.0):
-            notes.add(
-                f"\n{shown(ended[0])} is {start[2] - (ended[2] or 0.0):.4f} below {shown(start[0])}: "
-                "train for more epochs, or keep that one"
-            )
+        if (lost := before - (score or 0.0)) > 0:
+            notes.add(f"\n{shown(result)} is {lost:.4f} below {shown(began)}: train for more epochs, or keep that one")
     size = f"GFLOPs at {pixels(checkpoint.image_size(trained.content))} px"
     what = titles_of(trained.model.task)[what_counts(trained.model.task)]
     titles = ("checkpoint", "parameters", size, what, "|gamma| < 1e-2", "|gamma| < 1e-3")
