@@ -52,7 +52,6 @@ RUNS = places.RUNS / "recipes-benchmark"
 FOUND = RUNS / "found.json"
 PAGE = places.ROOT / "docs" / "results" / "recipes.md"
 YARDSTICK = "the network itself, trained on"
-TWICE = "the network itself, trained on twice"  # with as many epochs again, as a network that is cut twice has
 FADING, TUNING = "steered", "fine-tuned"  # the trainings of a compression, by their folders
 STEPPED = "(steps as the release's)"  # rows of fine-tunings before they averaged as training/fine_tuning.py says
 ADAMW = "(AdamW)"  # and before they took MuSGD
@@ -228,11 +227,13 @@ def compressed(ground: Ground, name: str, folder: Path) -> dict[str, float]:
     return {"dense": run.original.accuracy, "cut": cut or 0.0, "map": kept.accuracy, "left": left, "seconds": seconds}
 
 
-def trained_on(ground: Ground, start: Path, folder: Path) -> dict[str, float]:
-    """Trains the network on for as many epochs, from a checkpoint of it; returns its accuracy before and after."""
+def trained_on(ground: Ground, folder: Path) -> dict[str, float]:
+    """Trains the network on for as many epochs; returns its accuracy before and after."""
     recipe = ground.recipe(Variant())
     best = folder / "longer" / "weights" / "best.pt"
-    work.train("longer", start, {"epochs": ground.epochs, "finetune": True}, replace(recipe, teacher=False), folder)
+    work.train(
+        "longer", ground.weights, {"epochs": ground.epochs, "finetune": True}, replace(recipe, teacher=False), folder
+    )
     dense, after = (work.measured_accuracy(file, recipe, folder) for file in (ground.weights, best))
     return {"dense": dense, "map": after, "left": 1.0}
 
@@ -247,14 +248,13 @@ def cut_at_once(ground: Ground, name: str, folder: Path) -> dict[str, float]:
     recipe, start = replace(ground.recipe(variant), teacher=bool(variant.taught)), ground.weights
     if variant.behind:
         start = compressed_before(ground, *variant.behind)
-        recipe = replace(recipe, limits=replace(recipe.limits, widths=work.widths(ground.weights)))
     early = ground.epochs // 4 if variant.cuts > 1 else 0
     for number in range(1, variant.cuts + 1):
         last = number == variant.cuts
         rules = f"{variant.cuts}-{variant.round_to}" + (f"-{variant.floor}" if variant.floor != DEFAULT_FLOOR else "")
         shared = RUNS / f"cut-{folder_name(without_seed(ground.name))}-{rules}.pt"
         file = shared if number == 1 and not variant.behind else folder / f"cut-{number}.pt"
-        if number == 2:  # floors of layers count from the original
+        if start != ground.weights:  # floors of layers count from the original
             recipe = replace(recipe, limits=replace(recipe.limits, widths=work.widths(ground.weights)))
         if not file.is_file():
             cut(start, file, ground, ground.speed_up ** (number / variant.cuts), recipe)
@@ -298,26 +298,21 @@ def measured(ground: Ground, name: str) -> dict[str, float]:
     """Returns what a cell gave, from the file if it is in there."""
     known = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.is_file() else {}
     key = f"{ground.name}: {name}"
-    if name in (YARDSTICK, TWICE):  # the same training, whatever the others are to come to
+    if name == YARDSTICK:  # the same training, whatever the others are to come to
         known = {key if without_speed_up(other) == without_speed_up(key) else other: known[other] for other in known}
     if key in known:
         keep(key, known[key])
         return known[key]
     folder = RUNS / folder_name(key)
     folder.mkdir(parents=True, exist_ok=True)
-    once = RUNS / folder_name(f"{ground.name}: {YARDSTICK}") / "longer" / "weights" / "best.pt"
-    if name == TWICE:
-        measured(ground, YARDSTICK)
-        if not once.is_file():
-            raise SystemExit(f"'{YARDSTICK}' was measured at another speed-up, and its checkpoint is not at {once}")
     say(f"{key} ...")
-    begun = time.perf_counter()
+    start = time.perf_counter()
     with release.quiet_release(), contextlib.redirect_stdout(io.StringIO()):
-        if name in (YARDSTICK, TWICE):
-            found = trained_on(ground, once if name == TWICE else ground.weights, folder)
+        if name == YARDSTICK:
+            found = trained_on(ground, folder)
         else:
             found = (cut_at_once if VARIANTS[name].cuts else compressed)(ground, name, folder)
-    found = {"seconds": time.perf_counter() - begun, **found}
+    found = {"seconds": time.perf_counter() - start, **found}
     keep(key, found)
     say(f"{key}: {found}")
     return found
@@ -357,8 +352,7 @@ def page(found: dict[str, dict[str, float]]) -> str:
         "By `python benchmarks/recipes.py`, which says what is compared, and how the networks were trained. mAP50-95",
         "on the val split, right after the cut and at the end; `left` is the share of the parameters. All rows of a",
         "table had equally many epochs, but for `cut out of the network at 2.5x`: what `compress.py --speed-up 2.5,5`",
-        "does, with as many for 2.5x before; `trained on twice` has as many as that. Where a variant was trained with",
-        "several seeds, the mean and all of them.",
+        "does, with as many for 2.5x before. Where a variant was trained with several seeds, the mean and all of them.",
         "Data: playing cards (EdjeElectronics' object-detection tutorial, Apache-2.0) and chess pieces (Roboflow's",
         "public chess set, public domain). `at once` is `--scheme one-shot`, `no teacher` and `taught` are",
         "`--scheme steered`.",
@@ -388,7 +382,7 @@ def row(name: str, cells: list[dict[str, float]]) -> str:
 def main() -> None:
     """Measures the cells that are asked for, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [YARDSTICK, TWICE, *VARIANTS]
+    names = [YARDSTICK, *VARIANTS]
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--imgsz", type=int, default=320)

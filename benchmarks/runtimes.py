@@ -90,6 +90,11 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def points(networks: dict[str, dict[str, dict[str, Any]]], row: str) -> list[tuple[float, float]]:
+    """Returns milliseconds and accuracy of a row, for each of several networks."""
+    return [(rows[row]["ms"], rows[row]["accuracy"]) for rows in networks.values()]
+
+
 def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
     """Draws accuracy over milliseconds: a line and a color for each data set, a mark for each runtime."""
     from matplotlib.figure import Figure
@@ -101,18 +106,14 @@ def draw(found: dict[str, dict[str, Any]], file: Path) -> None:
         data, network, _ = title.split(", ")
         by_data.setdefault(data, {})[network] = about["rows"]
     for hue, (data, networks) in zip(HUES, by_data.items(), strict=False):
-
-        def points(row: str, networks: dict[str, Any] = networks) -> list[tuple[float, float]]:
-            return [(rows[row]["ms"], rows[row]["accuracy"]) for rows in networks.values()]
-
-        line = [points(DENSE)[0], *points(FLOAT)]
+        line = [points(networks, DENSE)[0], *points(networks, FLOAT)]
         axes.plot(*zip(*line, strict=True), "o-", color=hue, label=data)
         for number, (name, (ms, accuracy)) in enumerate(zip(["dense", *networks], line, strict=True)):
             place = (0, -24 if number % 2 else 7)  # by turns below and above, for the small ones are near each other
             axes.annotate(f"{name}\n{ms:.1f} ms", (ms, accuracy), place, textcoords="offset points", color=INK)
             axes.texts[-1].set(ha="center", fontsize=8)
         for row, (mark, _) in MARKS.items():
-            axes.plot(*zip(*points(row), strict=True), mark, color=hue, fillstyle="none")
+            axes.plot(*zip(*points(networks, row), strict=True), mark, color=hue, fillstyle="none")
     for mark, words in MARKS.values():
         axes.plot([], [], mark, color=INK, fillstyle="none", label=words)
     tops = [row["accuracy"] for about in found.values() for row in about["rows"].values()]
